@@ -15,7 +15,7 @@ import sqlalchemy
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.alerting.watch import Watch
-from xmode_transfer.aws.denials import Facts
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.ledger import open_ledger, tables
 from xmode_transfer.model.findings import AccessReport, Cause, passed
@@ -238,7 +238,7 @@ def populate(path: Path, count: int, objects: int = 250) -> None:
     with ledger._database.writing() as connection:
         values = [tables.SCAN.values(look.after(None)) for look in made.looks]
         connection.execute(tables.scans.insert(), values)
-    facts = Facts("InitechData", "arn:aws:iam::000000000011:role/XMode", "initech-data", "xmode/")
+    facts = SetupValues("InitechData", "arn:aws:iam::000000000011:role/XMode", "initech-data", "xmode/")
     ledger.checks.record(
         AccessReport(
             "initech",

@@ -25,14 +25,15 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
+from xmode_transfer.aws import s3_objects
 from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.policy import guide_trust_policy
 from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy
 from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
-from xmode_transfer.aws.sessions import Credentials, RoleSessions
+from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, ObjectStore, ObjectStores
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Destination, Limits, Vendor
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.ledger.postgres import PostgresDatabase
@@ -198,12 +199,13 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
         changed = {"Owner": found["Owner"], "Grants": [*found["Grants"], more]}
         s3.put_object_acl(Bucket=setup.bucket, Key=key, AccessControlPolicy=changed)
 
-    stores = engine(Limits(), clock, page_size=7)
+    request.getfixturevalue("monkeypatch").setattr(s3_objects, "PAGE_ROWS", 7)
+    stores = engine(Limits(), clock)
     yield StoreCase(
         stores.info.name,
         customer,
         stores,
-        StsRoleSessions(Vendor(), clock),
+        RoleSessions(Vendor(), clock),
         lambda document: set_permission_policy(setup, document),
         lambda key, data: put_object(setup, key, data) and None,
         lambda key: s3.delete_object(Bucket=setup.bucket, Key=key) and None,
@@ -272,7 +274,8 @@ def _on_moto(
                 s3.delete_object(Bucket=name, Key=row["Key"])
             s3.delete_bucket(Bucket=name)
 
-        stores = engine(Limits(), SystemClock(), page_size=7)
+        request.getfixturevalue("monkeypatch").setattr(s3_objects, "PAGE_ROWS", 7)
+        stores = engine(Limits(), SystemClock())
         yield StoreCase(
             f"{stores.info.name}-moto",
             customer,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws.denials import Facts
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible
 from xmode_transfer.model.findings import (
@@ -937,7 +937,7 @@ def test_of_two_checks_at_one_time_the_later_counts(ledger: Ledger) -> None:
 
 
 def test_a_check_is_stored_without_fixes_and_external_id(ledger: Ledger, tmp_path: Path) -> None:
-    facts = Facts("SecretlyAcme", "arn:aws:iam::111122223333:role/XMode", "acme-data", "xmode/")
+    facts = SetupValues("SecretlyAcme", "arn:aws:iam::111122223333:role/XMode", "acme-data", "xmode/")
     found = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "external_id_none", facts)
     assert found.fix is not None
     ledger.checks.record(a_check(findings=(found,)))

@@ -15,8 +15,8 @@ from tests.fakes import (
 )
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, corrected_permission_policy
-from xmode_transfer.aws.probing import AwsProber, Prober, ReservedPlace
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.probing import Prober, ReservedPrefix
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.model.errors import (
     AccessDenied,
@@ -86,7 +86,7 @@ def in_the_sandbox(request: pytest.FixtureRequest) -> ProberCase:
     patch = request.getfixturevalue("monkeypatch")
     return ProberCase(
         customer,
-        AwsProber(StsRoleSessions(Vendor(), clock), clock),
+        Prober(RoleSessions(Vendor(), clock), clock),
         lambda document: set_permission_policy(setup, document),
         lambda: patch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
     )
@@ -98,7 +98,7 @@ def case(request: pytest.FixtureRequest) -> ProberCase:
 
 
 @pytest.fixture
-def place(case: ProberCase) -> Iterator[ReservedPlace]:
+def place(case: ProberCase) -> Iterator[ReservedPrefix]:
     place = case.prober.reserve(case.customer, None)
     yield place
     place.close()
@@ -114,7 +114,7 @@ def test_our_own_identity(case: ProberCase) -> None:
     fresh = (
         case.prober
         if isinstance(case.prober, MemoryProber)
-        else AwsProber(StsRoleSessions(Vendor(), SystemClock()), SystemClock())
+        else Prober(RoleSessions(Vendor(), SystemClock()), SystemClock())
     )
     with pytest.raises(VendorIdentityError):
         fresh.verify_identity()
@@ -128,7 +128,7 @@ def test_exactly_that_external_id_is_sent_or_none(case: ProberCase) -> None:
         assert refused.value.aws_code == "AccessDenied"
 
 
-def test_an_object_is_put_seen_and_deleted(case: ProberCase, place: ReservedPlace) -> None:
+def test_an_object_is_put_seen_and_deleted(case: ProberCase, place: ReservedPrefix) -> None:
     key = f"{place.prefix}a/canary"
     assert place.prefix == "xmode/_xmode-check/"
     assert place.head(key) is None
@@ -146,14 +146,14 @@ def test_an_object_is_put_seen_and_deleted(case: ProberCase, place: ReservedPlac
     assert list(place.list()) == []
 
 
-def test_what_was_there_is_replaced(place: ReservedPlace) -> None:
+def test_what_was_there_is_replaced(place: ReservedPrefix) -> None:
     key = f"{place.prefix}kept/canary"
     place.put(key, b"one")
     place.put(key, b"two")
     assert place.read(key) == b"two"
 
 
-def test_the_session_ends_at_the_reserved_place(case: ProberCase, place: ReservedPlace) -> None:
+def test_the_session_ends_at_the_reserved_place(case: ProberCase, place: ReservedPrefix) -> None:
     """Whatever the role may do."""
     case.grant({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
     for outside in ("xmode/us-daily/a.csv", "other", "xmode/_xmode-checks/x"):
@@ -165,7 +165,7 @@ def test_the_session_ends_at_the_reserved_place(case: ProberCase, place: Reserve
             place.create_upload(outside)
 
 
-def test_without_the_acl_only_where_the_policy_lets_it(case: ProberCase, place: ReservedPlace) -> None:
+def test_without_the_acl_only_where_the_policy_lets_it(case: ProberCase, place: ReservedPrefix) -> None:
     key = f"{place.prefix}bare"
     place.put(key, BODY, acl=False)
     guide(case)
@@ -173,7 +173,7 @@ def test_without_the_acl_only_where_the_policy_lets_it(case: ProberCase, place: 
         place.put(key, BODY, acl=False)
 
 
-def test_an_upload_in_parts(place: ReservedPlace) -> None:
+def test_an_upload_in_parts(place: ReservedPrefix) -> None:
     key = f"{place.prefix}parts"
     upload_id = place.create_upload(key)
     parts = [place.upload_part(key, upload_id, number, body) for number, body in ((2, b"2"), (1, FIRST))]
@@ -185,7 +185,7 @@ def test_an_upload_in_parts(place: ReservedPlace) -> None:
         place.upload_part(key, upload_id, 3, b"3")
 
 
-def test_an_upload_is_aborted(place: ReservedPlace) -> None:
+def test_an_upload_is_aborted(place: ReservedPrefix) -> None:
     key = f"{place.prefix}aborted"
     upload_id = place.create_upload(key)
     place.upload_part(key, upload_id, 1, b"1")
@@ -195,7 +195,7 @@ def test_an_upload_is_aborted(place: ReservedPlace) -> None:
         place.list_parts(key, upload_id)
 
 
-def test_the_guide_lets_no_parts_in(case: ProberCase, place: ReservedPlace) -> None:
+def test_the_guide_lets_no_parts_in(case: ProberCase, place: ReservedPrefix) -> None:
     guide(case)
     key = f"{place.prefix}refused"
     upload_id = place.create_upload(key)
@@ -208,7 +208,7 @@ def test_the_guide_lets_no_parts_in(case: ProberCase, place: ReservedPlace) -> N
 
 
 def test_the_bucket_is_found_though_the_session_may_not_look_at_it(
-    case: ProberCase, place: ReservedPlace
+    case: ProberCase, place: ReservedPrefix
 ) -> None:
     assert place.region is None
     place.locate()

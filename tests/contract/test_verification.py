@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import MemorySource
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.read_back import PacedReader
+from xmode_transfer.aws.stores import Reader
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
@@ -65,8 +65,8 @@ class Place:
         return Configuration(Service(), {"us-daily": FEED}, {"acme": self.case.customer}, {})
 
     @property
-    def reader(self) -> PacedReader:
-        return PacedReader(self.case.customer, Limits(), self.clock, self.context.stop)
+    def reader(self) -> Reader:
+        return Reader(self.case.customer, Limits(), self.clock, self.context.stop)
 
     def key(self, day: str, number: int) -> str:
         return self.case.key(f"us-daily/{day.replace('-', '/')}/part {number}.csv")

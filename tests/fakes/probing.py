@@ -10,11 +10,10 @@ from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from tests.fakes.sessions import MemoryRoleSessions
 from xmode_transfer.aws.policy import ACL, evaluate
-from xmode_transfer.aws.policy.calls import S3Call
-from xmode_transfer.aws.policy.documents import Step, compact, session_policy
-from xmode_transfer.aws.policy.evaluate import Request, allowed
+from xmode_transfer.aws.policy.documents import Step, compact, step_policy
+from xmode_transfer.aws.policy.evaluate import Request, S3Call, allowed
 from xmode_transfer.aws.probing import ProbedObject
-from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, PutRequest
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ObjectNotFound, RequestRefused, RoleRefused
@@ -34,7 +33,7 @@ EXCESSIVE_DEEP = (*EXCESSIVE, "kms:ListKeys", "dynamodb:ListTables", "ec2:Descri
 
 
 class MemoryProber:
-    """Implements ``Prober``. ``vendor_policy`` is our own user's identity policy; without one it may
+    """A prober as of ``aws.probing``. ``vendor_policy`` is our own user's identity policy; without one it may
     assume any role. ``locked`` are buckets under Object Lock, ``writer_owns`` those whose objects belong to
     the writer alone, ``without_acls`` those that refuse every ACL."""
 
@@ -86,8 +85,8 @@ class MemoryProber:
             customer.role_arn, principal=identity, external_id=external_id, session_policy=policy
         )
 
-    def reserve(self, customer: Customer, region: str | None) -> "MemoryReservedPlace":
-        return MemoryReservedPlace(self, customer)
+    def reserve(self, customer: Customer, region: str | None) -> "MemoryReservedPrefix":
+        return MemoryReservedPrefix(self, customer)
 
     def reads(self, *, deep: bool) -> Sequence[str]:
         return EXCESSIVE_DEEP if deep else EXCESSIVE
@@ -104,7 +103,7 @@ class MemoryProber:
                 yield right
 
 
-class _Provider:
+class _Provider(CredentialsProvider):
     """One narrowed session."""
 
     def __init__(self, prober: MemoryProber, customer: Customer, policy: Mapping[str, Any]) -> None:
@@ -121,8 +120,8 @@ class _Provider:
         self._current = None
 
 
-class MemoryReservedPlace:
-    """Implements ``ReservedPlace``."""
+class MemoryReservedPrefix:
+    """A reserved prefix as of ``aws.probing``."""
 
     def __init__(self, prober: MemoryProber, customer: Customer) -> None:
         destination = customer.destination
@@ -131,13 +130,7 @@ class MemoryReservedPlace:
         self._prober = prober
         self._bucket = destination.bucket
         self._clock = prober.buckets.clock
-        policy = session_policy(
-            Step.CHECK,
-            bucket=destination.bucket,
-            prefix=self.prefix,
-            partition=customer.partition,
-            kms_key_arn=destination.kms_key_arn,
-        )
+        policy = step_policy(customer, Step.CHECK, self.prefix)
         self._gate = Gate(
             prober.buckets,
             prober.roles,

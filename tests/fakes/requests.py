@@ -6,9 +6,8 @@ from typing import TypeVar
 
 from tests.fakes.buckets import MemoryBucket, MemoryBuckets
 from tests.fakes.roles import MemoryRoles, MemorySession
-from xmode_transfer.aws.policy.calls import S3Call, requests, strictest
 from xmode_transfer.aws.policy.documents import s3_service
-from xmode_transfer.aws.policy.evaluate import Decision, Request, allowed
+from xmode_transfer.aws.policy.evaluate import Decision, Request, S3Call, allowed, requests, strictest
 from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.model.errors import (
     AccessDenied,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.roles import MemoryRoles
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, Step, compact, session_policy
-from xmode_transfer.aws.sessions import Credentials
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, Step, compact, step_policy
+from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import OtherPrincipal, Unavailable, VendorIdentityError, XmodeError
 
@@ -15,8 +15,8 @@ REFRESH_MARGIN_SECONDS = 300
 
 
 class MemoryRoleSessions:
-    """Implements ``aws.sessions.RoleSessions``. ``identity`` is whose credentials we hold (None: nobody's),
-    ``principal`` who we are configured to be."""
+    """Role sessions as of ``aws.sts.RoleSessions``. ``identity`` is the owner of our credentials (None: there
+    are none), ``principal`` the configured vendor principal."""
 
     def __init__(
         self,
@@ -53,22 +53,15 @@ class MemoryRoleSessions:
         """There is no budget to share."""
 
 
-class MemoryCredentialsProvider:
-    """Implements ``aws.sessions.CredentialsProvider`` for one customer and one step."""
+class MemoryCredentialsProvider(CredentialsProvider):
+    """The credentials of one customer for one step."""
 
     def __init__(self, sessions: MemoryRoleSessions, customer: Customer, step: Step) -> None:
         self._sessions = sessions
         self._customer = customer
         self._lock = threading.Lock()
         self._current: Credentials | None = None
-        destination = customer.destination
-        self._policy = session_policy(
-            step,
-            bucket=destination.bucket,
-            prefix=destination.prefix,
-            partition=customer.partition,
-            kms_key_arn=destination.kms_key_arn,
-        )
+        self._policy = step_policy(customer, step)
         compact(self._policy)  # refuses what AWS would refuse
 
     def get(self) -> Credentials:
@@ -77,7 +70,7 @@ class MemoryCredentialsProvider:
             if self._current is None or self._current.expires_at - now < timedelta(
                 seconds=REFRESH_MARGIN_SECONDS
             ):
-                self._current = self._assume()
+                self._current = self._open()
             return self._current
 
     def invalidate(self, credentials: Credentials) -> None:
@@ -85,7 +78,7 @@ class MemoryCredentialsProvider:
             if self._current == credentials:
                 self._current = None
 
-    def _assume(self) -> Credentials:
+    def _open(self) -> Credentials:
         identity = self._sessions.verify_identity()
         fault = self._sessions.requests.begin("assume_role", self._customer.name)
         credentials = self._sessions.roles.assume(
@@ -100,8 +93,8 @@ class MemoryCredentialsProvider:
         return credentials
 
 
-class Provider:
-    """Gives numbered credentials without asking anybody; a new number after each that is reported dead."""
+class Provider(CredentialsProvider):
+    """Gives numbered credentials without any call; a new number after each that is reported dead."""
 
     def __init__(self, name: str = "ASIA") -> None:
         self.name = name

@@ -98,7 +98,8 @@ def place(
     """Makes the one place of a test. ``locked``: what is put is locked for a day."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
     clock = SystemClock()
-    stores = request.param(Limits(), clock, page_size=4)
+    monkeypatch.setattr("xmode_transfer.aws.s3_objects.PAGE_ROWS", 4)
+    stores = request.param(Limits(), clock)
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
     s3 = client("s3", endpoint=endpoint, access_key_id="a", secret_access_key="b", region="us-east-1")
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from xmode_transfer.access.fixes import POLICY_STEPS, grant, kms, may_assume, replace, role, run, say, trust
-from xmode_transfer.aws.denials import Facts, PolicyType, change, denial_in, named, responsible_of
+from xmode_transfer.aws.denials import PolicyType, change, denial_in, named, responsible_of
 from xmode_transfer.aws.policy import ACL
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Cause, Finding, Fix, Result, Severity, skipped
 
@@ -13,7 +14,7 @@ from xmode_transfer.model.findings import Cause, Finding, Fix, Result, Severity,
 @dataclass(frozen=True, slots=True)
 class _Entry:
     sentence: str
-    fix: Callable[[Facts], Fix] | None
+    fix: Callable[[SetupValues], Fix] | None
     severity: Severity = Severity.ERROR
     responsible: Responsible | None = Responsible.CUSTOMER
     result: Result = Result.DENIED
@@ -266,7 +267,7 @@ _ASSUMING = frozenset({Cause.ROLE_REFUSED, Cause.VENDOR_POLICY_DENIES_ASSUME})
 def finding(
     cause: Cause,
     probe: str,
-    facts: Facts,
+    facts: SetupValues,
     *,
     detail: str = "",
     request_id: str | None = None,
@@ -302,7 +303,7 @@ NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
 """The probes that try other external IDs than the customer's."""
 
 
-def wrongly_accepted(probe: str, accepted: Collection[str], facts: Facts) -> Finding:
+def wrongly_accepted(probe: str, accepted: Collection[str], facts: SetupValues) -> Finding:
     """The finding when the role allows access with the probe's external ID. ``accepted`` are all probes that
     it accepted: one mistake gives one finding."""
     if probe == NO_ID:

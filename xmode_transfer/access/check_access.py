@@ -11,7 +11,7 @@ from xmode_transfer.access import trying
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.access.trust import PROBES as TRUST_PROBES
 from xmode_transfer.access.trust import Reserved, try_trust
-from xmode_transfer.aws.denials import Facts, facts_of
+from xmode_transfer.aws.policy.documents import SetupValues, setup_values
 from xmode_transfer.aws.probing import Prober
 from xmode_transfer.config import Configuration, Customer, CustomerState
 from xmode_transfer.model.errors import (
@@ -110,7 +110,7 @@ def checked_customers(configuration: Configuration, name: str | None) -> list[Cu
     return [customer]
 
 
-def identity_finding(error: VendorIdentityError, facts: Facts) -> Finding:
+def identity_finding(error: VendorIdentityError, facts: SetupValues) -> Finding:
     """The finding about our own identity."""
     if isinstance(error, OtherPrincipal):
         cause = Cause.VENDOR_IDENTITY_WRONG
@@ -121,7 +121,7 @@ def identity_finding(error: VendorIdentityError, facts: Facts) -> Finding:
     return finding(cause, IDENTITY, facts, detail=error.message, request_id=error.request_id)
 
 
-def unverified(facts: Facts) -> Finding:
+def unverified(facts: SetupValues) -> Finding:
     """The finding about our identity if STS is not asked for it."""
     return Finding(
         IDENTITY,
@@ -134,7 +134,7 @@ def unverified(facts: Facts) -> Finding:
 
 
 def _ours(context: Context, customer: Customer, error: VendorIdentityError) -> AccessReport:
-    facts = facts_of(customer, context.vendor.principal_arn)
+    facts = setup_values(customer, context.vendor.principal_arn)
     return AccessReport(customer.name, context.clock.now(), (identity_finding(error, facts),))
 
 
@@ -147,7 +147,11 @@ def _checked(
     deep: bool,
 ) -> tuple[AccessReport, Capabilities]:
     """What one check of one customer found, and what was learnt; ``region`` is the bucket's as known."""
-    facts, nonce, stop = facts_of(customer, context.vendor.principal_arn), secrets.token_hex(8), context.stop
+    facts, nonce, stop = (
+        setup_values(customer, context.vendor.principal_arn),
+        secrets.token_hex(8),
+        context.stop,
+    )
     # What an earlier check could not take away and this one may.
     before = earlier.left if earlier is not None else ()
     left = tuple(item for item in before if item.kind is not LeftoverKind.VERSION)
@@ -174,7 +178,9 @@ def _checked(
     return report, learned
 
 
-def _excess(context: Context, prober: Prober, customer: Customer, facts: Facts, deep: bool) -> list[Finding]:
+def _excess(
+    context: Context, prober: Prober, customer: Customer, facts: SetupValues, deep: bool
+) -> list[Finding]:
     if context.stop.is_set():
         return [skipped(EXCESS, "the check was stopped")]
     try:

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xmode_transfer.aws.denials import Facts
 from xmode_transfer.aws.policy.documents import (
+    SetupValues,
     corrected_permission_policy,
     corrected_trust_policy,
     no_other_acl,
@@ -21,8 +21,8 @@ TRUST_STEPS = "console steps 4, 5, 8 and 15 to 17; CLI step 2"
 POLICY_STEPS = "console step 7; CLI steps 4 to 6 (statement {})"
 
 
-def trust(summary: str) -> Callable[[Facts], Fix]:
-    def fix(facts: Facts) -> Fix:
+def trust(summary: str) -> Callable[[SetupValues], Fix]:
+    def fix(facts: SetupValues) -> Fix:
         document = corrected_trust_policy(facts.external_id, facts.principal)
         command = line(
             "aws iam update-assume-role-policy", role_name=facts.role_name, policy_document=document
@@ -32,10 +32,10 @@ def trust(summary: str) -> Callable[[Facts], Fix]:
     return fix
 
 
-def role(summary: str) -> Callable[[Facts], Fix]:
+def role(summary: str) -> Callable[[SetupValues], Fix]:
     """As ``trust``, for a role that may not exist: the command creates it if needed."""
 
-    def fix(facts: Facts) -> Fix:
+    def fix(facts: SetupValues) -> Fix:
         fixed = trust(summary)(facts)
         path = parse_iam(facts.role_arn, "role").path
         of_path = f"--path {shlex.quote(path)} " if path != "/" else ""
@@ -53,13 +53,13 @@ def role(summary: str) -> Callable[[Facts], Fix]:
     return fix
 
 
-def _corrected(facts: Facts) -> dict[str, Any]:
+def _corrected(facts: SetupValues) -> dict[str, Any]:
     key = facts.kms_key_arn
     region = facts.region or (key.split(":")[3] if key else None)
     return corrected_permission_policy(facts.bucket, facts.prefix, key, region, partition=facts.partition)
 
 
-def _statement(facts: Facts, sid: str, actions: list[str] | None = None) -> dict[str, Any]:
+def _statement(facts: SetupValues, sid: str, actions: list[str] | None = None) -> dict[str, Any]:
     """One statement of the corrected permission policy, cut down to some of its actions."""
     for statement in _corrected(facts)["Statement"]:
         if statement["Sid"] == sid:
@@ -71,11 +71,11 @@ def _statement(facts: Facts, sid: str, actions: list[str] | None = None) -> dict
     raise KeyError(sid)
 
 
-def grant(summary: str, sid: str, actions: list[str], in_guide: int = 0) -> Callable[[Facts], Fix]:
+def grant(summary: str, sid: str, actions: list[str], in_guide: int = 0) -> Callable[[SetupValues], Fix]:
     """Adds one statement to the role, beside what it has; ``in_guide`` is the statement of the guide's policy
     that treats of it, 0 for none."""
 
-    def fix(facts: Facts) -> Fix:
+    def fix(facts: SetupValues) -> Fix:
         statement = _statement(facts, sid, actions)
         statements = [statement]
         if "s3:PutObject" in actions:  # and with no other ACL than ours
@@ -88,17 +88,17 @@ def grant(summary: str, sid: str, actions: list[str], in_guide: int = 0) -> Call
     return fix
 
 
-def replace(summary: str, sid: str, in_guide: int) -> Callable[[Facts], Fix]:
+def replace(summary: str, sid: str, in_guide: int) -> Callable[[SetupValues], Fix]:
     """Puts the whole corrected policy on the role; what it had before must go."""
 
-    def fix(facts: Facts) -> Fix:
+    def fix(facts: SetupValues) -> Fix:
         command = _put_policy(facts, POLICY_NAME, _corrected(facts))
         return Fix(summary.format(f=facts), _statement(facts, sid), command, POLICY_STEPS.format(in_guide))
 
     return fix
 
 
-def kms(facts: Facts) -> Fix:
+def kms(facts: SetupValues) -> Fix:
     place = facts.region or "us-east-1"
     key = facts.kms_key_arn or f"arn:{facts.partition}:kms:{place}:{facts.account}:key/unknown"
     document = corrected_permission_policy(facts.bucket, facts.prefix, key, place, partition=facts.partition)
@@ -115,7 +115,7 @@ def kms(facts: Facts) -> Fix:
     )
 
 
-def may_assume(facts: Facts) -> Fix:
+def may_assume(facts: SetupValues) -> Fix:
     statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": facts.role_arn}
     command = line(
         "aws iam put-user-policy",
@@ -126,15 +126,15 @@ def may_assume(facts: Facts) -> Fix:
     return Fix(f"Allow our user {facts.principal} to assume the role, in our own account", statement, command)
 
 
-def say(summary: str, guide_step: str | None = None) -> Callable[[Facts], Fix]:
+def say(summary: str, guide_step: str | None = None) -> Callable[[SetupValues], Fix]:
     return lambda facts: Fix(summary.format(f=facts), None, None, guide_step)
 
 
-def run(summary: str, command: str, guide_step: str | None = None) -> Callable[[Facts], Fix]:
+def run(summary: str, command: str, guide_step: str | None = None) -> Callable[[SetupValues], Fix]:
     return lambda facts: Fix(summary.format(f=facts), None, command.format(f=facts), guide_step)
 
 
-def _put_policy(facts: Facts, name: str, document: Mapping[str, Any]) -> str:
+def _put_policy(facts: SetupValues, name: str, document: Mapping[str, Any]) -> str:
     return line(
         "aws iam put-role-policy", role_name=facts.role_name, policy_name=name, policy_document=document
     )

@@ -18,8 +18,9 @@ from xmode_transfer.access.catalogue import (
     finding,
     wrongly_accepted,
 )
-from xmode_transfer.aws.denials import Facts, denial_in, responsible_of
-from xmode_transfer.aws.probing import ProbedObject, Prober, ReservedPlace
+from xmode_transfer.aws.denials import denial_in, responsible_of
+from xmode_transfer.aws.policy.documents import SetupValues
+from xmode_transfer.aws.probing import ProbedObject, Prober, ReservedPrefix
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import (
     AccessDenied,
@@ -45,7 +46,7 @@ _REFUSED = frozenset({"AccessDenied", "AccessDeniedException"})
 
 
 def try_trust(
-    prober: Prober, customer: Customer, facts: Facts, nonce: str, stop: threading.Event
+    prober: Prober, customer: Customer, facts: SetupValues, nonce: str, stop: threading.Event
 ) -> tuple[bool, list[Finding]]:
     """With the right ID, wrong ones, none, and right again: whether the role allows access with its own, and
     what was found; incomplete when it was told to stop. ``nonce`` is random. Raises VendorIdentityError."""
@@ -75,7 +76,7 @@ def try_trust(
     return True, findings
 
 
-def told(probe: str, error: XmodeError, facts: Facts) -> Finding:
+def told(probe: str, error: XmodeError, facts: SetupValues) -> Finding:
     """A failed AssumeRole as a finding. AWS's own words decide only where they name a policy of ours."""
     said, request_id = error.message, error.request_id
     if isinstance(error, RoleRefused):
@@ -99,7 +100,7 @@ def _trial(prober: Prober, customer: Customer, external_id: str | None) -> Xmode
 
 
 def _judged(
-    answers: dict[str, XmodeError | None], facts: Facts, control: XmodeError | None
+    answers: dict[str, XmodeError | None], facts: SetupValues, control: XmodeError | None
 ) -> Iterator[Finding]:
     """A role that allows access has said so for good. A refusal proves something only when it allows access
     again afterwards: else STS was busy, or the role had just gone."""
@@ -154,8 +155,8 @@ class Reserved:
 
     def __init__(
         self,
-        place: ReservedPlace,
-        facts: Facts,
+        place: ReservedPrefix,
+        facts: SetupValues,
         *,
         nonce: str,
         now: datetime,

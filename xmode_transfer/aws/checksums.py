@@ -1,7 +1,7 @@
-"""CRC32 as S3 writes it, and how the whole's value follows from its parts'.
+"""Checksums as S3 encodes them, of files, of parts and of bodies while they are sent.
 
-S3 takes CRC32 as FULL_OBJECT checksum of a multipart upload (S3 User Guide, "Checking object integrity"),
-so the value of the assembled object can be computed from the parts' values without reading a byte again.
+S3 takes CRC32 as FULL_OBJECT checksum of a multipart upload (S3 User Guide, "Checking object integrity"), so
+the whole's value follows from the parts' values without reading a byte again.
 """
 
 import base64
@@ -9,34 +9,32 @@ import hashlib
 import io
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any, Protocol
 
 from xmode_transfer.model.errors import RequestRefused, SourceChanged, XmodeError
 
 
 class OpenFile(Protocol):
-    """An open source file: one descriptor, so that a file replaced by rename is never read half and half."""
+    """An open source file: one descriptor, so that a file that is replaced by rename is never mixed with its
+    successor."""
 
     size: int
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``, or SourceChanged when the file has become shorter.
-        Safe to call from several threads at once."""
-        ...
+        """Return exactly ``length`` bytes. Raises SourceChanged if the file has become shorter.
+        Thread-safe."""
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fills ``buffer`` from ``offset`` as far as the file goes; returns the number of bytes.
+        """Fill ``buffer`` from ``offset`` as far as the file goes; return the number of bytes.
         Thread-safe."""
-        ...
 
     def check_unchanged(self) -> None:
-        """Raises SourceChanged unless the file still is, by size, time and identity, what the scan saw, and
-        the path still leads to it."""
-        ...
+        """Raise SourceChanged unless the file still has the size, time and identity that the scan saw, under
+        its path."""
 
     def close(self) -> None:
         """Idempotent."""
-        ...
 
     def __enter__(self) -> "OpenFile": ...
 
@@ -56,7 +54,7 @@ _POLYNOMIAL = 0xEDB88320  # CRC-32 (IEEE 802.3), reflected: bit 31 is the coeffi
 
 
 def _times(a: int, b: int) -> int:
-    """a(x) * b(x) modulo the polynomial, over GF(2)."""
+    """Return a(x) * b(x) modulo the polynomial, over GF(2)."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
@@ -66,7 +64,7 @@ def _times(a: int, b: int) -> int:
 
 
 def combine_by_arithmetic(first: int, second: int, second_length: int) -> int:
-    """The CRC32 of A+B as CRC32(A) * x^(8 * length of B) + CRC32(B)."""
+    """Return the CRC32 of A+B: CRC32(A) * x^(8 * length of B) + CRC32(B)."""
     factor = 1 << 31  # x^0
     power = 1 << 23  # x^8: one byte
     length = second_length
@@ -79,30 +77,26 @@ def combine_by_arithmetic(first: int, second: int, second_length: int) -> int:
 
 
 def combine(first: int, second: int, second_length: int) -> int:
-    """The CRC32 of A+B from the CRC32 of A, that of B, and the length of B in bytes."""
+    """Return the CRC32 of A+B from the CRC32 of A, that of B, and the length of B in bytes."""
     if _crt is None:
         return combine_by_arithmetic(first, second, second_length)
     return int(_crt.combine_crc32(first, second, second_length))
 
 
 def combine_parts(parts: Iterable[tuple[int, int]]) -> int:
-    """The CRC32 of the whole from ``(CRC32, length in bytes)`` of its parts in order."""
-    whole = 0
-    for value, length in parts:
-        whole = combine(whole, value, length)
-    return whole
+    """Return the CRC32 of the whole from ``(CRC32, length in bytes)`` of its parts in order."""
+    return reduce(lambda whole, part: combine(whole, *part), parts, 0)
 
 
 def composite(parts: Sequence[int]) -> str:
-    """The checksum of the parts' checksums, as a store writes it that knows no other for a multipart
-    upload."""
+    """Return the checksum of the parts' checksums, for a store that knows no other for a multipart upload."""
     joined = b"".join(value.to_bytes(4, "big") for value in parts)
     return f"{encode(crc32(joined))}-{len(parts)}"
 
 
 def multipart_etag(parts: Sequence[str]) -> str | None:
-    """The ETag of a multipart object from its parts' ETags in order: the MD5 of their MD5s, and their number
-    (as S3 and Ceph RGW form it). None where a part's ETag is not an MD5, as under SSE-KMS."""
+    """Return the ETag of a multipart object: the MD5 of its parts' MD5s in order, and their number, as S3 and
+    Ceph RGW do. None if a part's ETag is not an MD5, as under SSE-KMS."""
     try:
         digests = [bytes.fromhex(etag.strip('"')) for etag in parts]
     except ValueError:
@@ -113,12 +107,12 @@ def multipart_etag(parts: Sequence[str]) -> str | None:
 
 
 def encode(value: int) -> str:
-    """The value as S3 carries it in ``x-amz-checksum-crc32``: base64 of the four bytes, big-endian."""
+    """Return the value for ``x-amz-checksum-crc32``: base64 of the four bytes, big-endian."""
     return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
 
 
 def decode(text: str) -> int:
-    """The number behind S3's base64. Raises ValueError when it is none (a composite ``...-3``)."""
+    """Return the value of S3's base64. Raises ValueError if it is not a CRC32 (a composite ``...-3``)."""
     raw = base64.b64decode(text, validate=True)
     if len(raw) != 4:
         raise ValueError(f"{text!r} is not a CRC32 in base64")
@@ -126,7 +120,7 @@ def decode(text: str) -> int:
 
 
 def fill(file: OpenFile, buffer: memoryview, position: int) -> memoryview:
-    """What of the file fits into the buffer. Raises SourceChanged when there is nothing."""
+    """Return the bytes of the file that fit into the buffer. Raises SourceChanged if there are none."""
     count = file.read_into(buffer, position)
     if count <= 0:
         raise SourceChanged(f"the file ends at byte {position} and was longer when it was scanned")
@@ -134,12 +128,9 @@ def fill(file: OpenFile, buffer: memoryview, position: int) -> memoryview:
 
 
 def of(file: OpenFile, algorithm: str, offset: int = 0, length: int | None = None) -> str:
-    """The checksum of an open file's content, or of a range of it, in S3's base64, by S3's name of the
-    algorithm in lower case.
-
-    Raises SourceChanged when the file ends too soon, RequestRefused for an algorithm that cannot be computed
-    here.
-    """
+    """Return the checksum of an open file or a range of it, in S3's base64, by S3's name of the algorithm in
+    lower case. Raises SourceChanged if the file ends too soon, RequestRefused for an algorithm that cannot be
+    computed here."""
     position, end = offset, file.size if length is None else offset + length
     buffer = memoryview(bytearray(max(1, min(_CHUNK_BYTES, end - offset))))
     summed = running(algorithm)
@@ -184,12 +175,8 @@ def running(algorithm: str) -> Running:
     )
 
 
-_CHUNK = 1024 * 1024
-
-
 class BodyFailed(BaseException):
-    """Carries a source's error through botocore, which wraps and retries every ``Exception`` that a body
-    raises."""
+    """Carries a source's error through botocore, which wraps and retries every ``Exception`` of a body."""
 
     def __init__(self, error: XmodeError) -> None:
         super().__init__(str(error))
@@ -197,7 +184,7 @@ class BodyFailed(BaseException):
 
 
 def read_whole(body: OpenFile, offset: int, length: int) -> tuple[bytes, int]:
-    """The bytes and their CRC32. Raises SourceChanged when the file is not what was scanned."""
+    """Return the bytes and their CRC32. Raises SourceChanged if the file is not what was scanned."""
     content = body.read_at(offset, length)
     body.check_unchanged()
     return content, crc32(content)
@@ -209,7 +196,7 @@ class StreamedBody(io.BufferedReader):
 
     def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
         self._range = _Range(body, offset, length, crc32)
-        super().__init__(self._range, max(1, min(_CHUNK, length)))
+        super().__init__(self._range, max(1, min(_CHUNK_BYTES, length)))
 
     def __len__(self) -> int:
         return self._range.length
@@ -220,9 +207,9 @@ class StreamedBody(io.BufferedReader):
 
 
 class _Range(io.RawIOBase):
-    """Before it gives out its last bytes it asks whether the file still is what was scanned and compares what
-    it has given with ``crc32``. A refusal then ends the connection before the request is whole, so S3 creates
-    nothing. To close it leaves the file open: that is its owner's."""
+    """Checks with its last bytes that the file is unchanged since the scan, and that all bytes have the
+    ``crc32``. Else the connection ends before the request is complete, so S3 creates nothing. Closing it does
+    not close the file."""
 
     def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
         self._body = body

@@ -1,70 +1,22 @@
-"""Which policy denied a request, by AWS's own words, and what has to change in it.
+"""The policy that denied a request, by AWS's own words, and what to change in it.
 
 AWS names the policy's type within one account or organisation, and for some calls its ARN (IAM User Guide,
 "Troubleshoot access denied error messages"; S3 User Guide, "Troubleshoot access denied (403 Forbidden)
-errors"). Where a policy denies explicitly, no Allow anywhere helps.
+errors"). If a policy denies explicitly, no Allow anywhere helps.
 """
 
 import re
 import shlex
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
-from xmode_transfer.config import Customer
-from xmode_transfer.config.names import parse_iam
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Fix
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """A customer's own values, as the sentences and statements name them. ``prefix`` is empty or ends with a
-    slash; ``region`` is the bucket's where it is known."""
-
-    external_id: str
-    role_arn: str
-    bucket: str
-    prefix: str = ""
-    region: str | None = None
-    bucket_owner: str = ""
-    kms_key_arn: str | None = None
-    principal: str = VENDOR_PRINCIPAL
-    partition: str = "aws"
-
-    @property
-    def account(self) -> str:
-        return parse_iam(self.role_arn, "role").account_id
-
-    @property
-    def role_name(self) -> str:
-        """The name alone, without path, as IAM's calls take it."""
-        return parse_iam(self.role_arn, "role").name
-
-    @property
-    def place(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}"
-
-
-def facts_of(customer: Customer, principal: str, *, region: str | None = None) -> Facts:
-    """The customer's facts; ``region`` is the bucket's as learnt, else the configured one is taken."""
-    destination = customer.destination
-    return Facts(
-        external_id=customer.external_id,
-        role_arn=customer.role_arn,
-        bucket=destination.bucket,
-        prefix=destination.prefix,
-        region=region or destination.region,
-        bucket_owner=customer.bucket_owner,
-        kms_key_arn=destination.kms_key_arn,
-        principal=principal,
-        partition=customer.partition,
-    )
-
-
 class PolicyType(StrEnum):
-    """As AWS calls them in its answers, in small letters."""
+    """AWS's names in its answers, in lower case."""
 
     IDENTITY = "identity-based policy"
     RESOURCE = "resource-based policy"
@@ -77,8 +29,8 @@ class PolicyType(StrEnum):
 
 
 class Denial(NamedTuple):
-    """``explicit``: a Deny statement applies; else no Allow does. ``action`` is empty where the answer names
-    none, ``arn`` is the policy's where it is named."""
+    """``explicit``: a Deny statement applies; else no Allow does. ``action`` and ``arn``, the policy's, are
+    empty if the answer does not name them."""
 
     policy: PolicyType
     explicit: bool
@@ -96,7 +48,7 @@ _ACTION = re.compile(r"not authorized to perform: (?P<action>[\w-]+:\w+)")
 
 
 def denial_in(said: str) -> Denial | None:
-    """None where AWS does not say which policy it was."""
+    """Return the denial in AWS's words; None if they do not name a policy."""
     found = _EXPLICIT.search(said)
     explicit = found is not None
     found = found or _IMPLICIT.search(said)
@@ -109,8 +61,8 @@ def denial_in(said: str) -> Denial | None:
 
 
 def responsible_of(denial: Denial, *, assuming: bool = False) -> Responsible:
-    """Who can change the policy. Our own user calls AssumeRole, and everything else is called by the
-    customer's role, in a session that we narrow and through our network."""
+    """Return who can change the policy. Our own user calls AssumeRole; the customer's role makes all other
+    calls, in a session that we narrow and through our network."""
     if assuming:
         theirs = denial.policy in (PolicyType.TRUST, PolicyType.RESOURCE, PolicyType.RCP)
     else:
@@ -119,18 +71,18 @@ def responsible_of(denial: Denial, *, assuming: bool = False) -> Responsible:
 
 
 def named(denial: Denial) -> str:
-    """The policy in words: ``an explicit deny in a service control policy (arn:...)``."""
+    """Return the policy in words: ``an explicit deny in a service control policy (arn:...)``."""
     article = "an" if denial.policy is PolicyType.IDENTITY else "a"
     policy = denial.policy.replace("vpc", "VPC")
     words = f"an explicit deny in {article} {policy}" if denial.explicit else f"no {policy} allows it"
     return words + (f" ({denial.arn})" if denial.arn else "")
 
 
-def change(denial: Denial, facts: Facts, *, assuming: bool = False) -> Fix:
-    """What has to change in which policy. Its command only shows the policy: what it denies to others is not
-    known here."""
+def change(denial: Denial, facts: SetupValues, *, assuming: bool = False) -> Fix:
+    """Return what to change in which policy. Its command only shows the policy: what it denies to others is
+    not known here."""
     action = denial.action or "the call"
-    whose, command = _place(denial, facts, assuming)
+    policy, command = _policy(denial, facts, assuming)
     role = "our user" if assuming else facts.role_arn
     if denial.policy is PolicyType.SESSION and not assuming:
         summary = (
@@ -138,64 +90,68 @@ def change(denial: Denial, facts: Facts, *, assuming: bool = False) -> Fix:
             "ours, to be reported with AWS's answer. The customer need not do anything"
         )
     elif denial.explicit:
-        theirs = ", like the setup guide's third statement," if action.startswith("kms:") else ""
+        third = ", like the setup guide's third statement," if action.startswith("kms:") else ""
         summary = (
-            f"Take the Deny statement that applies to {action}{theirs} out of {whose}, or except {role} in "
+            f"Take the Deny statement that applies to {action}{third} out of {policy}, or except {role} in "
             "its Condition. An Allow beside it does not help: an explicit deny wins"
         )
     else:
-        summary = f"Add {action} to what {whose} allows {role}; an Allow in another policy does not help"
+        summary = f"Add {action} to what {policy} allows {role}; an Allow in another policy does not help"
     return Fix(summary, None, command)
 
 
-def _place(denial: Denial, facts: Facts, assuming: bool) -> tuple[str, str | None]:
-    """Where the policy hangs, and the call of the AWS CLI that shows it."""
+def _policy(denial: Denial, facts: SetupValues, assuming: bool) -> tuple[str, str | None]:
+    """Return the policy in words, and the call of the AWS CLI that shows it."""
     kind, name = ("user", facts.principal.rpartition("/")[2]) if assuming else ("role", facts.role_name)
-    whose = f"our user {name}" if assuming else f"the role {name}"
-    if denial.arn is not None and ":iam:" in denial.arn:
-        arn = shlex.quote(denial.arn)
-        version = f"aws iam get-policy --policy-arn {arn} --query Policy.DefaultVersionId --output text"
-        shown = f"aws iam get-policy-version --policy-arn {arn} --version-id $({version})"
-    elif denial.arn is not None and ":organizations:" in denial.arn:
-        shown = f"aws organizations describe-policy --policy-id {shlex.quote(denial.arn.rpartition('/')[2])}"
-    else:
-        shown = None
-    policy = f"the policy {denial.arn}" if denial.arn else None
+    holder = f"our user {name}" if assuming else f"the role {name}"
+    named = f"the policy {denial.arn}" if denial.arn else None
+    shown = _showing(denial.arn or "")
     match denial.policy:
         case PolicyType.IDENTITY:
-            return policy or f"the policies of {whose}", shown or (
+            listing = (
                 f"aws iam list-{kind}-policies --{kind}-name {name}; "
                 f"aws iam list-attached-{kind}-policies --{kind}-name {name}"
             )
+            return named or f"the policies of {holder}", shown or listing
         case PolicyType.BOUNDARY:
-            boundary = f"{kind.title()}.PermissionsBoundary"
-            return f"the permissions boundary of {whose}", shown or (
-                f"aws iam get-{kind} --{kind}-name {name} --query {boundary}"
+            boundary = f"--query {kind.title()}.PermissionsBoundary"
+            return (
+                f"the permissions boundary of {holder}",
+                shown or f"aws iam get-{kind} --{kind}-name {name} {boundary}",
             )
         case PolicyType.RESOURCE | PolicyType.TRUST if assuming:
-            return f"the trust policy of the role {facts.role_name}", (
-                f"aws iam get-role --role-name {facts.role_name} --query Role.AssumeRolePolicyDocument"
-            )
+            command = f"aws iam get-role --role-name {facts.role_name} --query Role.AssumeRolePolicyDocument"
+            return f"the trust policy of the role {facts.role_name}", command
         case PolicyType.RESOURCE if denial.action.startswith("kms:"):
             key = facts.kms_key_arn
-            return "the policy of the KMS key", key and (
+            command = (
                 f"aws kms get-key-policy --key-id {key} --policy-name default --query Policy --output text"
             )
+            return "the policy of the KMS key", command if key else None
         case PolicyType.SCP | PolicyType.RCP:
             ours = assuming and denial.policy is PolicyType.SCP
             account = facts.principal.split(":")[4] if ours else facts.account
             filtered = denial.policy.upper().replace(" ", "_")
-            where = policy or f"the {denial.policy} of account {account}'s organisation"
-            return where, shown or (
-                f"aws organizations list-policies-for-target --target-id {account} --filter {filtered}"
-            )
+            listing = f"aws organizations list-policies-for-target --target-id {account} --filter {filtered}"
+            where = f"the {denial.policy} of account {account}'s organisation"
+            return named or where, shown or listing
         case PolicyType.VPC_ENDPOINT:
-            return "the policy of the VPC endpoint through which this service reaches AWS", (
-                "aws ec2 describe-vpc-endpoints --query 'VpcEndpoints[].[VpcEndpointId,PolicyDocument]'"
-            )
+            query = "'VpcEndpoints[].[VpcEndpointId,PolicyDocument]'"
+            where = "the policy of the VPC endpoint through which this service reaches AWS"
+            return where, f"aws ec2 describe-vpc-endpoints --query {query}"
         case PolicyType.SESSION:
             return "the session policy of our own credentials", None
         case _:
-            return f"the policy of the bucket {facts.bucket}", (
-                f"aws s3api get-bucket-policy --bucket {facts.bucket} --query Policy --output text"
-            )
+            command = f"aws s3api get-bucket-policy --bucket {facts.bucket} --query Policy --output text"
+            return f"the policy of the bucket {facts.bucket}", command
+
+
+def _showing(arn: str) -> str | None:
+    """Return the call that shows a policy with an ARN of its own."""
+    if ":iam:" in arn:
+        quoted = shlex.quote(arn)
+        version = f"aws iam get-policy --policy-arn {quoted} --query Policy.DefaultVersionId --output text"
+        return f"aws iam get-policy-version --policy-arn {quoted} --version-id $({version})"
+    if ":organizations:" in arn:
+        return f"aws organizations describe-policy --policy-id {shlex.quote(arn.rpartition('/')[2])}"
+    return None

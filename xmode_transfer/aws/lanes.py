@@ -1,6 +1,9 @@
-"""Who may send next: a queue for each open store, and the limits that all customers of the process share.
+"""The dispatch of bodies, for both engines: a queue for each open store, the limits that all customers of the
+process share, and the retry of an object.
 
-A request is made, and signed, only when it is its turn: nothing grows old in a queue of the CRT's.
+A job waits in its store's lane until it may be sent, without a thread. It is built and signed only then. The
+engine sends it, with retries of its own for the request. A job that fails with a transient error is sent
+again later, as ``retrying`` says; meanwhile it counts for no limit.
 """
 
 import threading
@@ -9,72 +12,31 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from xmode_transfer import telemetry
-from xmode_transfer.aws.retrying import Allowance, Allowances, Attempts, Timer
+from xmode_transfer.aws.retrying import Allowance, Allowances, Attempts, Pace, Timer
 from xmode_transfer.aws.s3_errors import Attempt
 from xmode_transfer.config import BandwidthLimit, Limits
+from xmode_transfer.model.errors import Defect, Interrupted, Throttled, XmodeError
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import SystemClock
 
 SMALL_BYTES = 1024 * 1024
-"""A body up to this size is held as bytes, and is small change for the memory: it may pass a large one that
-waits for room."""
+"""A body up to this size is held as bytes, and may pass a large one that waits for memory."""
 _PATIENCE_SECONDS = 2.0
-"""A large body that has waited so long for room is let in before any other large one."""
-RETRY_BUDGET = 100.0
-"""Retries that one customer may use up before its successes earn new ones: when nothing works, the load must
-not multiply."""
-RETRY_EARNED = 0.2
-"""What each success gives back."""
-
-
-class Pace:
-    """Requests that one customer may have in flight: halved when S3 says SlowDown, won back one by one
-    (additive increase, multiplicative decrease). Whoever uses it holds the lanes' lock."""
-
-    __slots__ = ("_cut_at", "_most", "_retries", "allowed", "in_flight")
-
-    def __init__(self, most: int) -> None:
-        self._most = float(most)
-        self._cut_at = float("-inf")
-        self._retries = RETRY_BUDGET
-        self.allowed = float(most)
-        self.in_flight = 0
-
-    def has_room(self) -> bool:
-        return self.in_flight < int(self.allowed)
-
-    def slow_down(self, sent_at: float, now: float) -> None:
-        """One cut for all that was in flight together: what was sent before the last cut says nothing new."""
-        if sent_at > self._cut_at:
-            self.allowed = max(1.0, self.allowed / 2)
-            self._cut_at = now
-
-    def succeeded(self) -> None:
-        if self.allowed < self._most:
-            self.allowed = min(self._most, self.allowed + 1 / self.allowed)
-        if self._retries < RETRY_BUDGET:
-            self._retries = min(RETRY_BUDGET, self._retries + RETRY_EARNED)
-
-    def may_retry(self) -> bool:
-        """Takes one retry from the budget, if there is any left."""
-        if self._retries < 1.0:
-            return False
-        self._retries -= 1.0
-        return True
+"""A large body that has waited this long for memory goes before any other large one."""
 
 
 class Job(ABC):
-    """One body on its way. ``length`` is what it sends, ``held_bytes`` what it takes of the memory;
-    ``future`` is what the caller waits for; ``sent_at`` is in the clock's monotonic seconds."""
+    """One body to send. ``length`` is its bytes, ``held_bytes`` its share of the memory; ``future`` is what
+    the caller waits for; ``sent_at`` is in the clock's monotonic seconds."""
 
     operation: str
-    """S3's name of what is asked."""
+    """S3's name of the operation."""
     is_retried = True
-    """Whether the object is tried again here; else the caller does so."""
+    """Whether the object is retried here; else the caller does so."""
     retries: Attempts | None = None
     sent_at = 0.0
 
@@ -92,18 +54,18 @@ class Job(ABC):
 
     @abstractmethod
     def send(self) -> Future[Any]:
-        """Sends it through botocore."""
+        """Send it through botocore."""
 
-    def start_over(self) -> None:  # noqa: B027 - most have nothing to forget
-        """The object is begun again: what was counted of its request counts no more."""
+    def start_over(self) -> None:  # noqa: B027 - most have nothing to reset
+        """Reset what was counted of the request: the object is sent again."""
 
 
 class Lane:
-    """The queue of one store. It is ``open`` while its store knows where and as whom to send. ``bandwidths``
-    are those that its bodies are taken from: the process's and the customer's, as far as they are limited.
-    ``logged`` carries what the log binds where the store was opened."""
+    """The queue of one store. It is ``open`` while its store has an endpoint and credentials. ``bandwidths``
+    are the limits of the process and of the customer, where there are any. ``context`` has what the log binds
+    where the store was opened."""
 
-    __slots__ = ("bandwidths", "ended", "in_turn", "jobs", "logged", "open", "outstanding", "pace")
+    __slots__ = ("bandwidths", "context", "ended", "in_turn", "jobs", "open", "outstanding", "pace")
 
     def __init__(
         self, pace: Pace, end: Callable[["Lane"], None], bandwidths: tuple[Allowance, ...] = ()
@@ -111,31 +73,24 @@ class Lane:
         self.pace = pace
         self.bandwidths = bandwidths
         self.jobs: deque[Job] = deque()
-        self.logged = telemetry.carry(_call)
+        self.context = copy_context()
         self.open = True
         self.in_turn = False
         self.outstanding = 0
-        self.ended = partial(_for_future, partial(end, self))
-
-
-def _call(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
-
-
-def _for_future(end: Callable[[], None], _: object) -> None:
-    end()
+        self.ended = lambda _: end(self)
 
 
 class Lanes:
-    """Thread-safe. The stores take turns, so that one with a million files holds no other up."""
+    """The queues of all open stores. Thread-safe. Stores take turns, so that one with a million files delays
+    no other."""
 
     def __init__(
         self, limits: Limits, timer: Timer, wake: Callable[[], None], clock: Clock | None = None
     ) -> None:
         self._parallel = limits.parallel_objects
         self._of_customer = min(limits.parallel_objects, limits.parallel_objects_per_customer)
-        # The CRT holds each body whole, and the allocator gives memory back late: about half as much again
-        # was measured (docs/engine.md). What TransferManager buffers is copied once more on its way.
+        # The CRT holds each body whole, the allocator frees late, and what TransferManager buffers is copied
+        # once more: about half as much again was measured (docs/engine.md).
         self.memory_bytes = limits.memory_bytes // 2
         self._bandwidths = Allowances(limits, clock or SystemClock())
         self._timer = timer
@@ -148,11 +103,11 @@ class Lanes:
         self._in_flight = 0
         self._held_bytes = 0
         self._without_room: dict[Pace, list[Lane]] = {}
-        self._cramped: dict[Job, float] = {}
+        self._oversized: dict[Job, float] = {}
         self._spent: dict[Allowance, list[Lane]] = {}
 
     def lane(self, customer: str, bandwidth: BandwidthLimit | None = None) -> Lane:
-        """A lane of its own for a store; what a customer's stores share is its pace and its bandwidth."""
+        """Return a lane for one store. A customer's stores share its pace and its bandwidth."""
         with self._lock:
             pace = self._paces.setdefault(customer, Pace(self._of_customer))
             lane = Lane(pace, self.end, self._bandwidths.of(customer, bandwidth or BandwidthLimit()))
@@ -160,12 +115,10 @@ class Lanes:
             return lane
 
     def close(self, lane: Lane) -> None:
-        """Returns when every future of the lane is done, and forgets it."""
+        """Wait until every future of the lane is done, and remove it."""
         with self._lock:
             self._idle.wait_for(lambda: lane.outstanding == 0)
             self._lanes.discard(lane)
-
-    # --- In and out -----------------------------------------------------------------------------------
 
     def end(self, lane: Lane) -> None:
         with self._lock:
@@ -174,8 +127,7 @@ class Lanes:
                 self._idle.notify_all()
 
     def enter(self, job: Job) -> Job | None:
-        """Lets a new request queue, and counts one more future that somebody waits for. Answers like
-        ``next``."""
+        """Queue a new job, count one more outstanding future, and return the next job like ``next``."""
         with self._lock:
             job.lane.outstanding += 1
             job.lane.jobs.append(job)
@@ -183,40 +135,38 @@ class Lanes:
             return self._next()
 
     def add(self, job: Job, *, first: bool = False) -> None:
-        """Lets a request queue once more."""
+        """Queue a job again."""
         with self._lock:
             jobs = job.lane.jobs
             (jobs.appendleft if first else jobs.append)(job)
             self._list(job.lane)
 
     def next(self) -> Job | None:
-        """The next request that may be sent now; None when none may. What it takes is taken until
-        ``done``."""
+        """Return the next job that may be sent now, or None. It counts for the limits until ``done``."""
         with self._lock:
             return self._next()
 
     @property
     def may_have_room(self) -> bool:
-        """A look without the lock: whoever makes room while it looks, looks too."""
+        """A check without the lock: a thread that makes room meanwhile checks too."""
         return bool(self._turn) and self._in_flight < self._parallel
 
     def done(self, job: Job, *, succeeded: bool = False) -> None:
-        """Gives back what the request took."""
+        """Release what the job took."""
         with self._lock:
             self._give_back(job)
             if succeeded:
                 job.lane.pace.succeeded()
 
     def succeeded(self, job: Job) -> Job | None:
-        """Gives back what the request took, which has succeeded, and answers like ``next``."""
+        """Release what the job took, which has succeeded, and return the next one like ``next``."""
         with self._lock:
             self._give_back(job)
             job.lane.pace.succeeded()
             return self._next()
 
     def put_back(self, job: Job) -> None:
-        """It was its turn, but its store is not ready: the lane is closed, and the request is the first of it
-        when it opens."""
+        """Close a lane until its store is ready, and put the job first in it."""
         with self._lock:
             self._give_back(job)
             for bandwidth in job.lane.bandwidths:
@@ -230,33 +180,31 @@ class Lanes:
             self._list(lane)
 
     def drain(self, lane: Lane) -> list[Job]:
-        """Takes everything that waits in a lane out of it, and opens it."""
+        """Remove and return all jobs of a lane, and open it."""
         with self._lock:
             jobs = list(lane.jobs)
             lane.jobs.clear()
             for job in jobs:
-                self._cramped.pop(job, None)
+                self._oversized.pop(job, None)
             lane.open = True
             return jobs
 
     def take_all(self) -> list[Job]:
-        """Takes out everything that waits."""
+        """Remove and return all jobs that wait."""
         with self._lock:
             taken = [job for lane in self._lanes for job in lane.jobs]
             for lane in self._lanes:
                 lane.jobs.clear()
-            self._cramped.clear()
+            self._oversized.clear()
             return taken
 
-    def slow_down(self, job: Job, sent_at: float, now: float) -> None:
+    def slow_down(self, job: Job, now: float) -> None:
         with self._lock:
-            job.lane.pace.slow_down(sent_at, now)
+            job.lane.pace.slow_down(job.sent_at, now)
 
     def may_retry(self, job: Job) -> bool:
         with self._lock:
             return job.lane.pace.may_retry()
-
-    # --- With the lock held ---------------------------------------------------------------------------
 
     def _next(self) -> Job | None:
         if self._in_flight >= self._parallel:
@@ -289,8 +237,8 @@ class Lanes:
         self._in_flight += 1
         self._held_bytes += job.held_bytes
         job.lane.pace.in_flight += 1
-        if self._cramped:
-            self._cramped.pop(job, None)
+        if self._oversized:
+            self._oversized.pop(job, None)
         for bandwidth in job.lane.bandwidths:
             bandwidth.take(job.length)
 
@@ -307,26 +255,26 @@ class Lanes:
         if job.held_bytes <= SMALL_BYTES:
             return fits or job.held_bytes == 0
         if not fits:
-            self._cramped.setdefault(job, time.monotonic())
+            self._oversized.setdefault(job, time.monotonic())
             return False
-        return not self._cramped or self._may_pass(job)
+        return not self._oversized or self._may_pass(job)
 
     def _may_pass(self, job: Job) -> bool:
-        """A large body passes others that wait for room, unless the first of them has waited too long."""
-        patient, since = next(iter(self._cramped.items()))
-        return job is patient or time.monotonic() - since < _PATIENCE_SECONDS
+        """Return whether a large body may pass the others that wait for memory."""
+        first, since = next(iter(self._oversized.items()))
+        return job is first or time.monotonic() - since < _PATIENCE_SECONDS
 
     def _is_spent(self, lane: Lane) -> bool:
-        """Whether the first of the lane must wait for bandwidth; then the timer puts the lane back in turn.
-        What has no bytes waits for none."""
+        """Return whether the lane's first job must wait for bandwidth. The timer then puts the lane back in
+        turn."""
         if not lane.jobs[0].length:
             return False
         for bandwidth in lane.bandwidths:
             seconds = bandwidth.wait()
             if seconds > 0:
-                held = self._spent.setdefault(bandwidth, [])
-                held.append(lane)
-                if len(held) == 1:
+                waiting = self._spent.setdefault(bandwidth, [])
+                waiting.append(lane)
+                if len(waiting) == 1:
                     woken = partial(self._woken, bandwidth)
                     self._timer.after(seconds, woken, woken)
                 return True
@@ -337,3 +285,110 @@ class Lanes:
             for lane in self._spent.pop(bandwidth, ()):
                 self._list(lane)
         self._wake()
+
+
+class _Local(threading.local):
+    is_sending = False
+
+
+class Dispatcher:
+    """Sends jobs within the limits, and retries objects. Thread-safe; one for the process."""
+
+    def __init__(self, limits: Limits, clock: Clock, stop: threading.Event) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._timer = Timer(stop)
+        self.lanes = Lanes(limits, self._timer, self.pump, clock)
+        self._closed = False
+        self._local = _Local()
+
+    def submit(self, job: Job) -> Future[Any]:
+        """Queue the job; return its future, which fails with domain errors only."""
+        job.future.set_running_or_notify_cancel()
+        # Counted down before the caller's own callbacks run, so that one of them may close the store.
+        job.future.add_done_callback(job.lane.ended)
+        self._begin_all(self.lanes.enter(job))
+        return job.future
+
+    def pump(self) -> None:
+        """Send every job that has room now. A job that ends while another one is being sent leaves this to
+        that one: a long queue must not become a deep stack."""
+        if not self._local.is_sending:
+            self._begin_all(self.lanes.next())
+
+    def close(self) -> None:
+        """Interrupt the jobs that wait. Idempotent."""
+        self._closed = True
+        self.pump()
+        self._timer.close()
+
+    def _begin_all(self, job: Job | None) -> None:
+        """Send this job, and every other one that has room."""
+        before, self._local.is_sending = self._local.is_sending, True
+        try:
+            while job is not None:
+                if self._is_stopping():
+                    self.lanes.done(job)
+                    self._interrupt(job)
+                else:
+                    self._begin(job)
+                job = self.lanes.next() if self.lanes.may_have_room else None
+        finally:
+            self._local.is_sending = before
+        if self._is_stopping():
+            for waiting in self.lanes.take_all():
+                self._interrupt(waiting)
+
+    def _is_stopping(self) -> bool:
+        return self._closed or self._stop.is_set()
+
+    def _interrupt(self, job: Job) -> None:
+        self._give_up(job, Interrupted("stopped before this was sent"))
+
+    def _begin(self, job: Job) -> None:
+        job.sent_at = self._clock.monotonic()
+        try:
+            job.send().add_done_callback(partial(self._answered, job))
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the future
+            self.lanes.done(job)
+            self._give_up(job, error)
+
+    def _answered(self, job: Job, sent: Future[Any]) -> None:
+        error = sent.exception()
+        if error is None:
+            self.lanes.done(job, succeeded=True)
+            self.pump()
+            job.future.set_result(sent.result())
+            return
+        if isinstance(error, Throttled):
+            self.lanes.slow_down(job, self._clock.monotonic())
+        self._fail(job, error)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        """Retry the object, or fail it, after the request has used up its own retries. The customer's budget
+        holds for both kinds of retries."""
+        self.lanes.done(job)
+        pause = None
+        transient = isinstance(error, XmodeError) and error.retryable
+        if transient and job.is_retried and not self._is_stopping() and self.lanes.may_retry(job):
+            job.retries = job.retries or Attempts(job.operation, job.key)
+            pause = job.lane.context.copy().run(job.retries.pause_after, error)
+        if pause is None:
+            self.pump()
+            self._give_up(job, error)
+            return
+        job.start_over()
+        self._timer.after(pause, partial(self._enqueue, job), partial(self._give_up, job, error))
+        self.pump()
+
+    def _enqueue(self, job: Job) -> None:
+        self.lanes.add(job, first=True)
+        self.pump()
+
+    def _give_up(self, job: Job, error: BaseException) -> None:
+        if not isinstance(error, XmodeError):
+            error = Defect(
+                f"{job.attempt}: {type(error).__name__}: {error}",
+                hint="this is a mistake in xmode-transfer; report it with the log",
+            )
+        job.future.set_exception(error)

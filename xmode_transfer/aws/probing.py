@@ -1,28 +1,28 @@
-"""Trying a customer's rights against AWS: the port ``Prober``.
+"""The requests of an access check: what a customer's role allows us, and what it should not.
 
-No session here can do more than it is for. The one that writes is narrowed to the reserved place, the one
-that looks for rights too many can read a few harmless things, and those that try the trust policy can do
-nothing.
+Each session is limited to its purpose. The one that writes is narrowed to the reserved prefix, the one that
+looks for excessive rights can make a few harmless reads, and those that try the trust policy can do nothing.
 """
 
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from botocore.exceptions import ClientError
 
-from xmode_transfer.aws import checksums, stores
+from xmode_transfer.aws import stores
 from xmode_transfer.aws.checksums import BodyFailed
-from xmode_transfer.aws.policy.documents import Step, session_policy
+from xmode_transfer.aws.policy.documents import Step, step_policy
 from xmode_transfer.aws.s3_calls import S3Calls, object_acl
 from xmode_transfer.aws.s3_errors import AWS_ERRORS, UNREADABLE, answer_of, bucket_missing
-from xmode_transfer.aws.s3_objects import checksum_in, listed
+from xmode_transfer.aws.s3_objects import checksum_in, checksum_parameters, listed, listed_parts
 from xmode_transfer.aws.sdk import DEFAULT_REGION, make_client, new_session
 from xmode_transfer.aws.sessions import Credentials
 from xmode_transfer.aws.stores import ObjectAcl
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import ChecksumMode, Customer
 from xmode_transfer.model.errors import AccessDenied, Interrupted, ObjectNotFound, UploadNotFound, XmodeError
 from xmode_transfer.model.keys import check_place
@@ -32,8 +32,7 @@ from xmode_transfer.model.records import Checksum, ListedObject, UploadedPart
 
 @dataclass(frozen=True, slots=True)
 class ProbedObject:
-    """An object of a check as S3 answered for it. ``locked`` is the Object Lock mode where the answer names
-    one; ``checksum`` is None where the answer has none."""
+    """S3's answer for an object of a check. ``locked`` is the Object Lock mode."""
 
     size: int
     checksum: Checksum | None = None
@@ -42,110 +41,13 @@ class ProbedObject:
     locked: str | None = None
 
 
-class ReservedPlace(Protocol):
-    """One customer's reserved place, ``<prefix>_xmode-check/``, where a check tries every right.
-
-    All keys are below it, and the role session is narrowed to it: no mistake of a check can touch anything
-    else. Every request carries the expected bucket owner. Nothing is tried again beyond the requests' own
-    retries, and nothing is cleaned up: that is the caller's. Errors are those of ``ObjectStore``.
-    """
-
-    prefix: str
-
-    @property
-    def region(self) -> str | None:
-        """The bucket's Region as an answer has named it; None as long as none has."""
-        ...
-
-    def locate(self) -> None:
-        """HeadBucket. A refusal is no error, since it names the Region too; raises BucketMissing."""
-        ...
-
-    def list(self) -> Sequence[ListedObject]:
-        """The objects in the place; the first thousand at most."""
-        ...
-
-    def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
-        """PutObject with the ACL that every delivery carries, or with none. Replaces what was there."""
-        ...
-
-    def create_upload(self, key: str) -> str:
-        """CreateMultipartUpload with the ACL; its upload ID."""
-        ...
-
-    def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
-        """Raises PartsRefused, UploadNotFound."""
-        ...
-
-    def list_parts(self, key: str, upload_id: str) -> Sequence[int]:
-        """The numbers of the parts that S3 holds."""
-        ...
-
-    def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> ProbedObject:
-        """Raises PartsRefused, UploadNotFound."""
-        ...
-
-    def abort_upload(self, key: str, upload_id: str) -> None:
-        """Success when it is gone already."""
-        ...
-
-    def head(self, key: str) -> ProbedObject | None:
-        """With its checksum; None when there is no object."""
-        ...
-
-    def read(self, key: str) -> bytes:
-        """Raises ObjectNotFound."""
-        ...
-
-    def acl(self, key: str) -> ObjectAcl:
-        """GetObjectAcl. Raises ObjectNotFound."""
-        ...
-
-    def delete(self, key: str) -> str | None:
-        """Deletes without naming a version. Absent is success. The ID of the delete marker where the bucket
-        is versioned, else None."""
-        ...
-
-    def close(self) -> None:
-        """Idempotent."""
-        ...
-
-
-class Prober(Protocol):
-    """Tries what a customer's role lets us do, and what it should not."""
-
-    def verify_identity(self) -> str | None:
-        """As ``RoleSessions.verify_identity``."""
-        ...
-
-    def assume(self, customer: Customer, external_id: str | None) -> None:
-        """AssumeRole with exactly that external ID, or with none. The credentials are thrown away unused,
-        and could do nothing anyway. Raises RoleRefused (its ``aws_code`` tells AWS's refusal from others),
-        VendorIdentityError, Throttled, Unavailable, RequestRefused."""
-        ...
-
-    def reserve(self, customer: Customer, region: str | None) -> ReservedPlace:
-        """Makes no call. ``region`` is what the ledger remembers."""
-        ...
-
-    def reads(self, *, deep: bool) -> Sequence[str]:
-        """The rights that ``excess`` looks for."""
-        ...
-
-    def excess(self, customer: Customer, *, deep: bool) -> Iterator[str]:
-        """The rights, as IAM names them, that the role should not have and has: found by reading what is
-        harmless to read. The session can do these reads and nothing else. ``deep`` tries more of them. What
-        is not answered is not named. Raises as ``assume``."""
-        ...
-
-
 CONTENT_TYPE = "application/octet-stream"
-_MOST_READ = 16 * 1024 * 1024  # more than a check ever puts
+_MAX_READ_BYTES = 16 * 1024 * 1024  # more than a check ever puts
 TOKEN = "check"
-"""The delivery token of a check's objects: no delivery has it."""
+"""The delivery token of a check's objects, which no delivery has."""
 
 Read = tuple[str, str, str]
-"""A right as IAM names it, botocore's service and method; each is a read that changes nothing."""
+"""An IAM action, botocore's service and method; each is a read."""
 READS: tuple[Read, ...] = (
     ("s3:ListAllMyBuckets", "s3", "list_buckets"),
     ("s3:GetBucketPolicy", "s3", "get_bucket_policy"),
@@ -164,61 +66,66 @@ DEEP_READS: tuple[Read, ...] = (
 )
 
 
-class AwsProber:
-    """Implements ``Prober``."""
+class Prober:
+    """Tries what a customer's role allows us to do, and what it should not."""
 
-    def __init__(self, sessions: StsRoleSessions, clock: Clock) -> None:
+    def __init__(self, sessions: RoleSessions, clock: Clock) -> None:
         self._sessions = sessions
         self._clock = clock
 
     def verify_identity(self) -> str | None:
+        """Return what ``RoleSessions.verify_identity`` does."""
         return self._sessions.verify_identity()
 
     def assume(self, customer: Customer, external_id: str | None) -> None:
+        """Call AssumeRole with exactly that external ID, or without one. The credentials allow nothing and
+        are discarded. Raises RoleRefused (its ``aws_code`` separates AWS's refusal from others),
+        VendorIdentityError, Throttled, Unavailable, RequestRefused."""
         self._sessions.try_external_id(customer, external_id)
 
-    def reserve(self, customer: Customer, region: str | None) -> ReservedPlace:
+    def reserve(self, customer: Customer, region: str | None) -> "ReservedPrefix":
+        """Return the customer's reserved prefix without a call. ``region`` is the one in the ledger."""
         prefix = check_place(customer.destination.prefix)
-        policy = session_policy(
-            Step.CHECK,
-            bucket=customer.destination.bucket,
-            prefix=prefix,
-            partition=customer.partition,
-            kms_key_arn=customer.destination.kms_key_arn,
-        )
+        policy = step_policy(customer, Step.CHECK, prefix)
         credentials = self._sessions.narrowed(customer, Step.CHECK, policy)
-        return AwsReservedPlace(
+        calls = S3Calls(
             customer,
-            prefix,
-            S3Calls(
-                customer,
-                credentials,
-                region,
-                self._clock,
-                connections=1,
-                stop=self._sessions.stop,
-                create_only=False,
-            ),
+            credentials,
+            region,
+            self._clock,
+            connections=1,
+            stop=self._sessions.stop,
+            create_only=False,
         )
+        return ReservedPrefix(customer, prefix, calls)
 
     def reads(self, *, deep: bool) -> Sequence[str]:
-        return [right for right, _, _ in (DEEP_READS if deep else READS)]
+        """Return the actions that ``excess`` tries."""
+        return [action for action, _, _ in (DEEP_READS if deep else READS)]
 
     def excess(self, customer: Customer, *, deep: bool) -> Iterator[str]:
+        """Iterate over the actions that the role should not allow and does, found by harmless reads. The
+        session allows these reads only. ``deep`` tries more of them. Skips reads without an answer. Raises as
+        ``assume``."""
         reads = DEEP_READS if deep else READS
         policy = {
             "Version": "2012-10-17",
-            "Statement": [{"Effect": "Allow", "Action": [right for right, _, _ in reads], "Resource": "*"}],
+            "Statement": [{"Effect": "Allow", "Action": [action for action, _, _ in reads], "Resource": "*"}],
         }
         credentials = self._sessions.narrowed(customer, Step.CHECK, policy).get()
         region = customer.destination.region or DEFAULT_REGION[customer.partition]
-        for right, service, method in reads:
+        for action, service, method in reads:
             if _is_allowed(credentials, customer, region, service, method, self._sessions.stop):
-                yield right
+                yield action
 
 
-class AwsReservedPlace:
-    """Implements ``ReservedPlace``."""
+class ReservedPrefix:
+    """A customer's reserved prefix, ``<prefix>_xmode-check/``, below which a check tries every right.
+
+    The role session is narrowed to it: no mistake of a check can touch anything else. Every request carries
+    the expected bucket owner. Nothing is retried beyond the request's own retries, and nothing is cleaned up:
+    the caller does that. Errors are those of ``ObjectStore``.
+    """
 
     def __init__(self, customer: Customer, prefix: str, calls: S3Calls) -> None:
         self.prefix = prefix
@@ -228,57 +135,60 @@ class AwsReservedPlace:
 
     @property
     def region(self) -> str | None:
+        """The bucket's Region, once an answer has named it."""
         return self._calls.seen_region
 
     def locate(self) -> None:
+        """Learn the Region by HeadBucket. A refusal is no error, since it names the Region too. Raises
+        BucketMissing."""
         try:
             self._calls.call("HeadBucket")
         except AccessDenied:
-            return  # it is there: the narrowed session names no prefix here and is refused
+            return  # the bucket exists: the narrowed session requires a prefix and is refused
         except ObjectNotFound as error:
             raise bucket_missing(self._destination.bucket, error) from error
 
     def list(self) -> Sequence[ListedObject]:
+        """Return the first thousand objects."""
         answer = self._calls.call("ListObjectsV2", Prefix=self.prefix, MaxKeys=1000)
         return [listed(row) for row in answer.get("Contents", ())]
 
     def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
+        """Put an object, with the ACL of every delivery or without one, and replace an existing one."""
         answer = self._calls.call(
             "PutObject", key, Body=body, ContentLength=len(body), **self._creation(acl), **self._crc32(body)
         )
         return _object(answer, len(body))
 
     def create_upload(self, key: str) -> str:
+        """Open a multipart upload with the ACL; return its ID."""
         return str(self._calls.call("CreateMultipartUpload", key, **self._creation(True))["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
+        """Send one part. Raises PartsRefused, UploadNotFound."""
         answer = self._calls.call(
             "UploadPart", key, UploadId=upload_id, PartNumber=number, Body=body, ContentLength=len(body)
         )
         return UploadedPart(number, len(body), str(answer["ETag"]), str(answer.get("ChecksumCRC32", "")))
 
     def list_parts(self, key: str, upload_id: str) -> Sequence[int]:
+        """Return the numbers of the parts that S3 has."""
         answer = self._calls.call("ListParts", key, UploadId=upload_id)
         return [int(part["PartNumber"]) for part in answer.get("Parts", ())]
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> ProbedObject:
-        listed = [
-            {"PartNumber": part.number, "ETag": part.etag}
-            | ({"ChecksumCRC32": part.checksum} if part.checksum else {})
-            for part in parts
-        ]
-        answer = self._calls.call(
-            "CompleteMultipartUpload", key, UploadId=upload_id, MultipartUpload={"Parts": listed}
-        )
+        """Create the object from its parts. Raises PartsRefused, UploadNotFound."""
+        listed = {"Parts": listed_parts(parts, self._with_checksums)}
+        answer = self._calls.call("CompleteMultipartUpload", key, UploadId=upload_id, MultipartUpload=listed)
         return _object(answer, sum(part.size for part in parts))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        try:
+        """End an upload. Success if it has ended already."""
+        with suppress(UploadNotFound):
             self._calls.call("AbortMultipartUpload", key, UploadId=upload_id)
-        except UploadNotFound:
-            return
 
     def head(self, key: str) -> ProbedObject | None:
+        """Return the object with its checksum, or None."""
         mode = {"ChecksumMode": "ENABLED"} if self._with_checksums else {}
         try:
             answer = self._calls.call("HeadObject", key, **mode)
@@ -287,17 +197,17 @@ class AwsReservedPlace:
         return _object(answer, int(answer["ContentLength"]))
 
     def read(self, key: str) -> bytes:
-        body = self._calls.call("GetObject", key)["Body"]
-        try:
-            data: bytes = body.read(_MOST_READ)
-        finally:
-            body.close()
-        return data
+        """Return the object's bytes. Raises ObjectNotFound."""
+        with closing(self._calls.call("GetObject", key)["Body"]) as body:
+            return bytes(body.read(_MAX_READ_BYTES))
 
     def acl(self, key: str) -> ObjectAcl:
+        """Return the object's ACL. Raises ObjectNotFound."""
         return object_acl(self._calls.call("GetObjectAcl", key))
 
     def delete(self, key: str) -> str | None:
+        """Delete the object without naming a version; return the ID of the delete marker if the bucket is
+        versioned. Success if it is gone."""
         answer = self._calls.call("DeleteObject", key)
         return str(answer["VersionId"]) if answer.get("DeleteMarker") else None
 
@@ -311,9 +221,7 @@ class AwsReservedPlace:
         return {**asked, "ContentType": CONTENT_TYPE, "Metadata": stores.metadata(TOKEN, {})}
 
     def _crc32(self, body: bytes) -> dict[str, str]:
-        if not self._with_checksums:
-            return {}
-        return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksums.encode(zlib.crc32(body))}
+        return checksum_parameters(zlib.crc32(body)) if self._with_checksums else {}
 
 
 def _object(answer: Mapping[str, Any], size: int) -> ProbedObject:
@@ -335,15 +243,16 @@ def _is_allowed(
     method: str,
     stop: threading.Event,
 ) -> bool:
-    """Whether the call was let in. An answer that is neither yes nor no is no."""
-    asked: dict[str, str] = {}
+    """Return whether the call was allowed; False without a clear answer."""
+    parameters: dict[str, str] = {}
     if method == "get_bucket_policy":
-        asked = {"Bucket": customer.destination.bucket, "ExpectedBucketOwner": customer.bucket_owner}
+        parameters = {"Bucket": customer.destination.bucket, "ExpectedBucketOwner": customer.bucket_owner}
     try:
         session = new_session()
         session.set_credentials(
             credentials.access_key_id, credentials.secret_access_key, credentials.session_token
         )
+        addressing = {"addressing_style": str(customer.destination.addressing)}
         client = make_client(
             session,
             service,
@@ -351,17 +260,16 @@ def _is_allowed(
             attempts=2,
             read_timeout_seconds=30,
             stop=stop,
-            only_looks=True,
-            s3={"addressing_style": str(customer.destination.addressing)},
+            reads_only=True,
+            s3=addressing,
         )
         try:
-            getattr(client, method)(**asked)
+            with closing(client):
+                getattr(client, method)(**parameters)
         except BodyFailed as failed:
             raise failed.error from None
-        finally:
-            client.close()
     except ClientError as error:
-        return answer_of(error).code == "NoSuchBucketPolicy"  # it may be read, and there is none
+        return answer_of(error).code == "NoSuchBucketPolicy"  # the read is allowed, and there is no policy
     except Interrupted:
         raise
     except (*AWS_ERRORS, XmodeError, *UNREADABLE):

@@ -1,11 +1,10 @@
-"""Tries again what passes by itself: once more for the object, after the engine's own tries for the request
-are used up. docs/retries.md has all levels and their product."""
+"""When a request may be sent, and when an object is sent again: the retry rules, the timer, each customer's
+pace and bandwidth. docs/retries.md has all levels of retries and their product."""
 
 import heapq
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple, TypeVar
 
@@ -19,41 +18,38 @@ from xmode_transfer.model.process import Clock
 T = TypeVar("T")
 
 ATTEMPTS = 4
-"""How often one operation is begun in all."""
+"""The attempts of one operation in all."""
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 20.0
-"""The pause after attempt n is anything between 0 and ``min(20, 2**n)`` seconds (full jitter). botocore 1.44
-pauses for less than a second in all between its tries for a request: these are what outlasts an outage."""
+"""The pause after attempt n is between 0 and ``min(20, 2**n)`` seconds (full jitter). botocore 1.44 pauses
+for less than a second in all between its attempts at a request, which does not outlast an outage."""
 DEADLINE_SECONDS = 300.0
-"""Counted from an operation's first failure: later than this, nothing is begun again."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryRules:
-    """When to try again, and after which pause."""
-
-    attempts: int = ATTEMPTS
-    first_pause_seconds: float = FIRST_PAUSE_SECONDS
-    longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
-    deadline_seconds: float = DEADLINE_SECONDS
+"""The time after an operation's first failure in which new attempts begin."""
+RETRY_BUDGET = 100.0
+"""Retries that one customer may use up before its successes earn new ones: when nothing works, the load must
+not multiply."""
+RETRY_EARNED = 0.2
+"""The part of a retry that each success earns."""
+SAVED_SECONDS = 0.1
+"""The unused bandwidth that is saved up: enough that a late timer costs nothing."""
+LOOK_SECONDS = 1.0
+"""The interval between two readings of the timetable."""
+_SOONEST_SECONDS = 0.005
 
 
 class Attempts:
-    """The attempts of one operation. ``unless`` are errors that would pass, and yet must not be tried again
-    here."""
+    """The attempts of one operation. ``unless`` are transient errors that must not be retried here."""
 
-    def __init__(
-        self, rules: RetryRules, what: str, key: str, *, unless: tuple[type[XmodeError], ...] = ()
-    ) -> None:
-        self._wait = wait_random_exponential(rules.first_pause_seconds, rules.longest_pause_seconds)
-        self._stop = stop_after_attempt(rules.attempts) | stop_after_delay(rules.deadline_seconds)
-        self._what = what
+    def __init__(self, operation: str, key: str, *, unless: tuple[type[XmodeError], ...] = ()) -> None:
+        self._wait = wait_random_exponential(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        self._stop = stop_after_attempt(ATTEMPTS) | stop_after_delay(DEADLINE_SECONDS)
+        self._operation = operation
         self._key = key
         self._unless: tuple[type[XmodeError], ...] = (CertificateRefused, *unless)
         self._state = RetryCallState(Retrying(), None, (), {})
 
     def pause_after(self, error: BaseException) -> float | None:
-        """Seconds until the next attempt, or None when the error is final."""
+        """Return the seconds until the next attempt, or None if the error is final."""
         if not isinstance(error, XmodeError) or not error.retryable or isinstance(error, self._unless):
             return None
         self._state.set_exception((type(error), error, error.__traceback__))
@@ -62,7 +58,7 @@ class Attempts:
         pause = self._wait(self._state)
         telemetry.log(
             telemetry.Event.OBJECT_RETRIED,
-            operation=self._what,
+            operation=self._operation,
             key=self._key,
             attempt=self._state.attempt_number,
             pause_seconds=round(pause, 3),
@@ -73,25 +69,25 @@ class Attempts:
 
 
 class Retries:
-    """Tries calls again that wait for their answer. ``stop`` ends all waiting at once."""
+    """Retries blocking calls. ``stop`` ends all waiting at once."""
 
-    def __init__(self, stop: threading.Event, rules: RetryRules | None = None) -> None:
+    def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
-        self.rules = rules or RetryRules()
 
     def call(
-        self, what: str, key: str, call: Callable[[], T], *, unless: tuple[type[XmodeError], ...] = ()
+        self, operation: str, key: str, call: Callable[[], T], *, unless: tuple[type[XmodeError], ...] = ()
     ) -> T:
+        """Make the call until it succeeds or fails for good."""
         attempts = None
         while True:
             try:
                 return call()
             except XmodeError as error:
-                attempts = attempts or Attempts(self.rules, what, key, unless=unless)
+                attempts = attempts or Attempts(operation, key, unless=unless)
                 self.pause(attempts, error)
 
     def pause(self, attempts: Attempts, error: XmodeError) -> None:
-        """Returns when it is time for the next attempt; raises the error when there is none."""
+        """Wait for the next attempt; raise the error if there is none."""
         pause = attempts.pause_after(error)
         if pause is None or self._stop.wait(pause):
             raise error
@@ -105,12 +101,12 @@ class _Waiting(NamedTuple):
 
 
 class Timer:
-    """One thread that begins things when their time has come; it lives only while something waits.
+    """One thread that makes calls at their time; it exists only while something waits.
 
     ``begin`` and ``give_up`` must not block and must not raise.
     """
 
-    _LOOK_SECONDS = 0.2  # how soon a stop is noticed
+    _STOP_CHECK_SECONDS = 0.2
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -121,7 +117,7 @@ class Timer:
         self._closed = False
 
     def after(self, seconds: float, begin: Callable[[], None], give_up: Callable[[], None]) -> None:
-        """Calls ``begin`` then, or ``give_up`` as soon as we are asked to stop."""
+        """Call ``begin`` after that time, or ``give_up`` on a stop."""
         with self._changed:
             heapq.heappush(
                 self._queue, _Waiting(time.monotonic() + seconds, next(self._numbers), begin, give_up)
@@ -132,7 +128,7 @@ class Timer:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Gives up everything that waits. Idempotent."""
+        """Give up everything that waits. Idempotent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -143,7 +139,7 @@ class Timer:
                 call()
 
     def _next(self) -> list[Callable[[], None]] | None:
-        """What is to be called now; None when nothing waits any more, and then this thread ends."""
+        """Return the calls to make now; None when nothing waits, which ends this thread."""
         with self._changed:
             while self._queue:
                 if self._closed or self._stop.is_set():
@@ -153,37 +149,66 @@ class Timer:
                 left = self._queue[0].due - time.monotonic()
                 if left <= 0:
                     return [heapq.heappop(self._queue).begin]
-                self._changed.wait(min(left, self._LOOK_SECONDS))
+                self._changed.wait(min(left, self._STOP_CHECK_SECONDS))
             self._thread = None
             return None
 
 
-SAVED_SECONDS = 0.1
-"""How much unused bandwidth is saved up: enough that a timer that comes late costs nothing."""
-LOOK_SECONDS = 1.0
-"""How often the timetable is looked at."""
-_SOONEST_SECONDS = 0.005
+class Pace:
+    """The requests that one customer may have in flight: halved on SlowDown, then increased one by one
+    (additive increase, multiplicative decrease), and its budget of retries. Guarded by the lanes' lock."""
+
+    __slots__ = ("_cut_at", "_most", "_retries", "allowed", "in_flight")
+
+    def __init__(self, most: int) -> None:
+        self._most = float(most)
+        self._cut_at = float("-inf")
+        self._retries = RETRY_BUDGET
+        self.allowed = float(most)
+        self.in_flight = 0
+
+    def has_room(self) -> bool:
+        return self.in_flight < int(self.allowed)
+
+    def slow_down(self, sent_at: float, now: float) -> None:
+        """Halve once for all requests that were in flight together."""
+        if sent_at > self._cut_at:
+            self.allowed = max(1.0, self.allowed / 2)
+            self._cut_at = now
+
+    def succeeded(self) -> None:
+        if self.allowed < self._most:
+            self.allowed = min(self._most, self.allowed + 1 / self.allowed)
+        if self._retries < RETRY_BUDGET:
+            self._retries = min(RETRY_BUDGET, self._retries + RETRY_EARNED)
+
+    def may_retry(self) -> bool:
+        """Take one retry from the budget, if one is left."""
+        if self._retries < 1.0:
+            return False
+        self._retries -= 1.0
+        return True
 
 
 class Allowance:
-    """What may be sent by now: it grows with time, and what is sent is taken from it. Bandwidth is kept on
-    average: a request goes out at full speed, and the next one waits until what was sent is paid for.
+    """The bytes that may be sent: the number grows with time and falls with what is sent. Bandwidth is kept
+    on average: a request is sent at full speed, and the next one waits until the debt is paid.
 
-    Not thread-safe: whoever shares it holds a lock.
+    Not thread-safe: guard it with a lock.
     """
 
-    __slots__ = ("_clock", "_filled_at", "_level", "_look_at", "_rate", "_timetable")
+    __slots__ = ("_clock", "_filled_at", "_level", "_rate", "_read_at", "_timetable")
 
     def __init__(self, timetable: BandwidthLimit, clock: Clock) -> None:
         self._timetable = timetable
         self._clock = clock
         self._filled_at = clock.monotonic()
-        self._look_at = self._filled_at
+        self._read_at = self._filled_at
         self._rate: float | None = timetable.limit_at(clock.now())
         self._level = 0.0
 
     def wait(self) -> float:
-        """Seconds until it is worth while to ask again; 0: a request may be sent now."""
+        """Return the seconds until the next call of this is worth while; 0 if a request may be sent now."""
         self._fill()
         if self._rate is None or self._level >= 0:
             return 0.0
@@ -191,21 +216,21 @@ class Allowance:
         return max(_SOONEST_SECONDS, min(-self._level / self._rate, LOOK_SECONDS))
 
     def take(self, length: int) -> None:
-        """So many bytes are sent now."""
+        """Charge for bytes that are sent now."""
         if self._rate is not None:
             self._level -= length
 
     def give_back(self, length: int) -> None:
-        """What was taken is not sent after all."""
+        """Cancel a charge: the bytes are not sent after all."""
         if self._rate is not None:
             self._level += length
 
     def follow(self, timetable: BandwidthLimit) -> None:
-        """Another timetable holds from now on."""
+        """Apply another timetable from now on."""
         if timetable != self._timetable:
             self._fill()
             self._timetable = timetable
-            self._look()
+            self._read()
 
     def _fill(self) -> None:
         now = self._clock.monotonic()
@@ -213,12 +238,12 @@ class Allowance:
             most = self._rate * SAVED_SECONDS
             self._level = min(most, self._level + (now - self._filled_at) * self._rate)
         self._filled_at = now
-        if now >= self._look_at:
-            self._look()
+        if now >= self._read_at:
+            self._read()
 
-    def _look(self) -> None:
-        """What is owed stays owed under another limit, and is forgiven where there is none."""
-        self._look_at = self._filled_at + LOOK_SECONDS
+    def _read(self) -> None:
+        """Read the timetable. A debt remains under another limit, and ends where there is none."""
+        self._read_at = self._filled_at + LOOK_SECONDS
         limit = self._timetable.limit_at(self._clock.now())
         if limit is None:
             self._rate = None
@@ -228,21 +253,20 @@ class Allowance:
 
 
 class Allowances:
-    """One for the process, which all share, and one for each customer who has a limit of its own."""
+    """The allowance of the process, which all share, and one for each customer with a limit of its own."""
 
     def __init__(self, of_process: BandwidthLimit, clock: Clock) -> None:
         self._clock = clock
-        self.of_all = (Allowance(of_process, clock),) if of_process.is_limited else ()
-        """What the bodies of a customer without a limit of its own are taken from."""
+        self._of_process = (Allowance(of_process, clock),) if of_process.is_limited else ()
         self._of_customers: dict[str, Allowance] = {}
 
     def of(self, customer: str, timetable: BandwidthLimit) -> tuple[Allowance, ...]:
-        """What a customer's bodies are taken from. All that is opened for a customer shares one allowance,
-        which follows what was said of it last."""
+        """Return the allowances that a customer's bodies are charged to. All stores of a customer share one,
+        with the latest timetable."""
         own = self._of_customers.get(customer)
         if own is None and timetable.is_limited:
             own = self._of_customers[customer] = Allowance(timetable, self._clock)
         if own is None:
-            return self.of_all
+            return self._of_process
         own.follow(timetable)
-        return (*self.of_all, own)
+        return (*self._of_process, own)

@@ -1,5 +1,5 @@
-"""One customer's S3 client: the right Region, the role session's credentials, the expected bucket owner on
-every call, and domain errors out of it."""
+"""One customer's S3 client: the bucket's Region, the role session's credentials, the expected bucket owner on
+every call, and domain errors."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -31,12 +31,13 @@ from xmode_transfer.model.errors import SessionExpired, XmodeError
 from xmode_transfer.model.process import Clock
 
 REQUEST_ATTEMPTS = 5
-"""How often botocore sends one request in all, with its own back-off (mode standard); see docs/retries.md."""
+"""The attempts of botocore for one request in all, with its own backoff (mode standard); see
+docs/retries.md."""
 READ_TIMEOUT_SECONDS = 60
 
 
 class S3Calls:
-    """Thread-safe. Makes no call until the first ``call``."""
+    """Calls of S3 on one bucket. Thread-safe. Makes no call until the first ``call``."""
 
     def __init__(
         self,
@@ -49,8 +50,8 @@ class S3Calls:
         stop: threading.Event | None = None,
         create_only: bool = True,
     ) -> None:
-        """When ``stop`` is set, no call waits any longer. ``create_only``: nothing that exists is replaced,
-        whoever puts or completes an object."""
+        """``stop`` ends every call. ``create_only``: PutObject and CompleteMultipartUpload replace
+        nothing."""
         self.bucket = customer.destination.bucket
         self._customer = customer
         self._credentials = _SessionCredentials(credentials)
@@ -60,15 +61,14 @@ class S3Calls:
         self._create_only = create_only
         self._lock = threading.Lock()
         self.region = customer.destination.region or region
-        """The bucket's Region as configured, remembered or learnt; None before the first call when it is
-        neither."""
+        """The bucket's Region as configured, remembered or learnt; else None before the first call."""
         self._client: Any = None
         self.seen_region: str | None = None
-        """The bucket's Region as S3 has named it in an answer; None as long as it has not."""
+        """The bucket's Region, once an answer has named it."""
 
     def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """One operation by S3's name for it, on this bucket. A dead session is renewed once; errors are the
-        domain's."""
+        """Call an operation by S3's name on this bucket, a second time after an expired session. Raises
+        domain errors."""
         if key is not None:
             parameters["Key"] = key
         return self._call(self.client(), Attempt(operation, self.bucket, key), parameters)
@@ -82,7 +82,7 @@ class S3Calls:
 
     @contextmanager
     def translated(self, attempt: Attempt) -> Iterator[None]:
-        """Turns what botocore raises, also while an answer's body is read, into domain errors."""
+        """Translate botocore's exceptions into domain errors, also while an answer's body is read."""
         try:
             yield
         except BodyFailed as failed:
@@ -93,14 +93,14 @@ class S3Calls:
             raise error_without_answer(error, attempt) from error
 
     def locate(self) -> str:
-        """The bucket's Region; asked for with one HeadBucket where it is not known yet."""
+        """Return the bucket's Region, learnt by one HeadBucket if it is not known."""
         if self.region is None:
             self.client()
         assert self.region is not None
         return self.region
 
     def close(self) -> None:
-        """Frees the connections. Idempotent."""
+        """Close the connections. Idempotent."""
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -124,7 +124,7 @@ class S3Calls:
         return answer
 
     def client(self) -> Any:
-        """botocore's client for the bucket, whose Region is learnt first where it is not known."""
+        """Return botocore's client for the bucket, after its Region is learnt if need be."""
         with self._lock:
             if self._client is None:
                 if self.region is None:
@@ -133,7 +133,7 @@ class S3Calls:
             return self._client
 
     def _learn_region(self) -> str:
-        """HeadBucket names the Region whatever it answers, also a refusal (S3 API reference, HeadBucket)."""
+        """Learn the Region by HeadBucket, which names it even in a refusal (S3 API reference, HeadBucket)."""
         session = self._session()
         guess = session.get_config_variable("region") or DEFAULT_REGION[self._customer.partition]
         client = self._build(guess)
@@ -157,9 +157,8 @@ class S3Calls:
         destination = self._customer.destination
         without = destination.checksums is ChecksumMode.NONE
         computed = "when_required" if without else "when_supported"
-        # A body goes out with its CRC32, so its SHA-256 in the signature would only cost another pass over
-        # the file. A store that takes no checksums gets the SHA-256 instead: there it is what proves the
-        # bytes.
+        # With its CRC32 a body needs no SHA-256 in the signature, which costs another pass over the file.
+        # Without checksums the SHA-256 proves the bytes.
         s3: dict[str, Any] = {"payload_signing_enabled": without}
         if destination.addressing is not Addressing.AUTO:
             s3["addressing_style"] = str(destination.addressing)
@@ -185,8 +184,8 @@ class S3Calls:
         return client
 
     def _add_owner(self, params: dict[str, Any], model: Any, **_: object) -> None:
-        """Every call that can carry the expected bucket owner does, those that botocore makes by itself
-        included. In place: of what several such handlers answer, botocore takes the first alone."""
+        """Add the expected bucket owner to every call that takes it, also to botocore's own. In place: of
+        several handlers' answers, botocore takes only the first."""
         if model.input_shape is not None and "ExpectedBucketOwner" in model.input_shape.members:
             params["ExpectedBucketOwner"] = self._customer.bucket_owner
 
@@ -201,11 +200,8 @@ def _add_create_only(params: dict[str, Any], **_: object) -> None:
 
 
 class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]
-    """What botocore signs with: the provider is asked for every request that is signed.
-
-    It stands in for the SDK's credential chain of its session, so that a customer's client can never find
-    others.
-    """
+    """The credentials that botocore signs with, from the provider for every request. They replace the
+    session's credential chain, so that a customer's client never finds others."""
 
     def __init__(self, provider: CredentialsProvider) -> None:
         super().__init__("", "", method="xmode-transfer")
@@ -223,22 +219,17 @@ class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]
         )
 
     def renew(self) -> None:
-        """Says that what this thread last signed with is refused as expired."""
+        """Report that S3 refused the credentials of this thread's last request as expired."""
         last: Credentials | None = getattr(self._used, "last", None)
         if last is not None:
             self._provider.invalidate(last)
 
 
 def object_acl(answer: Mapping[str, Any]) -> ObjectAcl:
-    """What GetObjectAcl answers, as botocore parses it, in the domain's terms."""
-    return ObjectAcl(
-        str(answer.get("Owner", {}).get("ID", "")),
-        frozenset(
-            Grant(_grantee(grant.get("Grantee", {})), str(grant.get("Permission", "")))
-            for grant in answer.get("Grants", ())
-        ),
-    )
-
-
-def _grantee(grantee: Mapping[str, Any]) -> str:
-    return str(grantee.get("ID") or grantee.get("URI") or grantee.get("EmailAddress") or "")
+    """Return GetObjectAcl's answer, as botocore parses it, in the domain's terms."""
+    grants = set()
+    for grant in answer.get("Grants", ()):
+        grantee = grant.get("Grantee", {})
+        name = grantee.get("ID") or grantee.get("URI") or grantee.get("EmailAddress") or ""
+        grants.add(Grant(str(name), str(grant.get("Permission", ""))))
+    return ObjectAcl(str(answer.get("Owner", {}).get("ID", "")), frozenset(grants))

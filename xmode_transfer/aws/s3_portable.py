@@ -1,25 +1,24 @@
-"""The portable engine: S3 through boto3, and boto3's TransferManager for what goes in parts.
+"""The portable engine: S3 through boto3, and boto3's TransferManager for objects in parts.
 
-It runs wherever Python does, and the fast engine is tested against it, and extends it: what is rare, and what
-the CRT cannot do, goes this way there too. TransferManager reads, cuts, orders and sends on threads of its
-own; what goes over the wire is made by the same code as in the fast engine, and what may pass is tried again
-by the same rules. It is given the source's open file, never a path. Each part waits for its turn among all
-bodies of the process before it is read (``dispatch``).
+It runs wherever Python does. The fast engine extends it, sends rare requests through it, and is tested
+against it. TransferManager reads, splits and sends on threads of its own, from the source's open file, never
+a path. Each part waits for its slot among all bodies of the process before it is read (``lanes``).
 """
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.checksums import OpenFile, StreamedBody, read_whole
-from xmode_transfer.aws.dispatch import Dispatcher
-from xmode_transfer.aws.lanes import Job
-from xmode_transfer.aws.retrying import Retries, RetryRules
+from xmode_transfer.aws.lanes import Dispatcher, Job
+from xmode_transfer.aws.retrying import Retries
 from xmode_transfer.aws.s3_calls import S3Calls
-from xmode_transfer.aws.s3_objects import PAGE_ROWS, S3Objects, put_answer
+from xmode_transfer.aws.s3_objects import S3Objects, put_answer
 from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.aws.stores import SINGLE_PUT_MAX_BYTES, EngineInfo, PutAnswer, PutRequest
 from xmode_transfer.config import Customer, Limits
@@ -28,27 +27,27 @@ from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import UploadedPart
 
 MIN_PART_BYTES = 5 * 1024 * 1024
-"""S3 takes no smaller part, but for the last (S3 User Guide, "Amazon S3 multipart upload limits")."""
+"""The smallest part but for the last (S3 User Guide, "Amazon S3 multipart upload limits")."""
 PART_BYTES = 16 * 1024 * 1024
 IN_MEMORY_BYTES = 8 * 1024 * 1024
-"""A body up to this size is read once and sent from memory; a larger one is read twice from its one
-descriptor."""
+"""A body up to this size is read once and sent from memory; a larger one is read twice."""
 _OTHER_CONNECTIONS = 12
-"""Beside the bodies, a service may ask for proofs (HEAD) and open or complete a few multipart uploads."""
+"""Connections for requests without bodies: HEAD, and multipart uploads opened or completed."""
 _SUBMITTING_THREADS = 8
-"""More than the large objects that a delivery sends at once: each of these waits here for its parts' turns,
-and small objects must pass."""
+"""More than the large objects that a delivery sends at once: each waits here for its parts' slots, and small
+objects must pass."""
 
 Opened = Callable[[str, datetime | None], None]
-"""Told the ID of an upload that S3 has opened, and when the bucket's lifecycle rule ends it."""
+"""Called with the ID of an opened upload, and the time at which the bucket's lifecycle rule ends it."""
 Acknowledged = Callable[[str, UploadedPart], None]
-"""Told an upload's ID and a part that S3 has taken. (A subscriber's ``on_progress`` counts what was handed to
-the socket, also of parts that are refused or go again.)"""
+"""Called with an upload's ID and a part that S3 has acknowledged. (A subscriber's ``on_progress`` counts
+bytes passed to the socket, also of parts that are refused or sent again.)"""
 
 
 class PortableStores:
-    """Implements ``ObjectStores``, within the process's limits. What still waits when ``stop`` is set
-    is given up as Interrupted."""
+    """Implements ``ObjectStores``. What still waits when ``stop`` is set is interrupted."""
+
+    _dispatches_with: type[Dispatcher] = Dispatcher
 
     def __init__(
         self,
@@ -56,22 +55,16 @@ class PortableStores:
         clock: Clock,
         *,
         reason: str = "configured",
-        page_size: int = PAGE_ROWS,
         stop: threading.Event | None = None,
-        rules: RetryRules | None = None,
     ) -> None:
         self.info = EngineInfo("portable", reason)
         self.stop = stop or threading.Event()
         self.clock = clock
-        self.page_size = page_size
-        self.retries = Retries(self.stop, rules)
+        self.retries = Retries(self.stop)
         self.parallel = min(limits.parallel_objects, limits.parallel_objects_per_customer)
         self.in_memory_bytes = min(IN_MEMORY_BYTES, limits.memory_bytes // limits.parallel_objects)
         self.threads = ThreadPoolExecutor(limits.parallel_objects, thread_name_prefix="s3-portable")
-        self.dispatcher = self._make_dispatcher(limits, clock, rules)
-
-    def _make_dispatcher(self, limits: Limits, clock: Clock, rules: RetryRules | None) -> Dispatcher:
-        return Dispatcher(limits, clock, self.stop, rules)
+        self.dispatcher = self._dispatches_with(limits, clock, self.stop)
 
     def open(
         self, customer: Customer, credentials: CredentialsProvider, region: str | None
@@ -88,13 +81,13 @@ class PortableStores:
 
 
 class PortableStore(S3Objects):
-    """Implements ``ObjectStore``. The methods ``..._by_botocore`` pass no queue and try nothing again
-    but the request."""
+    """Implements ``ObjectStore``. The methods ``..._by_botocore`` pass no queue and try nothing again but the
+    request."""
 
     resumes = False
 
     def __init__(self, stores: PortableStores, customer: Customer, calls: S3Calls) -> None:
-        super().__init__(customer, calls, stores.clock, stores.retries, page_size=stores.page_size)
+        super().__init__(customer, calls, stores.clock, stores.retries)
         self.dispatcher = stores.dispatcher
         self.lane = self.dispatcher.lanes.lane(customer.name, customer.limits)
         self.in_memory_bytes = stores.in_memory_bytes
@@ -104,17 +97,13 @@ class PortableStore(S3Objects):
         self._manager: Any = None
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        def send() -> Future[PutAnswer]:
-            return self.put_by_botocore(request, body)
-
+        send = partial(self.put_by_botocore, request, body)
         return self.dispatcher.submit(_BodyJob(self, "PutObject", request.key, request.size, send))
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
-        def send() -> Future[UploadedPart]:
-            return self.part_by_botocore(key, upload_id, number, body, offset, length)
-
+        send = partial(self.part_by_botocore, key, upload_id, number, body, offset, length)
         return self.dispatcher.submit(_BodyJob(self, "UploadPart", key, length, send))
 
     def put_in_parts(
@@ -162,8 +151,8 @@ class PortableStore(S3Objects):
         return StreamedBody(body, offset, length, crc32), crc32
 
     def _transfer_manager(self) -> Any:
-        """Imported when it is needed: the fast engine starts quicker. May first learn where the bucket is;
-        raises what that raises."""
+        """Return the store's TransferManager; imported late, for a quick start. May first learn the
+        Region."""
         from s3transfer.manager import TransferConfig, TransferManager
 
         meta = self._calls.client().meta
@@ -171,7 +160,7 @@ class PortableStore(S3Objects):
             if self._manager is None:
                 memory_bytes = self.dispatcher.lanes.memory_bytes
                 config = TransferConfig(
-                    multipart_threshold=1,  # whoever calls has decided that the object goes in parts
+                    multipart_threshold=1,  # the caller has decided
                     multipart_chunksize=max(MIN_PART_BYTES, min(PART_BYTES, memory_bytes)),
                     max_request_concurrency=self._parallel,
                     max_in_memory_upload_chunks=self._parallel,
@@ -194,7 +183,7 @@ class _BodyJob(Job):
 
 
 class _PartJob(Job):
-    """The turn of one part: from when it may be read until it is answered."""
+    """The slot of one part, from its read until its answer."""
 
     operation = "UploadPart"
     is_retried = False
@@ -218,41 +207,33 @@ class _PartJob(Job):
             self.granted.set_exception(done.exception())
 
 
+@dataclass(eq=False)
 class _Upload:
-    """One object on its way in parts, as TransferManager reads it, each part when it is its turn, and as its
-    subscriber. ``parts`` has the CRC32 and the length of those that were read; after the first part that
-    failed no more is read. ``answer`` is S3's, once it has come."""
+    """One object in parts: TransferManager's file, read one part per slot, and its subscriber. ``parts`` has
+    the CRC32 and length of each part that was read; after a failure no more is read. ``answer`` is S3's."""
 
-    def __init__(
-        self,
-        store: PortableStore,
-        request: PutRequest,
-        body: OpenFile,
-        opened: Opened,
-        acknowledged: Acknowledged,
-    ) -> None:
-        self._store = store
-        self._body = body
-        self._jobs: list[_PartJob] = []
-        self._position = 0
-        self._failed: XmodeError | None = None
-        self.request = request
-        self.opened = opened
-        self.acknowledged = acknowledged
-        self.parts: list[tuple[int, int]] = []
-        self.answer: PutAnswer | None = None
-        self.future: Future[PutAnswer] = Future()
+    store: PortableStore
+    request: PutRequest
+    body: OpenFile
+    opened: Opened
+    acknowledged: Acknowledged
+    parts: list[tuple[int, int]] = field(default_factory=list)
+    answer: PutAnswer | None = None
+    future: Future[PutAnswer] = field(default_factory=Future)
+    _jobs: list[_PartJob] = field(default_factory=list)
+    _position: int = 0
+    _failed: XmodeError | None = None
 
     def read(self, size: int) -> bytes:
         length = min(size, self.request.size - self._position)
         self.go_on()
-        job = _PartJob(self._store.lane, self._store.bucket, self.request.key, length, length)
+        job = _PartJob(self.store.lane, self.store.bucket, self.request.key, length, length)
         self._jobs.append(job)
-        self._store.dispatcher.submit(job)
+        self.store.dispatcher.submit(job)
         job.granted.result()
         self.go_on()
         try:
-            content, crc32 = read_whole(self._body, self._position, length)
+            content, crc32 = read_whole(self.body, self._position, length)
         except XmodeError as error:
             self._failed = error
             raise
@@ -261,12 +242,12 @@ class _Upload:
         return content
 
     def go_on(self) -> None:
-        """Raises when a part has failed: the others are of no use any more."""
+        """Raise if a part has failed: the others are useless then."""
         if self._failed is not None:
             raise Interrupted("another part of the object has failed")
 
     def answered(self, number: int, error: XmodeError | None) -> None:
-        """S3 has answered for that part: others have its room."""
+        """Release the slot of a part that S3 has answered."""
         self._failed = self._failed or error
         self._jobs[number - 1].end(error)
 
@@ -289,7 +270,7 @@ class _Upload:
         error: BaseException | None = None
         try:
             future.result()
-        except Exception as failed:  # noqa: BLE001 - whatever it is, it belongs to the one who waits for the future
+        except Exception as failed:  # noqa: BLE001 - it belongs to the caller that waits for the future
             error = failed
         for job in self._jobs:
             job.end(None)
@@ -301,21 +282,21 @@ class _Upload:
 
 
 class _Key(str):
-    """A key that TransferManager hands on as it is: what comes back knows whose it is."""
+    """A key that TransferManager passes on unchanged, with its upload."""
 
     __slots__ = ("upload",)
     upload: _Upload
 
 
 class _Client:
-    """botocore's client as TransferManager calls it, with the domain's errors out of it."""
+    """botocore's client as TransferManager calls it, with domain errors."""
 
     def __init__(self, meta: Any, store: PortableStore) -> None:
         self.meta = meta
         self._store = store
 
     def create_multipart_upload(self, *, Key: _Key, **_: Any) -> dict[str, str]:
-        """An upload is known as soon as S3 has opened it, so that none is orphaned unseen."""
+        """Report an upload as soon as S3 has opened it, so that none is orphaned unnoticed."""
         upload_id, abort_at = self._store.create_upload(Key.upload.request)
         Key.upload.opened(upload_id, abort_at)
         return {"UploadId": upload_id}
@@ -352,4 +333,4 @@ class _Client:
         upload.answer = self._store.complete_upload(Key, UploadId, parts, upload.request.size)
 
     def abort_multipart_upload(self, **_: Any) -> None:
-        """Left to whoever keeps the journal: what may not be aborted is recorded there as orphaned."""
+        """Do nothing: the caller aborts, and records an upload that it may not abort as orphaned."""

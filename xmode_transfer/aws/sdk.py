@@ -1,7 +1,7 @@
-"""botocore's sessions and clients, all with one loader: the service models are read from disk once.
+"""botocore's sessions and clients, which share one loader and have a limit for every wait and every answer.
 
-A session of its own loader costs 200 ms and 13 MB, one with the shared loader 17 ms and 0.5 MB (measured with
-boto3 1.44 on one core); there is one for each customer whose bucket is open.
+With its own loader a session costs 200 ms and 13 MB, with the shared one 17 ms and 0.5 MB (boto3 1.44, one
+core); there is one for each customer with an open bucket.
 """
 
 import socket
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
@@ -32,80 +33,80 @@ from xmode_transfer.aws.checksums import BodyFailed
 from xmode_transfer.model.errors import ConfigError, Interrupted, Unavailable
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""Of an answer that is parsed. A page of a listing, the longest, has 1,000 keys of 1 KB, which are encoded as
-URLs: some 4 MB."""
+"""The limit of a parsed answer. The longest, a page of a listing, has 1,000 keys of 1 KB, URL-encoded: some 4
+MB."""
 MAX_ERROR_BYTES = 1024 * 1024
-"""Of an error, and of the answer to what is put or deleted, which has no body at all."""
+"""The limit of an error, and of the answer to a PUT or DELETE, which has no body."""
 ANSWER_SECONDS = 90.0
-"""For the headers of an answer, and for a body that is parsed: each has so long to come whole."""
+"""The limit for the headers of an answer, and for a parsed body."""
 SLOW_ANSWER_SECONDS = 600.0
-"""The same for what S3 may take minutes for (S3 API reference, CompleteMultipartUpload)."""
+"""The limit for what S3 may take minutes for (S3 API reference, CompleteMultipartUpload)."""
 FINISH_SECONDS = 3.0
-"""When we are asked to stop, what changes something has so long to be answered. What only looks has none."""
+"""The time for the answer to a request that changes something, after a stop. Reads have none."""
 _LEAST_BYTES_PER_SECOND = 16 * 1024
-_LOOK_SECONDS = 0.2
+_WATCH_SECONDS = 0.2
 _PIECE_BYTES = 64 * 1024
-_LOOKS = frozenset({"GET", "HEAD"})
+_READS = frozenset({"GET", "HEAD"})
 
 
-def guard(client: Any, stop: threading.Event | None = None, *, only_looks: bool = False) -> Any:
-    """Bounds everything that the client, just made, will be answered. ``only_looks``: none of its requests
-    changes anything, whatever its method."""
+def guard(client: Any, stop: threading.Event | None = None, *, reads_only: bool = False) -> Any:
+    """Bound the waits and the answers of a new client. ``reads_only``: none of its requests changes anything,
+    whatever its method."""
     session = client._endpoint.http_session
     asked = stop or threading.Event()
     pools = {
-        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, only_looks),
-        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, only_looks),
+        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, reads_only),
+        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, reads_only),
     }
     session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
     return client
 
 
-def _pool(pool: Any, connection: Any, stop: threading.Event, only_looks: bool) -> Any:
+def _pool(pool: Any, connection: Any, stop: threading.Event, reads_only: bool) -> Any:
     guarded = type(
-        f"Guarded{connection.__name__}", (_Guarded, connection), {"stop": stop, "only_looks": only_looks}
+        f"Guarded{connection.__name__}", (_Guarded, connection), {"stop": stop, "reads_only": reads_only}
     )
     return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": guarded})
 
 
 class _Guarded:
-    """Mixed into botocore's connections."""
+    """A mix-in for botocore's connections."""
 
     stop: threading.Event
-    only_looks: bool
+    reads_only: bool
     sock: Any
 
     def request(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        self._looks = self.only_looks or method in _LOOKS
-        self._slow = method == "POST" and not self.only_looks
+        self._reads = self.reads_only or method in _READS
+        self._slow = method == "POST" and not self.reads_only
         self._most = MAX_ANSWER_BYTES if method in ("GET", "POST") else MAX_ERROR_BYTES
         with self._watched(None, lambda: self.sock):
             return super().request(method, *args, **kwargs)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
-        connected = self.sock  # the connection forgets it, if it ends with this answer
-        seconds = ANSWER_SECONDS if self._looks else SLOW_ANSWER_SECONDS
+        connected = self.sock  # the connection drops it, if it ends with this answer
+        seconds = ANSWER_SECONDS if self._reads else SLOW_ANSWER_SECONDS
         response: Any = None
         try:
             with self._watched(seconds, lambda: connected):
                 response = super().getresponse()  # type: ignore[misc]
         except BaseException:
-            if response is not None:  # headers that were cut off pass for whole ones
+            if response is not None:  # truncated headers look complete
                 response.close()
             raise
-        read, looks, most = response.read, self._looks, self._most
+        read, reads, most = response.read, self._reads, self._most
 
         def read_piece(amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
-            """Of a body that is streamed to somebody who wants it."""
+            """Read from a body that is streamed."""
             allowed = ANSWER_SECONDS + (amt or 0) / _LEAST_BYTES_PER_SECOND
-            with _translated(response), self._watched(allowed, lambda: connected, looks=looks):
+            with _translated(response), self._watched(allowed, lambda: connected, reads=reads):
                 data: bytes = read(amt, *args, **kwargs)
             return data
 
         def stream(*_: Any, **__: Any) -> Iterator[bytes]:
-            """What botocore parses; it asks for it in this way, and for nothing else."""
+            """Read what botocore parses, which it requests in this way only."""
             allowed = SLOW_ANSWER_SECONDS if self._slow else ANSWER_SECONDS
-            with _translated(response), self._watched(allowed, lambda: connected, looks=looks):
+            with _translated(response), self._watched(allowed, lambda: connected, reads=reads):
                 yield _whole(read, most if response.status < 300 else MAX_ERROR_BYTES)
 
         response.read, response.stream = read_piece, stream
@@ -113,13 +114,13 @@ class _Guarded:
 
     @contextmanager
     def _watched(
-        self, seconds: float | None, connected: Callable[[], Any], looks: bool | None = None
+        self, seconds: float | None, connected: Callable[[], Any], reads: bool | None = None
     ) -> Iterator[None]:
         waiting = _Waiting(
             connected,
             None if seconds is None else time.monotonic() + seconds,
             self.stop,
-            0.0 if (self._looks if looks is None else looks) else FINISH_SECONDS,
+            0.0 if (self._reads if reads is None else reads) else FINISH_SECONDS,
         )
         _watch.add(waiting)
         try:
@@ -159,7 +160,7 @@ def _refused(why: str) -> BodyFailed:
 
 @contextmanager
 def _translated(response: Any) -> Iterator[None]:
-    """What goes wrong while a body is read, in botocore's words; nobody reads on then."""
+    """Raise botocore's errors for failures to read a body, and close it then."""
     done = False
     try:
         yield
@@ -173,34 +174,26 @@ def _translated(response: Any) -> Iterator[None]:
             response.close()
 
 
+@dataclass(eq=False, slots=True)
 class _Waiting:
-    """Somebody who waits for a connection. ``until`` is in monotonic seconds; after a stop it waits
-    ``finish_seconds`` more."""
+    """A wait for a connection. ``until`` is in monotonic seconds; after a stop it lasts ``finish_seconds``
+    more."""
 
-    __slots__ = ("_asked_at", "_connected", "_finish_seconds", "_stop", "_until", "overdue", "stopped")
+    connected: Callable[[], Any]
+    until: float | None
+    stop: threading.Event
+    finish_seconds: float
+    stopped_at: float | None = None
+    overdue: bool = False
+    stopped: bool = False
 
-    def __init__(
-        self,
-        connected: Callable[[], Any],
-        until: float | None,
-        stop: threading.Event,
-        finish_seconds: float,
-    ) -> None:
-        self._connected = connected
-        self._until = until
-        self._stop = stop
-        self._finish_seconds = finish_seconds
-        self._asked_at: float | None = None
-        self.overdue = False
-        self.stopped = False
-
-    def look(self, now: float) -> None:
-        """Ends the connection if it is time to."""
-        if self._stop.is_set() and self._asked_at is None:
-            self._asked_at = now
-        stopped = self._asked_at is not None and now - self._asked_at >= self._finish_seconds
-        overdue = self._until is not None and now > self._until
-        connected = self._connected() if stopped or overdue else None
+    def check(self, now: float) -> None:
+        """End the connection if it is time to."""
+        if self.stop.is_set() and self.stopped_at is None:
+            self.stopped_at = now
+        stopped = self.stopped_at is not None and now - self.stopped_at >= self.finish_seconds
+        overdue = self.until is not None and now > self.until
+        connected = self.connected() if stopped or overdue else None
         if connected is None:  # not connected yet: that has a timeout of its own
             return
         self.stopped, self.overdue = stopped, overdue
@@ -209,7 +202,7 @@ class _Waiting:
 
 
 class _Watch:
-    """One thread for the process, as long as somebody waits."""
+    """One thread for the process, while there are waits."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -230,7 +223,7 @@ class _Watch:
     def _run(self) -> None:
         idle = 0
         while True:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_WATCH_SECONDS)
             with self._lock:
                 waiting = list(self._waiting)
                 idle = 0 if waiting else idle + 1
@@ -239,7 +232,7 @@ class _Watch:
                     return
             now = time.monotonic()
             for one in waiting:
-                one.look(now)
+                one.check(now)
 
 
 _watch = _Watch()
@@ -251,19 +244,19 @@ DEFAULT_REGION = {
     "aws-us-gov": "us-gov-west-1",
     "aws-eusc": "eusc-de-east-1",
 }
-"""By partition: the Region that every account has."""
+"""By partition: the Region that every account has enabled."""
 
 CONNECT_TIMEOUT_SECONDS = 10
 making_clients = threading.Lock()
-"""Held while a client is made: botocore's sessions and loaders are not safe for threads, its clients are."""
+"""Held while a client is made: botocore's sessions and loaders are not thread-safe, its clients are."""
 
 
 class _Loader(Loader):  # type: ignore[misc]
     def list_available_services(self, type_name: str) -> list[str]:
-        """Every service that has a directory. botocore asks before it loads a model, and would look into each
-        of the 400 for the kind of model too: 25 ms of every start."""
-        rooms = (Path(path) for path in self.search_paths)
-        return [service.name for room in rooms if room.is_dir() for service in room.iterdir()]
+        """Return every service with a directory. botocore calls this before it loads a model, and would
+        search each of 400 directories: 25 ms of every start."""
+        folders = (Path(path) for path in self.search_paths)
+        return [service.name for folder in folders if folder.is_dir() for service in folder.iterdir()]
 
 
 @cache
@@ -272,7 +265,7 @@ def _loader() -> Loader:
 
 
 def new_session() -> Session:
-    """A session that reads the standard AWS variables and files as they are now."""
+    """Return a session that reads the standard AWS variables and files now."""
     session = Session()
     session.register_component("data_loader", _loader())
     parsers = session.get_component("response_parser_factory")
@@ -288,12 +281,12 @@ def make_client(
     attempts: int,
     read_timeout_seconds: float,
     stop: threading.Event | None = None,
-    only_looks: bool = False,
+    reads_only: bool = False,
     **more: Any,
 ) -> Any:
-    """A client with an end to everything that it waits for (``aws_http.guard``); ``attempts`` is how often it
-    sends one request in all, ``more`` goes into botocore's Config. Raises ConfigError for an endpoint
-    variable that is no URL, and what botocore raises."""
+    """Return a client with a limit for everything that it waits for; ``attempts`` of one request in all,
+    ``more`` for botocore's Config. Raises ConfigError for an endpoint variable that is no URL, and botocore's
+    errors."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -313,19 +306,16 @@ def make_client(
             f"no {name} client can be made: {error}",
             hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{name}",
         ) from error
-    return guard(client, stop, only_looks=only_looks)
+    return guard(client, stop, reads_only=reads_only)
 
 
 def _time_of(said: object) -> datetime:
-    """A time in an answer. botocore lets dateutil guess at its form, which takes two thirds of the whole
-    cost of a listing; in S3's XML it is ISO 8601."""
+    """Parse a time in an answer: ISO 8601 in S3's XML. botocore lets dateutil guess the format, which takes
+    two thirds of the cost of a listing."""
     if isinstance(said, str):
-        try:
+        with suppress(ValueError):
             at = datetime.fromisoformat(said)
-        except ValueError:
-            pass
-        else:
             if at.tzinfo is not None:
                 return at
-    found: datetime = parse_timestamp(said)
-    return found
+    parsed: datetime = parse_timestamp(said)
+    return parsed

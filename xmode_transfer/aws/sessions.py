@@ -1,19 +1,33 @@
-"""The customers' roles, assumed."""
+"""A customer's role session, renewed while it is used, and the limit on how many sessions are opened a
+second."""
 
+import hashlib
+import re
 import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any
 
-from xmode_transfer.aws.policy.documents import Step
+from xmode_transfer.aws.policy.documents import Step, compact, step_policy
 from xmode_transfer.config import Customer
-from xmode_transfer.model.errors import Interrupted
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
+
+REFRESH_BEFORE = timedelta(minutes=15)
+"""A session with less time left than this is renewed before it is used."""
+USABLE_FOR = timedelta(minutes=2)
+"""If the renewal fails, a session with more time left than this is used all the same."""
+RENEWAL_PAUSE_SECONDS = 30.0
+"""The pause between a failed renewal and the next one."""
+SAVED_SECONDS = 1.0
+"""The part of an unused budget that is saved up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """One role session's temporary credentials. Never logged: the representation hides them."""
+    """One role session's temporary credentials. The representation hides them from logs."""
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
@@ -21,51 +35,141 @@ class Credentials:
     expires_at: datetime
 
 
-class CredentialsProvider(Protocol):
-    """Gives one customer's credentials for one step, fresh for as long as it is used."""
+@dataclass(frozen=True, slots=True)
+class RoleRequest:
+    """The parameters of AssumeRole. Requests that differ in anything never share a session."""
+
+    customer: str
+    step: Step
+    role_arn: str
+    account_id: str
+    external_id: str | None
+    session_name: str
+    policy: str
+    regions: tuple[str, ...]
+    trial: bool = False
+    """A trial of the trust policy: its credentials are discarded, and nothing is logged. Only a trial may
+    have no external ID."""
+
+
+def session_name(step: Step, customer: str) -> str:
+    """Return ``xmode-<step>-<customer>``, the name in the customer's CloudTrail.
+
+    2 to 64 characters of ``[\\w+=,.@-]`` (STS API reference, AssumeRole). A name that is cut ends in a digest
+    of the whole, so that two customers never share one.
+    """
+    legal = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", f"xmode-{step}-{customer}")
+    if len(legal) <= 64:
+        return legal
+    return f"{legal[:55]}-{hashlib.sha256(customer.encode()).hexdigest()[:8]}"
+
+
+def role_request(
+    customer: Customer, step: Step, regions: tuple[str, ...], policy: Mapping[str, Any] | None = None
+) -> RoleRequest:
+    """Return the request for a session under ``policy``, else under the step's own session policy. Raises
+    RequestRefused if it is longer than STS accepts."""
+    try:
+        text = compact(step_policy(customer, step) if policy is None else policy)
+    except ValueError as error:
+        raise errors.RequestRefused(f"{customer.name}: {error}") from error
+    return RoleRequest(
+        customer=customer.name,
+        step=step,
+        role_arn=customer.role_arn,
+        account_id=customer.account_id,
+        external_id=customer.external_id,
+        session_name=session_name(step, customer.name),
+        policy=text,
+        regions=regions,
+    )
+
+
+class CredentialsProvider:
+    """One customer's session for one step, kept fresh. Thread-safe. Makes no call until ``get``."""
+
+    def __init__(
+        self, request: RoleRequest, clock: Clock, assume: Callable[[RoleRequest], Credentials]
+    ) -> None:
+        self.request = request
+        self._clock = clock
+        self._assume = assume
+        self._lock = threading.Lock()
+        self._current: Credentials | None = None
+        self._flight: Future[Credentials] | None = None
+        self._renew_not_before = 0.0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.request.customer!r}, {self.request.step!r})"
 
     def get(self) -> Credentials:
-        """Credentials with enough life left for a request begun now. Refreshes when they are near their end,
-        with one STS call in flight however many threads ask. Raises RoleRefused (permanent),
-        VendorIdentityError (ours), Throttled or Unavailable. Never answers another identity's credentials."""
-        ...
+        """Return credentials with enough time left for a request that begins now. One STS call at most is in
+        flight, for any number of threads. Raises RoleRefused (permanent), VendorIdentityError (ours),
+        Throttled or Unavailable."""
+        with self._lock:
+            current = self._current
+            if current is not None and self._is_fresh(current):
+                return current
+            flight = self._flight
+            leads = flight is None
+            if flight is None:
+                flight = self._flight = Future()
+        if leads:
+            self._renew(flight)
+        return flight.result()
 
     def invalidate(self, credentials: Credentials) -> None:
-        """Says that S3 refused these as expired. The next ``get`` asks STS again, once for all who were given
-        them."""
-        ...
+        """Report that S3 refused these credentials as expired. The next ``get`` calls STS, once for all
+        threads that have them."""
+        with self._lock:
+            if self._current == credentials:
+                self._current = None
 
+    def _is_fresh(self, credentials: Credentials) -> bool:
+        left = credentials.expires_at - self._clock.now()
+        if left >= REFRESH_BEFORE:
+            return True
+        # After a failed renewal, do not call STS for every request while the session can still be used.
+        return left > USABLE_FOR and self._clock.monotonic() < self._renew_not_before
 
-class RoleSessions(Protocol):
-    """The customers' roles, assumed with their external IDs."""
+    def _renew(self, flight: Future[Credentials]) -> None:
+        """Call STS once for all threads that wait for ``flight``, and end it in any case."""
+        try:
+            credentials = self._assume(self.request)
+        except BaseException as error:
+            with self._lock:
+                self._flight = None
+                fallback = self._current if self._outlives(error) else None
+                self._renew_not_before = self._clock.monotonic() + RENEWAL_PAUSE_SECONDS
+            if fallback is not None:
+                flight.set_result(fallback)
+            else:
+                flight.set_exception(error)
+            if not isinstance(error, errors.XmodeError):
+                raise
+        else:
+            with self._lock:
+                self._flight = None
+                self._current = credentials
+                self._renew_not_before = 0.0
+            flight.set_result(credentials)
 
-    def verify_identity(self) -> str | None:
-        """The ARN that our own credentials belong to; None when it is not verified (vendor.verify_identity).
-        Raises VendorIdentityError when there are none, when AWS refuses them, or when they are not the
-        configured vendor principal. No customer is touched."""
-        ...
-
-    def open(self, customer: Customer, step: Step) -> CredentialsProvider:
-        """A provider keyed by (customer, step); the session policy allows that step's verbs below that prefix
-        only. No call is made until ``get``."""
-        ...
-
-    def share_budget(self, participants: int) -> None:
-        """So many processes ask STS from now on, this one among them: of the sessions that may be asked for
-        in a second, each uses an equal part."""
-        ...
-
-
-SAVED_SECONDS = 1.0
-"""How much of an unused budget is saved up."""
+    def _outlives(self, error: BaseException) -> bool:
+        """Return whether the old session may be used after this error. A customer's refusal of the role ends
+        it at once."""
+        if self._current is None or not isinstance(
+            error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError
+        ):
+            return False
+        return self._current.expires_at - self._clock.now() > USABLE_FOR
 
 
 class SessionBudget:
-    """Makes who asks wait for a turn, in the order of asking. Thread-safe.
+    """Makes callers wait for their slots, first come, first served. Thread-safe.
 
-    Each of ``n`` processes has an n-th of the budget. Over any ``t`` seconds all of them together ask no more
-    than ``per_second * (t + SAVED_SECONDS)`` times, or ``per_second * t + n`` where there are more processes
-    than ``per_second``.
+    Each of ``n`` processes has an n-th of the budget. Over any ``t`` seconds all of them together open no
+    more than ``per_second * (t + SAVED_SECONDS)`` sessions, or ``per_second * t + n`` if there are more
+    processes than ``per_second``.
     """
 
     def __init__(self, per_second: float, clock: Clock, stop: threading.Event | None = None) -> None:
@@ -77,25 +181,25 @@ class SessionBudget:
         self._next_at = float("-inf")
 
     def share(self, participants: int) -> None:
-        """So many processes have the budget together from now on."""
+        """Share the budget among this number of processes."""
         with self._lock:
             self._participants = max(1, participants)
 
     def reserve(self) -> float:
-        """Takes the next turn; answers the seconds until it comes."""
+        """Take the next slot; return the seconds until it begins."""
         with self._lock:
             now = self._clock.monotonic()
-            each = self._participants / self._per_second  # seconds from one turn to the next
+            each = self._participants / self._per_second  # seconds from one slot to the next
             saved = max(0.0, SAVED_SECONDS - each)
             at = max(self._next_at, now - saved)
             self._next_at = at + each
             return max(0.0, at - now)
 
     def wait(self) -> None:
-        """Returns when STS may be asked once. Raises Interrupted when we are asked to stop meanwhile."""
+        """Wait for a slot for one call. Raises Interrupted on a stop."""
         seconds = self.reserve()
         if seconds and self._stop.wait(seconds):
-            raise Interrupted(
-                "we were asked to stop before the role was assumed",
-                hint="nothing was begun; the next run goes on from there",
+            raise errors.Interrupted(
+                "stopped before the role was assumed",
+                hint="nothing was begun; the next run continues from there",
             )

@@ -1,19 +1,26 @@
-"""A customer's destination, and the engine that opens it."""
+"""The interface of both engines to a customer's bucket, what objects are created with, and the comparison of
+ACLs and bytes with what was delivered."""
 
+import base64
+import hashlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from xmode_transfer.aws import checksums
 from xmode_transfer.aws.checksums import OpenFile
+from xmode_transfer.aws.retrying import Allowances
 from xmode_transfer.aws.sessions import CredentialsProvider
-from xmode_transfer.config import Customer, Destination, Encryption
-from xmode_transfer.model.errors import XmodeError
+from xmode_transfer.config import Customer, Destination, Encryption, Limits
+from xmode_transfer.model.errors import ChecksumMismatch, Interrupted, RequestRefused, XmodeError
+from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Checksum, ListedObject, ObjectInfo, UploadedPart
-from xmode_transfer.model.upkeep import ReadBack
+from xmode_transfer.model.upkeep import SHA256_HEX, ReadBack
 
 FULL_CONTROL = "FULL_CONTROL"
 _GROUPS = {
@@ -24,8 +31,7 @@ _GROUPS = {
 
 
 class Grant(NamedTuple):
-    """``grantee`` is a canonical user ID, a group's URI or an e-mail address; ``permission`` as S3 names
-    it."""
+    """``grantee`` is a canonical user ID, a group's URI or an e-mail address; ``permission`` is S3's name."""
 
     grantee: str
     permission: str
@@ -33,7 +39,7 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectAcl:
-    """An object's owner (a canonical user ID) and what is granted to whom."""
+    """An object's owner (a canonical user ID) and its grants."""
 
     owner_id: str
     grants: frozenset[Grant]
@@ -44,8 +50,8 @@ class ObjectAcl:
 
 
 def usual(seen: Iterable[ObjectAcl]) -> ObjectAcl | None:
-    """The ACL that most of these have; of two that are as frequent, the one with more grants of full control.
-    For a role outside of the bucket's account: what our objects have there when nobody has touched them."""
+    """Return the most frequent ACL; of two that are as frequent, the one with more grants of full control.
+    With a role outside of the bucket's account this is the ACL of our objects that were not changed."""
     counted = Counter(seen)
     if not counted:
         return None
@@ -53,27 +59,27 @@ def usual(seen: Iterable[ObjectAcl]) -> ObjectAcl | None:
 
 
 def difference(found: ObjectAcl, expected: ObjectAcl | None = None, *, bucket_owner: str = "") -> str | None:
-    """What is not as the delivery left it, in words; None when all is. Without ``expected`` (the role lies in
-    the bucket's own account) the owner alone has full control, and nobody else anything: but stores that
-    name users within an account (``account$user``, Ceph) grant the bucket's owner, account ``bucket_owner``,
-    beside the object's."""
+    """Return the differences from the ACL that the delivery left, in words; None if there are none. Without
+    ``expected`` (the role is in the bucket's own account) only the owner has full control, and there are no
+    other grants. Stores that name users within an account (``account$user``, Ceph) also grant the bucket's
+    owner, account ``bucket_owner``."""
     if expected is None:
         own = {grant for grant in found.grants if _same_account(grant.grantee, found.owner_id, bucket_owner)}
         expected = ObjectAcl(found.owner_id, frozenset({Grant(found.owner_id, FULL_CONTROL), *own}))
-    told = []
+    differences = []
     if found.owner_id != expected.owner_id:
-        told.append(f"its owner is {_short(found.owner_id)} and was {_short(expected.owner_id)}")
+        differences.append(f"its owner is {_short(found.owner_id)} and was {_short(expected.owner_id)}")
     for grant in sorted(expected.grants - found.grants):
         who = "its owner" if grant.grantee == found.owner_id else _short(grant.grantee)
-        told.append(f"{who} no longer has {grant.permission}")
-    told += [
+        differences.append(f"{who} no longer has {grant.permission}")
+    differences += [
         f"{_short(grant.grantee)} has {grant.permission}" for grant in sorted(found.grants - expected.grants)
     ]
-    return "; ".join(told) or None
+    return "; ".join(differences) or None
 
 
 def _same_account(grantee: str, owner_id: str, bucket_owner: str) -> bool:
-    """AWS's canonical IDs name no account: there the owner alone is meant."""
+    """AWS's canonical IDs name no account, so on AWS no two of them are the same."""
     if "$" not in grantee + owner_id:
         return False
     account = grantee.partition("$")[0]
@@ -81,7 +87,7 @@ def _same_account(grantee: str, owner_id: str, bucket_owner: str) -> bool:
 
 
 def _short(grantee: str) -> str:
-    """A canonical ID has 64 digits, of which a person needs a few to tell it apart."""
+    """Shorten a canonical ID of 64 digits."""
     if grantee in _GROUPS:
         return _GROUPS[grantee]
     return f"the account {grantee[:12]}…" if len(grantee) == 64 else f"the account {grantee or '?'}"
@@ -89,8 +95,8 @@ def _short(grantee: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PutRequest:
-    """One object to create. The ACL, the expected bucket owner and create-only are the store's own business:
-    no caller can forget them. ``token`` is the delivery's ID and lands in the object's metadata."""
+    """One object to create. The store itself adds the ACL, the expected bucket owner and create-only.
+    ``token`` is the delivery's ID, for the object's metadata."""
 
     key: str
     token: str
@@ -101,8 +107,7 @@ class PutRequest:
 
 @dataclass(frozen=True, slots=True)
 class PutAnswer:
-    """What S3 acknowledged. ``proven`` is true when S3 itself answered with the checksum; else a HEAD is
-    due."""
+    """S3's acknowledgement. ``proven``: it has the checksum; else a HEAD is due."""
 
     etag: str
     checksum: Checksum
@@ -112,29 +117,29 @@ class PutAnswer:
 
 
 DELETE_MANY_KEYS = 1000
-"""What one DeleteObjects takes (S3 API reference, DeleteObjects)."""
+"""The most keys of one DeleteObjects (S3 API reference)."""
 
 
 class Deletion(NamedTuple):
-    """One object to delete: only if it still has that ETag."""
+    """One object to delete, if it still has that ETag."""
 
     key: str
     etag: str
 
 
 class DeletionResult(StrEnum):
-    """What became of one of them."""
+    """The outcome for one object."""
 
-    DELETED = "deleted"  # nothing lies under the key now; some stores say so of a key that was empty before
+    DELETED = "deleted"  # no object has the key now; some stores also say so if none had it before
     HIDDEN = "hidden"  # below a delete marker: the bucket keeps versions
-    GONE = "gone"  # nothing was there
-    CHANGED = "changed"  # it has another ETag now, and was left alone
-    DENIED = "denied"  # the bucket does not let it go: a policy or a lock
-    FAILED = "failed"  # something else; ``error`` says what, and whether it may pass
+    GONE = "gone"  # no object had the key
+    CHANGED = "changed"  # it has another ETag, and was not deleted
+    DENIED = "denied"  # a policy or a lock forbids it
+    FAILED = "failed"  # something else, which ``error`` describes
 
 
 class Deleted(NamedTuple):
-    """The answer for one key; ``error`` where it was not deleted."""
+    """The answer for one key, with an error if it was not deleted."""
 
     key: str
     result: DeletionResult
@@ -146,33 +151,27 @@ class ObjectStore(Protocol):
 
     Every request carries the expected bucket owner; PutObject and CreateMultipartUpload carry the ACL
     ``bucket-owner-full-control``, UploadPart never does. Errors: AccessDenied, KmsDenied, BucketMissing,
-    WrongBucketOwner (blocked: the customer must act); Throttled, Unavailable, ChecksumMismatch (transient:
-    the adapter has already used its own budget of request retries); SessionExpired is handled inside (one
-    forced refresh) and only surfaces when the fresh session is refused too.
+    WrongBucketOwner (blocked: the customer is responsible); Throttled, Unavailable, ChecksumMismatch
+    (transient, after the store's own retries); SessionExpired only if a new session is refused too.
     """
 
     @property
     def region(self) -> str | None:
-        """The bucket's Region as configured, remembered or learnt from an answer; None before the first
-        call."""
-        ...
+        """The bucket's Region as configured, remembered or learnt; None before the first call."""
 
     @property
     def checksum_algorithm(self) -> str:
-        """What this store sends and asks for, as S3 names it: ``crc32`` or ``crc64nvme``."""
-        ...
+        """S3's name of the checksum that this store sends and requests: ``crc32`` or ``crc64nvme``."""
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        """One PutObject, create-only, with its checksum, up to 5 GiB. Returns at once; the future fails with
-        ObjectExists when the key is taken, and with SourceChanged when the body turned out not to be what was
+        """Create an object of up to 5 GiB by one PutObject, with its checksum. Returns at once. The future
+        fails with ObjectExists if the key is taken, and with SourceChanged if the body is not what was
         scanned: then nothing was created. The store does not close the body."""
-        ...
 
     @property
     def resumes(self) -> bool:
-        """Whether an upload in parts goes on after a restart: by ``create_upload``, ``upload_part`` and
-        ``complete_upload``. Else ``put_in_parts`` sends the object anew."""
-        ...
+        """Whether a multipart upload continues after a restart, by ``create_upload``, ``upload_part`` and
+        ``complete_upload``. Else ``put_in_parts`` sends the whole object again."""
 
     def put_in_parts(
         self,
@@ -181,106 +180,75 @@ class ObjectStore(Protocol):
         opened: Callable[[str, datetime | None], None],
         acknowledged: Callable[[str, UploadedPart], None],
     ) -> Future[PutAnswer]:
-        """One object in parts, create-only, with the checksum of the whole; may wait for the bucket's Region,
-        and raise what that raises. ``opened`` is told each upload as soon as S3 has opened it, as
-        ``create_upload`` answers it; ``acknowledged`` the upload's ID and each part that S3 has taken. Fails
-        as ``upload_part`` and ``complete_upload`` do; the upload is then the caller's to abort. The store
-        does not close the body."""
-        ...
+        """Create an object in parts, with the checksum of the whole. May first learn the bucket's Region.
+        ``opened`` gets the answer of ``create_upload`` as soon as S3 has opened the upload; ``acknowledged``
+        gets the upload's ID and each part that S3 has acknowledged. Fails as ``upload_part`` and
+        ``complete_upload`` do; the caller then aborts the upload, and closes the body in any case."""
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
-        """Opens a multipart upload; its upload ID, and when the bucket's lifecycle rule will end it (None: no
-        rule)."""
-        ...
+        """Open a multipart upload; return its ID, and the time at which the bucket's lifecycle rule ends it,
+        if there is one."""
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
-        """Sends one part; sending the same number again replaces it. The future fails with PartsRefused when
-        the policy does not let parts in, UploadNotFound when the upload has ended."""
-        ...
+        """Send one part; a second one with the same number replaces it. The future fails with PartsRefused if
+        the policy refuses parts, UploadNotFound if the upload has ended."""
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
     ) -> PutAnswer:
-        """Puts the parts together, create-only, with the checksum of the whole, combined from the parts'.
-        Raises ObjectExists, UploadNotFound, or Unavailable when the answer was lost or was an error in a 200:
-        then a HEAD decides."""
-        ...
+        """Create the object from its parts, with the checksum of the whole, combined from the parts'. Raises
+        ObjectExists, UploadNotFound, or Unavailable for a lost answer or an error in a 200: then a HEAD
+        decides."""
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Ends an upload and frees its parts. Success when it is gone already; AccessDenied where not
-        granted."""
-        ...
+        """End an upload and delete its parts. Success if it has ended already."""
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What lies under the key, with its checksum; None when nothing does."""
-        ...
+        """Return the object with its checksum, or None."""
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
-        """Everything below the prefix in key order, streamed page by page. A page that fails raises: a
-        listing never ends early in silence."""
-        ...
+        """Iterate over the objects below the prefix in key order, page by page. Raises if a page fails."""
 
     def read(self, key: str) -> Iterator[bytes]:
-        """The object's bytes in chunks. Raises ObjectNotFound."""
-        ...
+        """Iterate over the object's bytes in chunks. Raises ObjectNotFound."""
 
     def acl(self, key: str) -> ObjectAcl:
-        """Who may do what with the object (GetObjectAcl). Raises ObjectNotFound."""
-        ...
+        """Return the object's ACL (GetObjectAcl). Raises ObjectNotFound."""
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
-        """Deletes one object, with ``etag`` only if it still has it (ObjectExists when it was changed).
-        Absent is success. Answers the version ID of the delete marker when the bucket is versioned, else
-        None."""
-        ...
+        """Delete one object, with ``etag`` only if it still has it (else ObjectExists). Success if it is
+        gone. Return the version ID of the delete marker if the bucket is versioned."""
 
     def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
-        """Deletes up to 1,000 objects, each only if it still has its ETag: S3 compares where it can, else a
-        HEAD just before does. One answer a key, in the order given; what S3 does not answer for has failed.
-        An error of the request as a whole is raised: then it is not known which were deleted. Thread-safe."""
-        ...
+        """Delete up to 1,000 objects, each only if it still has its ETag: S3 compares it, or a HEAD just
+        before. Return one answer a key, in the order given. Raises an error of the request as a whole: then
+        it is not known which objects were deleted. Thread-safe."""
 
     def close(self) -> None:
-        """Waits for what is in flight, then frees connections. Idempotent."""
-        ...
+        """Wait for the requests in flight, then close the connections. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Which engine runs, and why, for the log and for ``status``."""
+    """The engine in use and the reason, for the log and for ``status``."""
 
     name: str
     reason: str
 
 
 class ObjectStores(Protocol):
-    """The transfer engine: opens destinations and holds the limits that all customers of a process share."""
+    """A transfer engine, with the limits that all customers of a process share."""
 
     info: EngineInfo
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> ObjectStore:
-        """Makes no call. ``region`` is what the ledger remembers; it is learnt from AWS when neither that nor
-        the configuration says it."""
-        ...
+        """Open a destination without a call. ``region`` is the one in the ledger; it is learnt from AWS if
+        neither the ledger nor the configuration has it."""
 
     def close(self) -> None:
         """Idempotent."""
-        ...
-
-
-class Reader(Protocol):
-    """Reads within the customer's bandwidth, and that of the process."""
-
-    def read(
-        self, store: ObjectStore, key: str, algorithms: Collection[str], told: Callable[[int], None]
-    ) -> ReadBack:
-        """The object's size and the checksums of its bytes: by algorithm as S3 names it, in base64;
-        ``sha256-hex`` in hex. An algorithm that cannot be computed on this machine is left out. ``told`` is
-        called with the number of bytes as they come. What breaks off is begun anew a few times. Raises
-        ObjectNotFound, Interrupted when we are asked to stop, and what the store raises. Thread-safe."""
-        ...
 
 
 ACL = "bucket-owner-full-control"
@@ -290,18 +258,17 @@ SINGLE_PUT_MAX_BYTES = 5 * 1024**3
 
 
 _ENCRYPTIONS = {Encryption.SSE_S3: "AES256", Encryption.SSE_KMS: "aws:kms"}
-"""What S3 calls them (S3 API reference, PutObject)."""
 
 
 def metadata(token: str, more: Mapping[str, str], of_destination: Mapping[str, str] = {}) -> dict[str, str]:
-    """The object's metadata; what is ours cannot be overridden by what the destination or the caller adds."""
+    """Return the object's metadata. Neither destination nor caller can override the token."""
     return {**of_destination, **more, TOKEN_METADATA: token}
 
 
 def creation(destination: Destination) -> dict[str, str]:
-    """What PutObject and CreateMultipartUpload carry for this destination, and nothing else may (UploadPart
-    with an ACL is refused by S3). Names are the S3 API's. Encryption is named only where it is configured: a
-    bucket's default applies by itself."""
+    """Return the parameters of PutObject and CreateMultipartUpload for this destination, by the S3 API's
+    names. No other operation has them: S3 refuses UploadPart with an ACL. Without encryption the bucket's
+    default applies."""
     parameters = {"ACL": ACL}
     if destination.encryption in _ENCRYPTIONS:
         parameters["ServerSideEncryption"] = _ENCRYPTIONS[destination.encryption]
@@ -310,3 +277,85 @@ def creation(destination: Destination) -> dict[str, str]:
     if destination.storage_class is not None:
         parameters["StorageClass"] = str(destination.storage_class)
     return parameters
+
+
+READ_ATTEMPTS = 3
+"""The attempts to read one object, besides the request's own retries."""
+
+
+class Reader:
+    """Reads a customer's objects and computes their checksums, within the customer's bandwidth and that of
+    the process. Thread-safe."""
+
+    def __init__(self, customer: Customer, limits: Limits, clock: Clock, stop: threading.Event) -> None:
+        self._allowances = Allowances(limits, clock).of(customer.name, customer.limits)
+        self._lock = threading.Lock()
+        self._stop = stop
+
+    def read(
+        self, store: ObjectStore, key: str, algorithms: Collection[str], progress: Callable[[int], None]
+    ) -> ReadBack:
+        """Return the object's size and checksums: by S3's name of the algorithm, in base64; ``sha256-hex`` in
+        hex. An algorithm that cannot be computed on this machine is left out. ``progress`` gets the number of
+        bytes read, negative if a new attempt begins. Raises ObjectNotFound, Interrupted on a stop, and the
+        store's errors."""
+        attempt, count = 1, 0
+
+        def counted(length: int) -> None:
+            nonlocal count
+            count += length
+            progress(length)
+
+        while True:
+            try:
+                return self._read(store, key, algorithms, counted)
+            except XmodeError as error:
+                if not error.retryable or attempt == READ_ATTEMPTS:
+                    raise
+            progress(-count)
+            attempt, count = attempt + 1, 0
+
+    def _read(
+        self, store: ObjectStore, key: str, algorithms: Collection[str], progress: Callable[[int], None]
+    ) -> ReadBack:
+        sums = {name: summed for name in algorithms if (summed := _running(name)) is not None}
+        size = 0
+        try:
+            for chunk in store.read(key):
+                self._pace(len(chunk))
+                size += len(chunk)
+                for summed in sums.values():
+                    summed.update(chunk)
+                progress(len(chunk))
+        except ChecksumMismatch:
+            # The SDK compares at the end, when all bytes are read. Our own sums show which bytes they are.
+            if size == 0:
+                raise
+        return ReadBack(size, {name: _digest(name, summed) for name, summed in sums.items()})
+
+    def _pace(self, length: int) -> None:
+        """Wait until the bandwidth allows the next bytes, then charge for these."""
+        while True:
+            if self._stop.is_set():
+                raise Interrupted("stopped on request", hint="a verification begins anew")
+            with self._lock:
+                seconds = max((allowance.wait() for allowance in self._allowances), default=0.0)
+                if seconds <= 0:
+                    for allowance in self._allowances:
+                        allowance.take(length)
+                    return
+            self._stop.wait(seconds)
+
+
+def _running(name: str) -> Any:
+    if name == SHA256_HEX:
+        return hashlib.sha256()
+    try:
+        return checksums.running(name)
+    except RequestRefused:
+        return None
+
+
+def _digest(name: str, summed: Any) -> str:
+    digest: bytes = summed.digest()
+    return digest.hex() if name == SHA256_HEX else base64.b64encode(digest).decode("ascii")

@@ -1,88 +1,59 @@
-"""Role sessions of customers from AWS STS, and the proof of our own identity.
+"""Role sessions of customers from AWS STS, the check of our own identity, and the meaning of STS's refusals.
 
-One STS client a Region serves all customers. Our own credentials come from the SDK's default chain, and only
-from there; a customer's session never stands in for another's (a provider belongs to one customer and step).
+One STS client a Region serves all customers. Our own credentials come from the SDK's default chain only. A
+provider belongs to one customer and step: a session is never used for another.
+
+Sources: STS API reference, AssumeRole and "Common errors"; IAM User Guide, "Troubleshoot IAM roles".
 """
 
-import hashlib
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore import exceptions as aws
 from botocore.session import Session
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws import sts_errors
 from xmode_transfer.aws.checksums import BodyFailed
-from xmode_transfer.aws.policy.documents import Step, compact, session_policy
-from xmode_transfer.aws.s3_errors import AWS_ERRORS, UNREADABLE
-from xmode_transfer.aws.sdk import DEFAULT_REGION, make_client, making_clients, new_session
-from xmode_transfer.aws.sessions import Credentials, SessionBudget
-from xmode_transfer.config import Customer, Vendor
-from xmode_transfer.model.errors import (
-    OtherPrincipal,
-    RequestRefused,
-    RoleRefused,
-    Throttled,
-    Unavailable,
-    VendorIdentityError,
-    XmodeError,
+from xmode_transfer.aws.policy.documents import Step
+from xmode_transfer.aws.s3_errors import (
+    AWS_ERRORS,
+    NETWORK_ERRORS,
+    NETWORK_HINT,
+    UNREADABLE,
+    Answer,
+    answer_of,
+    clock_difference,
+    one_line,
+    skewed,
+    unreadable,
 )
+from xmode_transfer.aws.sdk import DEFAULT_REGION, make_client, making_clients, new_session
+from xmode_transfer.aws.sessions import (
+    Credentials,
+    CredentialsProvider,
+    RoleRequest,
+    SessionBudget,
+    role_request,
+)
+from xmode_transfer.config import Customer, Vendor
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 from xmode_transfer.telemetry import Event
 
 SESSION_SECONDS = 3600
-"""Every role allows an hour (IAM API reference, CreateRole: MaxSessionDuration); more is the customer's to
-grant."""
+"""Every role allows an hour (IAM API reference, CreateRole: MaxSessionDuration)."""
 TRIAL_SECONDS = 900
 """The shortest session that AWS gives (STS API reference, AssumeRole)."""
-REFRESH_BEFORE = timedelta(minutes=15)
-"""A session with less life than this is renewed before it is used."""
-USABLE_FOR = timedelta(minutes=2)
-"""When the renewal fails, a session with more life than this is used all the same."""
-RENEWAL_PAUSE_SECONDS = 30.0
-"""After a failed renewal, how long the old session is used before STS is asked again."""
 
 _NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 
 
-@dataclass(frozen=True, slots=True)
-class RoleRequest:
-    """Everything that AssumeRole is asked with; two that differ in anything never share a session."""
-
-    customer: str
-    step: Step
-    role_arn: str
-    account_id: str
-    external_id: str | None
-    session_name: str
-    policy: str
-    regions: tuple[str, ...]
-    trial: bool = False
-    """A trial of the trust policy: the credentials are thrown away, and a refusal is no news for the log.
-    Only a trial may go without an external ID."""
-
-
-def session_name(step: Step, customer: str) -> str:
-    """``xmode-<step>-<customer>``: what the customer's CloudTrail shows, always the same for the two.
-
-    2 to 64 characters of ``[\\w+=,.@-]`` (STS API reference, AssumeRole). A name that has to be cut ends in a
-    digest of the whole, so that two customers never share one.
-    """
-    legal = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", f"xmode-{step}-{customer}")
-    if len(legal) <= 64:
-        return legal
-    return f"{legal[:55]}-{hashlib.sha256(customer.encode()).hexdigest()[:8]}"
-
-
-class StsRoleSessions:
-    """Implements ``aws.sessions.RoleSessions``. Thread-safe."""
+class RoleSessions:
+    """The customers' roles, assumed with their external IDs. Thread-safe."""
 
     def __init__(
         self,
@@ -92,7 +63,7 @@ class StsRoleSessions:
         budget: SessionBudget | None = None,
         stop: threading.Event | None = None,
     ) -> None:
-        """Without ``budget`` STS is asked as often as need be; once ``stop`` is set nobody waits for it."""
+        """Without ``budget`` calls of STS are not limited. Once ``stop`` is set, no call waits."""
         self._vendor = vendor
         self._clock = clock
         self._budget = budget
@@ -100,21 +71,23 @@ class StsRoleSessions:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._clients: dict[str, Any] = {}
-        self._providers: dict[tuple[str, Step], RoleProvider] = {}
+        self._providers: dict[tuple[str, Step], CredentialsProvider] = {}
 
     def verify_identity(self) -> str | None:
-        """One GetCallerIdentity, which needs no permission (STS API reference)."""
+        """Return the ARN that our own credentials belong to; None if it is not verified
+        (vendor.verify_identity). Raises VendorIdentityError unless they are the vendor principal's. Makes one
+        GetCallerIdentity, which needs no permission (STS API reference)."""
         if not self._vendor.verify_identity:
             return None
         try:
             answer = self._call(self._vendor.sts_region, "get_caller_identity")
         except AWS_ERRORS as error:
             self._forget_clients()
-            raise sts_errors.identity_error(error, self._clock.now()) from error
+            raise _identity_error(error, self._clock.now()) from error
         arn = str(answer.get("Arn", ""))
         if arn != self._vendor.principal_arn:
             self._forget_clients()
-            raise OtherPrincipal(
+            raise errors.OtherPrincipal(
                 f"our AWS credentials belong to {arn or 'nobody'}, but customers' roles trust "
                 f"{self._vendor.principal_arn}",
                 hint="Give the service the access key of that user (AWS_PROFILE, AWS_ACCESS_KEY_ID), or "
@@ -122,140 +95,90 @@ class StsRoleSessions:
             )
         return arn
 
-    def open(self, customer: Customer, step: Step) -> "RoleProvider":
-        """A provider for the customer's role; the same one for as long as the customer's configuration stays.
-
-        Raises RequestRefused when the session policy is longer than STS takes.
-        """
+    def open(self, customer: Customer, step: Step) -> CredentialsProvider:
+        """Return the provider of this customer and step, whose session policy allows that step's verbs below
+        the prefix only. It is the same one until the customer's configuration changes. Raises RequestRefused
+        for a session policy that is longer than STS accepts."""
         request = self._request(customer, step)
         with self._lock:
             known = self._providers.get((customer.name, step))
             if known is None or known.request != request:
-                known = RoleProvider(request, self._clock, self._assume)
+                known = CredentialsProvider(request, self._clock, self._assume)
                 self._providers[(customer.name, step)] = known
             return known
 
     def share_budget(self, participants: int) -> None:
+        """Share the budget of sessions a second with this number of processes, this one included."""
         if self._budget is not None:
             self._budget.share(participants)
 
-    def narrowed(self, customer: Customer, step: Step, policy: Mapping[str, Any]) -> "RoleProvider":
-        """A provider of its own, under a session policy other than the step's: for what a check tries out.
-
-        Raises RequestRefused when the session policy is longer than STS takes.
-        """
-        return RoleProvider(self._request(customer, step, policy), self._clock, self._assume)
+    def narrowed(self, customer: Customer, step: Step, policy: Mapping[str, Any]) -> CredentialsProvider:
+        """Return a provider under a session policy other than the step's, for an access check."""
+        return CredentialsProvider(self._request(customer, step, policy), self._clock, self._assume)
 
     def try_external_id(self, customer: Customer, external_id: str | None) -> None:
-        """Assumes the role with that external ID, or with none, and throws the credentials away; the session
-        could do nothing, since its policy denies everything. Raises RoleRefused when AWS refuses."""
-        request = replace(self._request(customer, Step.CHECK, _NOTHING), external_id=external_id, trial=True)
-        self._assume(request)
+        """Assume the role with that external ID, or without one, and discard the credentials. The session
+        policy denies everything. Raises RoleRefused if AWS refuses."""
+        request = self._request(customer, Step.CHECK, _NOTHING)
+        self._assume(replace(request, external_id=external_id, trial=True))
 
     def _request(
         self, customer: Customer, step: Step, policy: Mapping[str, Any] | None = None
     ) -> RoleRequest:
-        destination = customer.destination
-        try:
-            text = compact(
-                policy
-                if policy is not None
-                else session_policy(
-                    step,
-                    bucket=destination.bucket,
-                    prefix=destination.prefix,
-                    partition=customer.partition,
-                    kms_key_arn=destination.kms_key_arn,
-                )
-            )
-        except ValueError as error:
-            raise RequestRefused(f"{customer.name}: {error}") from error
-        # Where the customer has switched the Region of our STS endpoint off, another one answers.
-        others = (DEFAULT_REGION[customer.partition], destination.region)
-        regions = dict.fromkeys([self._vendor.sts_region, *(region for region in others if region)])
-        return RoleRequest(
-            customer=customer.name,
-            step=step,
-            role_arn=customer.role_arn,
-            account_id=customer.account_id,
-            external_id=customer.external_id,
-            session_name=session_name(step, customer.name),
-            policy=text,
-            regions=tuple(regions),
-        )
+        # Where the customer has disabled the Region of our STS endpoint, another one answers.
+        regions = (self._vendor.sts_region, DEFAULT_REGION[customer.partition], customer.destination.region)
+        return role_request(customer, step, tuple(dict.fromkeys(filter(None, regions))), policy)
 
     def _assume(self, request: RoleRequest) -> Credentials:
-        """One session, from the first Region that the customer's account has not switched off."""
-        for answer in self._answers(request):
-            credentials = sts_errors.credentials_in(answer)
-            telemetry.protect(credentials.secret_access_key, credentials.session_token)
-            _check_account(request, str((answer.get("AssumedRoleUser") or {}).get("Arn", "")))
-            if not request.trial:
-                telemetry.log(
-                    Event.SESSION_OPENED,
-                    customer=request.customer,
-                    step=str(request.step),
-                    role_arn=request.role_arn,
-                    session_name=request.session_name,
-                    expires_at=credentials.expires_at.isoformat(),
-                )
-            return credentials
-        raise RoleRefused(
-            f"{request.customer}: STS is switched off for {request.role_arn} in {', '.join(request.regions)}",
-            hint="Set vendor.sts_region to a Region that is active in the customer's account, or ask the "
-            "customer to activate one (IAM, Account settings, Security Token Service)",
-            aws_code=sts_errors.REGION_DISABLED,
-            http_status=403,
-        )
-
-    def _answers(self, request: RoleRequest) -> Iterator[dict[str, Any]]:
+        """Open a session in the first Region that the customer's account has not disabled."""
         if request.external_id is None and not request.trial:
-            raise RequestRefused(f"{request.customer}: no role is assumed without an external ID")
-        identified = {} if request.external_id is None else {"ExternalId": request.external_id}
+            raise errors.RequestRefused(f"{request.customer}: no role is assumed without an external ID")
         for region in request.regions:
             if self._budget is not None:
                 self._budget.wait()
             try:
-                yield self._call(
-                    region,
-                    "assume_role",
-                    RoleArn=request.role_arn,
-                    RoleSessionName=request.session_name,
-                    DurationSeconds=TRIAL_SECONDS if request.trial else SESSION_SECONDS,
-                    Policy=request.policy,
-                    **identified,
-                )
+                answer = self._assume_in(region, request)
             except AWS_ERRORS as error:
-                if sts_errors.is_region_disabled(error):
+                if isinstance(error, aws.ClientError) and answer_of(error).code == _REGION_DISABLED:
                     continue
-                told = sts_errors.assume_role_error(
-                    error,
-                    request.customer,
-                    request.role_arn,
-                    request.external_id or "(none)",
-                    self._vendor.principal_arn,
-                    self._clock.now(),
-                )
-                if isinstance(told, VendorIdentityError):
-                    self._forget_clients()
-                if not request.trial:
-                    telemetry.warn(
-                        Event.SESSION_REFUSED,
-                        customer=request.customer,
-                        step=str(request.step),
-                        role_arn=request.role_arn,
-                        **told.log_context(),
-                    )
-                raise told from error
+                raise self._refused(error, request) from error
+            return _opened(answer, request)
+        raise errors.RoleRefused(
+            f"{request.customer}: STS is switched off for {request.role_arn} in {', '.join(request.regions)}",
+            hint="Set vendor.sts_region to a Region that is active in the customer's account, or ask the "
+            "customer to activate one (IAM, Account settings, Security Token Service)",
+            aws_code=_REGION_DISABLED,
+            http_status=403,
+        )
+
+    def _assume_in(self, region: str, request: RoleRequest) -> dict[str, Any]:
+        identified = {} if request.external_id is None else {"ExternalId": request.external_id}
+        return self._call(
+            region,
+            "assume_role",
+            RoleArn=request.role_arn,
+            RoleSessionName=request.session_name,
+            DurationSeconds=TRIAL_SECONDS if request.trial else SESSION_SECONDS,
+            Policy=request.policy,
+            **identified,
+        )
+
+    def _refused(self, error: Exception, request: RoleRequest) -> errors.XmodeError:
+        refusal = _assume_role_error(error, request, self._vendor.principal_arn, self._clock.now())
+        if isinstance(refusal, errors.VendorIdentityError):
+            self._forget_clients()
+        if not request.trial:
+            telemetry.warn(Event.SESSION_REFUSED, **_logged(request), **refusal.log_context())
+        return refusal
 
     def _call(self, region: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        """One call of STS, and one more when AWS refuses our keys and others lie where they came from: who
-        rotates them replaces the file, disables the old key, and no delivery fails for it."""
+        """Call STS, and once more if AWS refuses our keys and the credentials file has others. Keys are
+        rotated by replacing the file and disabling the old key; no delivery fails for it."""
         used = self._access_key_id()
         try:
             return self._send(region, operation, arguments)
-        except ClientError as error:
-            if not sts_errors.is_about_our_keys(error) or not self._finds_other_keys(used):
+        except aws.ClientError as error:
+            if not _may_have_other_keys(error) or not self._finds_other_keys(used):
                 raise
             telemetry.log(Event.CREDENTIALS_REPLACED)
             return self._send(region, operation, arguments)
@@ -266,7 +189,7 @@ class StsRoleSessions:
         except BodyFailed as failed:
             raise failed.error from None
         except UNREADABLE as error:
-            raise sts_errors.unreadable(operation, error) from error
+            raise unreadable(operation, error, service="STS") from error
 
     def _finds_other_keys(self, used: str | None) -> bool:
         if self._access_key_id() == used:  # else another thread has found them
@@ -274,13 +197,14 @@ class StsRoleSessions:
         return self._access_key_id() not in (None, used)
 
     def _access_key_id(self) -> str | None:
-        """Of the keys in use. None when there are none, or they cannot be read: the next call says why."""
-        with self._lock, making_clients, suppress(BotoCoreError):
+        """Return the access key ID in use; None if there is none, or it cannot be read. The next call then
+        raises the reason."""
+        with self._lock, making_clients, suppress(aws.BotoCoreError):
             return getattr(self._own_session().get_credentials(), "access_key", None)
         return None
 
     def _own_session(self) -> Session:
-        """With the locks held."""
+        """Return the session with our own credentials. Call it with both locks held."""
         if self._session is None:
             self._session = new_session()
         return self._session
@@ -298,95 +222,168 @@ class StsRoleSessions:
                     attempts=4,
                     read_timeout_seconds=30,
                     stop=self.stop,
-                    only_looks=True,
+                    reads_only=True,
                 )
             return client
 
     def _forget_clients(self) -> None:
-        """Keys that were rotated on disk are read again at the next call, without a restart."""
+        """Read our own keys again at the next call, without a restart."""
         with self._lock:
             self._clients.clear()
             self._session = None
 
 
-def _check_account(request: RoleRequest, arn: str) -> None:
-    fields = arn.split(":")
+def _opened(answer: dict[str, Any], request: RoleRequest) -> Credentials:
+    """Return the credentials in AssumeRole's answer. Raises Unavailable if it is malformed, RoleRefused for a
+    session of another account."""
+    try:
+        found = answer["Credentials"]
+        credentials = Credentials(
+            access_key_id=found["AccessKeyId"],
+            secret_access_key=found["SecretAccessKey"],
+            session_token=found["SessionToken"],
+            expires_at=found["Expiration"].astimezone(UTC),
+        )
+    except UNREADABLE as error:
+        raise unreadable("assume_role", error, service="STS") from None
+    telemetry.protect(credentials.secret_access_key, credentials.session_token)
+    fields = str((answer.get("AssumedRoleUser") or {}).get("Arn", "")).split(":")
     account = fields[4] if len(fields) > 5 else ""
     if account != request.account_id:
-        raise RoleRefused(
+        raise errors.RoleRefused(
             f"{request.customer}: STS answered with a session of account {account or 'unknown'} for "
             f"{request.role_arn}; it is not used",
             hint="A session of another account must never be used; report this with the STS endpoint in use",
         )
+    if not request.trial:
+        telemetry.log(
+            Event.SESSION_OPENED,
+            **_logged(request),
+            session_name=request.session_name,
+            expires_at=credentials.expires_at.isoformat(),
+        )
+    return credentials
 
 
-class RoleProvider:
-    """Implements ``aws.sessions.CredentialsProvider``: one customer's session for one step, kept fresh."""
+def _logged(request: RoleRequest) -> dict[str, str]:
+    return {"customer": request.customer, "step": str(request.step), "role_arn": request.role_arn}
 
-    def __init__(
-        self, request: RoleRequest, clock: Clock, assume: Callable[[RoleRequest], Credentials]
-    ) -> None:
-        self.request = request
-        self._clock = clock
-        self._assume = assume
-        self._lock = threading.Lock()
-        self._current: Credentials | None = None
-        self._flight: Future[Credentials] | None = None
-        self._renew_not_before = 0.0
 
-    def __repr__(self) -> str:
-        return f"RoleProvider({self.request.customer!r}, {self.request.step!r})"
+_REGION_DISABLED = "RegionDisabledException"
+_TRIED_AGAIN = "Tried again by itself"
+_ROTATE_HINT = "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared credentials file of this service"
+_WHERE_HINT = (
+    "Give the service the access key of its own IAM user: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "AWS_PROFILE and the shared credentials file"
+)
+_CLOCK_HINT = "Set this machine's clock (chrony or ntpd); AWS accepts a few minutes at most"
+_REQUEST_HINT = "Compare role_arn, external_id and destination.prefix in the customer's file with STS's words"
+_ROLE_HINT = (
+    "AWS does not say which of these it is. With the customer: the role exists under this ARN (setup "
+    "guide, step 12); its trust policy names {principal} (step 17) and demands exactly the external ID "
+    "{external_id}, case included (steps 5 and 8); no policy of the customer's organisation (SCP) forbids "
+    "it. With us: an identity policy allows our user sts:AssumeRole on this ARN. A role made minutes ago "
+    "may need a little time"
+)
 
-    def get(self) -> Credentials:
-        with self._lock:
-            current = self._current
-            if current is not None and self._is_fresh(current):
-                return current
-            flight = self._flight
-            leads = flight is None
-            if flight is None:
-                flight = self._flight = Future()
-        if leads:
-            self._renew(flight)
-        return flight.result()
+_Meaning = tuple[
+    type[errors.VendorIdentityError | errors.Throttled | errors.Unavailable | errors.RequestRefused], str, str
+]
+_UNKNOWN_KEYS: _Meaning = (errors.VendorIdentityError, "AWS does not know our access key", _ROTATE_HINT)
+_EXPIRED: _Meaning = (errors.VendorIdentityError, "our own AWS credentials have expired", _ROTATE_HINT)
+_SIGNATURE: _Meaning = (
+    errors.VendorIdentityError,
+    "our secret access key does not belong to our access key",
+    f"{_ROTATE_HINT}, and at this machine's clock",
+)
+_SLOW_DOWN: _Meaning = (errors.Throttled, "STS asks us to slow down ({what})", _TRIED_AGAIN)
+_AWAY: _Meaning = (errors.Unavailable, "STS cannot answer now ({what})", _TRIED_AGAIN)
+_OUR_REQUEST: _Meaning = (
+    errors.RequestRefused,
+    "STS does not accept our request ({what})",
+    "A defect of ours or a mistake in the configuration",
+)
+_MEANINGS: Mapping[str, _Meaning] = {
+    code: meaning
+    for meaning, codes in (
+        (_UNKNOWN_KEYS, "InvalidAccessKeyId InvalidClientTokenId MissingAuthenticationToken"),
+        (_UNKNOWN_KEYS, "UnrecognizedClientException"),
+        (_EXPIRED, "ExpiredToken ExpiredTokenException InvalidToken"),
+        (_SIGNATURE, "IncompleteSignature InvalidSignatureException RequestExpired RequestTimeTooSkewed"),
+        (_SIGNATURE, "SignatureDoesNotMatch"),
+        (_SLOW_DOWN, "RequestLimitExceeded Throttling ThrottlingException TooManyRequestsException"),
+        (_AWAY, "IDPCommunicationError InternalFailure ServiceUnavailable"),
+        (_OUR_REQUEST, "InvalidParameterValue MalformedPolicyDocument PackedPolicyTooLarge ValidationError"),
+    )
+    for code in codes.split()
+}
 
-    def invalidate(self, credentials: Credentials) -> None:
-        with self._lock:
-            if self._current == credentials:
-                self._current = None
 
-    def _is_fresh(self, credentials: Credentials) -> bool:
-        left = credentials.expires_at - self._clock.now()
-        if left >= REFRESH_BEFORE:
-            return True
-        # STS has just refused to renew it: do not ask again at every request while there is life in it.
-        return left > USABLE_FOR and self._clock.monotonic() < self._renew_not_before
+def _may_have_other_keys(error: aws.ClientError) -> bool:
+    """Return whether other keys of ours could be accepted: these are unknown, expired or not a pair."""
+    code = answer_of(error).code
+    return code == "SignatureDoesNotMatch" or _MEANINGS.get(code) in (_UNKNOWN_KEYS, _EXPIRED)
 
-    def _renew(self, flight: Future[Credentials]) -> None:
-        """One call to STS for everybody who waits for ``flight``, whatever becomes of it."""
-        try:
-            credentials = self._assume(self.request)
-        except BaseException as error:
-            with self._lock:
-                self._flight = None
-                fallback = self._current if self._outlives(error) else None
-                self._renew_not_before = self._clock.monotonic() + RENEWAL_PAUSE_SECONDS
-            if fallback is not None:
-                flight.set_result(fallback)
-            else:
-                flight.set_exception(error)
-            if not isinstance(error, XmodeError):
-                raise
-        else:
-            with self._lock:
-                self._flight = None
-                self._current = credentials
-                self._renew_not_before = 0.0
-            flight.set_result(credentials)
 
-    def _outlives(self, error: BaseException) -> bool:
-        """Whether the old session may be used after this. A customer who refuses the role is obeyed at
-        once."""
-        if self._current is None or not isinstance(error, Throttled | Unavailable | VendorIdentityError):
-            return False
-        return self._current.expires_at - self._clock.now() > USABLE_FOR
+def _identity_error(error: Exception, now: datetime) -> errors.XmodeError:
+    """Return the domain error for a failed GetCallerIdentity."""
+    if not isinstance(error, aws.ClientError):
+        return _without_answer(error)
+    answer = answer_of(error)
+    return _known(answer, "GetCallerIdentity", now) or answer.error(
+        errors.VendorIdentityError, f"AWS refuses our own credentials: {answer.said}", _ROTATE_HINT
+    )
+
+
+def _assume_role_error(
+    error: Exception, request: RoleRequest, principal_arn: str, now: datetime
+) -> errors.XmodeError:
+    """Return the domain error for a failed AssumeRole."""
+    if not isinstance(error, aws.ClientError):
+        return _without_answer(error)
+    answer, customer = answer_of(error), request.customer
+    known = _known(answer, f"AssumeRole for {customer}", now)
+    if known is not None:
+        return known
+    if answer.code in ("AccessDenied", "AccessDeniedException") or answer.status == 403:
+        return answer.error(
+            errors.RoleRefused,
+            f"{customer}: AWS refuses to let us assume {request.role_arn}: {answer.said}",
+            _ROLE_HINT.format(principal=principal_arn, external_id=request.external_id or "(none)"),
+        )
+    return answer.error(
+        errors.RequestRefused,
+        f"{customer}: STS does not accept our request for {request.role_arn}: {answer.said}",
+        _REQUEST_HINT,
+    )
+
+
+def _known(answer: Answer, what: str, now: datetime) -> errors.XmodeError | None:
+    """Return the error for a refusal that does not depend on the operation."""
+    meaning = _MEANINGS.get(answer.code)
+    if meaning in (None, _OUR_REQUEST) and answer.status == 429:
+        meaning = _SLOW_DOWN
+    elif meaning in (None, _OUR_REQUEST) and answer.status >= 500:
+        meaning = _AWAY
+    if meaning is None:
+        return None
+    if meaning is _SIGNATURE:
+        skew = clock_difference(answer, now)
+        if skew is not None and abs(skew.total_seconds()) > 240:
+            words = f"this machine's clock is {skewed(skew)} AWS's: {answer.said}"
+            return answer.error(errors.VendorClockSkew, words, _CLOCK_HINT)
+    kind, words, hint = meaning
+    return answer.error(kind, f"{words.format(what=what)}: {answer.said}", hint)
+
+
+def _without_answer(error: Exception) -> errors.XmodeError:
+    said = one_line(str(error))
+    if isinstance(error, aws.NoCredentialsError):
+        return errors.VendorIdentityError("this process has no AWS credentials", hint=_WHERE_HINT)
+    if isinstance(error, NETWORK_ERRORS):
+        return errors.Unavailable(f"STS cannot be reached: {said}", hint=NETWORK_HINT)
+    if isinstance(error, aws.ParamValidationError):
+        return errors.RequestRefused(f"our request to STS is malformed: {said}", hint=_REQUEST_HINT)
+    if isinstance(error, aws.BotoCoreError):  # profiles, credential processes, container and SSO tokens
+        return errors.VendorIdentityError(f"our AWS credentials cannot be read: {said}", hint=_WHERE_HINT)
+    return errors.Unavailable(f"STS's answer could not be read: {said}", hint=_TRIED_AGAIN)

@@ -14,7 +14,7 @@ from xmode_transfer.aws import checksums, s3_fast
 from xmode_transfer.aws.probing import Prober
 from xmode_transfer.aws.sessions import SessionBudget
 from xmode_transfer.aws.stores import ObjectStores, Reader
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Configuration, Customer, Engine, Feed, Service
 from xmode_transfer.config.secrets import ledger_url
 from xmode_transfer.ledger import Ledger, database, open_ledger
@@ -62,7 +62,7 @@ def context(
                 vendor=service.vendor,
                 limits=service.limits,
                 sources=sources(clock, stop),
-                sessions=StsRoleSessions(
+                sessions=RoleSessions(
                     service.vendor,
                     clock,
                     budget=SessionBudget(service.limits.role_sessions_per_second, clock, stop),
@@ -93,17 +93,12 @@ def _tune_garbage_collection() -> None:
 
 def reader(context: Context, customer: Customer) -> Reader:
     """Return the reader of a customer's objects."""
-    from xmode_transfer.aws.read_back import PacedReader
-
-    return PacedReader(customer, context.limits, context.clock, context.stop)
+    return Reader(customer, context.limits, context.clock, context.stop)
 
 
 def prober(context: Context) -> Prober:
     """Return the prober of access. Its own sessions count against the shared budget."""
-    from xmode_transfer.aws.probing import AwsProber
-
-    assert isinstance(context.sessions, StsRoleSessions)
-    return AwsProber(context.sessions, context.clock)
+    return Prober(context.sessions, context.clock)
 
 
 @contextmanager

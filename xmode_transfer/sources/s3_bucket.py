@@ -63,7 +63,7 @@ def own_client(stop: threading.Event | None = None) -> Any:
             attempts=REQUEST_ATTEMPTS,
             read_timeout_seconds=READ_TIMEOUT_SECONDS,
             stop=stop,
-            only_looks=True,
+            reads_only=True,
             response_checksum_validation="when_required",  # ranges have no checksum of their own
             max_pool_connections=_CONNECTIONS,
         )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy.documents import Step
-from xmode_transfer.aws.sessions import CredentialsProvider, RoleSessions
+from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.aws.stores import ObjectStore, ObjectStores
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Limits, UnsafeRoles, Vendor
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import AlreadyRunning, Interrupted, LeaseLost, UnsafeRole, XmodeError

@@ -14,7 +14,7 @@ from xmode_transfer.access.catalogue import finding
 from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.alerting.health import assess
 from xmode_transfer.alerting.health_records import Assessment
-from xmode_transfer.aws.denials import facts_of
+from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import deadlines_of
 from xmode_transfer.ledger import Ledger
@@ -164,7 +164,7 @@ class Facts:
         if report is None or customer is None:
             return report
         region = self._ledger.checks.capabilities(name).region
-        known = facts_of(customer, configuration.service.vendor.principal_arn, region=region)
+        known = setup_values(customer, configuration.service.vendor.principal_arn, region=region)
 
         def with_fix(item: Finding) -> Finding:
             if item.cause is None:

@@ -12,11 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws.denials import Facts, facts_of
 from xmode_transfer.aws.policy import ACL, decide, evaluate
-from xmode_transfer.aws.policy.calls import S3Call
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
-from xmode_transfer.aws.policy.evaluate import PolicyKind, Request, assume_role
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, SetupValues, setup_values
+from xmode_transfer.aws.policy.evaluate import PolicyKind, Request, S3Call, assume_role
 from xmode_transfer.config import Customer, Destination
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import (
@@ -69,7 +67,7 @@ BAD = [cause for cause in Cause if cause is not Cause.OK]
 PAGE = Path(__file__).parents[3] / "docs" / "check-access.md"
 ROLE = "arn:aws:iam::111122223333:role/partners/XMode"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-FACTS = Facts("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333", KEY)
+FACTS = SetupValues("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333", KEY)
 
 
 def policy_of(command: str) -> dict[str, Any]:
@@ -196,7 +194,7 @@ def test_the_statement_of_a_fix_grants_what_was_refused_and_nothing_elsewhere(ca
 
 @pytest.mark.parametrize("key", [KEY, None])
 def test_the_fix_for_kms_allows_the_key_through_s3_alone(key: str | None) -> None:
-    facts = Facts("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333", key)
+    facts = SetupValues("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333", key)
     fix = finding(Cause.KMS_DENIED, "p", facts).fix
     assert fix is not None
     assert fix.command is not None
@@ -243,8 +241,12 @@ def test_facts_are_the_customers_own() -> None:
         destination=Destination(bucket="acme-data", prefix="xmode/", bucket_owner="999988887777"),
         feeds=("us-daily",),
     )
-    facts = facts_of(customer, VENDOR_PRINCIPAL, region="eu-central-1")
-    assert (facts.account, facts.role_name, facts.place) == ("111122223333", "XMode", "s3://acme-data/xmode/")
+    facts = setup_values(customer, VENDOR_PRINCIPAL, region="eu-central-1")
+    assert (facts.account, facts.role_name, facts.place) == (
+        "111122223333",
+        "XMode",
+        "s3://acme-data/xmode/",
+    )
     assert (facts.bucket_owner, facts.region, facts.partition) == ("999988887777", "eu-central-1", "aws")
 
 

@@ -13,7 +13,7 @@ from xmode_transfer.access.catalogue import finding
 from xmode_transfer.access.kit import KitDirectory, customer_file
 from xmode_transfer.access.onboard import Confirmation, CustomerFiles, Onboarded, confirm, onboard
 from xmode_transfer.access.sign_up import SignUp, drafted
-from xmode_transfer.aws.denials import facts_of
+from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Customer, CustomerState, files
 from xmode_transfer.model.errors import ConfigError, Responsible
 from xmode_transfer.model.findings import AccessReport, Cause, Finding, passed, unanswered
@@ -162,7 +162,7 @@ def answering(*causes: Cause, interrupted: bool = False) -> Judge:
     """A check that finds these."""
 
     def check(customer: Customer) -> AccessReport:
-        facts = facts_of(customer, "arn:aws:iam::366810793500:user/xmode-data-transfer")
+        facts = setup_values(customer, "arn:aws:iam::366810793500:user/xmode-data-transfer")
         findings: list[Finding] = [passed("identity", "we are we"), passed("assume_role", "in")]
         findings += [finding(cause, str(cause), facts) for cause in causes]
         return AccessReport(customer.name, NOW, tuple(findings), interrupted=interrupted)

@@ -3,8 +3,7 @@
 import pytest
 
 from xmode_transfer.aws.policy import ACL, decide, evaluate, guide_permission_policy
-from xmode_transfer.aws.policy.calls import S3Call
-from xmode_transfer.aws.policy.evaluate import Outcome, Request
+from xmode_transfer.aws.policy.evaluate import Outcome, Request, S3Call
 
 ALLOW, DENY, EXPLICIT = Outcome.ALLOW, Outcome.IMPLICIT_DENY, Outcome.EXPLICIT_DENY
 FULL_CONTROL = (("x-amz-grant-full-control", 'id="1234"'),)

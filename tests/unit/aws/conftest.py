@@ -7,11 +7,23 @@ from xml.sax.saxutils import escape
 import pytest
 
 from tests.fakes.sessions import Provider
+from xmode_transfer.aws import retrying
 
 
 @pytest.fixture
 def provider() -> Provider:
     return Provider()
+
+
+@pytest.fixture
+def retry_rules(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets how objects are retried: ``attempts``, ``first_pause_seconds``, ..."""
+
+    def change(**rules: float) -> None:
+        for name, value in rules.items():
+            monkeypatch.setattr(retrying, name.upper(), value)
+
+    return change
 
 
 @pytest.fixture

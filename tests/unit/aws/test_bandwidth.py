@@ -247,18 +247,6 @@ def test_a_run_that_crosses_a_boundary_goes_on_at_the_new_limit(
     assert 2000 - 150 <= engine.sent["acme"] - before <= 2000 + 1000 + 150
 
 
-@pytest.mark.parametrize("whose", ["process", "customer"])
-def test_when_the_limit_ends_everything_goes(engine_of: Make, clock: MemoryClock, whose: str) -> None:
-    of_process, acme = (OFFICE_HOURS, None) if whose == "process" else (None, OFFICE_HOURS)
-    engine = engine_of(of_process, acme=acme)
-    for _ in range(1000):
-        engine.put("acme", 50_000)
-    let_pass(engine, clock, 9)
-    assert engine.sent["acme"] == 50_000, "the first is not paid for yet"
-    let_pass(engine, clock, 3)
-    assert engine.sent["acme"] == 50_000_000
-
-
 def test_what_waits_for_a_customers_bandwidth_can_be_taken_out(clock: MemoryClock) -> None:
     fast = Queue(Limits(), {"acme": timetable(1)}, clock)
     fast.put("acme", 100)

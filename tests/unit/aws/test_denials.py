@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws.denials import Denial, Facts, PolicyType, denial_in
+from xmode_transfer.aws.denials import Denial, PolicyType, denial_in
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import Cause, Severity
 
 ROLE = "arn:aws:iam::111122223333:role/partners/XMode"
-FACTS = Facts("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333")
+FACTS = SetupValues("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333")
 SESSION = "arn:aws:sts::111122223333:assumed-role/XMode/xmode-transfer"
 PUT = f'User: {SESSION} is not authorized to perform: s3:PutObject on resource: "arn:aws:s3:::acme-data/xmode/a" '
 KMS = f"User: {SESSION} is not authorized to perform: kms:GenerateDataKey on this resource "

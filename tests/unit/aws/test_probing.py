@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from xmode_transfer.aws.policy import ACL, decide, evaluate
-from xmode_transfer.aws.policy.calls import S3Call
 from xmode_transfer.aws.policy.documents import Step, session_policy
-from xmode_transfer.aws.policy.evaluate import Request
-from xmode_transfer.aws.probing import DEEP_READS, READS, AwsProber
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.policy.evaluate import Request, S3Call
+from xmode_transfer.aws.probing import DEEP_READS, READS, Prober
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Vendor
 from xmode_transfer.model.errors import RequestRefused, XmodeError
 from xmode_transfer.model.process import Clock
@@ -54,8 +53,8 @@ def aws(stub: Any, customer: Customer, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def prober(clock: Clock) -> AwsProber:
-    return AwsProber(StsRoleSessions(Vendor(), clock), clock)
+def prober(clock: Clock) -> Prober:
+    return Prober(RoleSessions(Vendor(), clock), clock)
 
 
 def assumed(stub: Any) -> list[dict[str, str]]:
@@ -88,7 +87,7 @@ def do_everything(place: Any) -> None:
 
 
 def test_every_request_is_the_customers_session_and_names_the_owner(
-    aws: Any, prober: AwsProber, customer: Customer
+    aws: Any, prober: Prober, customer: Customer
 ) -> None:
     place = prober.reserve(customer, None)
     do_everything(place)
@@ -106,7 +105,7 @@ def test_every_request_is_the_customers_session_and_names_the_owner(
 
 
 def test_the_session_that_writes_is_cut_to_the_reserved_place(
-    aws: Any, prober: AwsProber, customer: Customer
+    aws: Any, prober: Prober, customer: Customer
 ) -> None:
     place = prober.reserve(customer, None)
     do_everything(place)
@@ -128,7 +127,7 @@ def test_the_session_that_writes_is_cut_to_the_reserved_place(
 
 @pytest.mark.parametrize("external_id", ["never-issued", None])
 def test_a_trial_opens_a_session_that_may_do_nothing(
-    aws: Any, prober: AwsProber, customer: Customer, external_id: str | None
+    aws: Any, prober: Prober, customer: Customer, external_id: str | None
 ) -> None:
     prober.assume(customer, external_id)
     (form,) = assumed(aws)
@@ -141,7 +140,7 @@ def test_a_trial_opens_a_session_that_may_do_nothing(
 
 
 def test_nothing_but_a_trial_goes_without_an_external_id(aws: Any, clock: Clock, customer: Customer) -> None:
-    sessions = StsRoleSessions(Vendor(), clock)
+    sessions = RoleSessions(Vendor(), clock)
     without = customer.model_copy(update={"external_id": None})
     with pytest.raises(RequestRefused):
         sessions.open(without, Step.DELIVER).get()
@@ -150,7 +149,7 @@ def test_nothing_but_a_trial_goes_without_an_external_id(aws: Any, clock: Clock,
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_rights_too_many_are_looked_for_with_a_session_for_these_reads_alone(
-    aws: Any, prober: AwsProber, customer: Customer, deep: bool
+    aws: Any, prober: Prober, customer: Customer, deep: bool
 ) -> None:
     assert list(prober.excess(customer, deep=deep)) == []
     (form,) = assumed(aws)

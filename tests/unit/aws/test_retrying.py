@@ -1,4 +1,4 @@
-"""What is tried again, how often, after which pauses, and what is left to the caller."""
+"""Retries of objects, the timer, the pace of a customer, and what is left to the caller."""
 
 import io
 import threading
@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xmode_transfer.aws.retrying import (
     ATTEMPTS,
     DEADLINE_SECONDS,
     LONGEST_PAUSE_SECONDS,
+    RETRY_BUDGET,
     Attempts,
+    Pace,
     Retries,
-    RetryRules,
+    Timer,
 )
 from xmode_transfer.aws.s3_calls import REQUEST_ATTEMPTS
+from xmode_transfer.aws.s3_fast import engine
 from xmode_transfer.aws.s3_objects import S3Objects
 from xmode_transfer.aws.stores import Deletion, PutRequest
 from xmode_transfer.model.errors import (
@@ -106,12 +111,11 @@ def scripted() -> Scripted:
 
 @pytest.fixture
 def store_with(
-    scripted: Scripted, stop: threading.Event, clock: Any, customer_of: Any
+    scripted: Scripted, stop: threading.Event, clock: Any, customer_of: Any, retry_rules: Callable[..., None]
 ) -> Callable[..., S3Objects]:
     def make(**rules: Any) -> S3Objects:
-        rules = {"first_pause_seconds": 0.001, "longest_pause_seconds": 0.01, **rules}
-        retries = Retries(stop, RetryRules(**rules))
-        return S3Objects(customer_of(), scripted, clock, retries)  # type: ignore[arg-type]
+        retry_rules(**{"first_pause_seconds": 0.001, "longest_pause_seconds": 0.01, **rules})
+        return S3Objects(customer_of(), scripted, clock, Retries(stop))  # type: ignore[arg-type]
 
     return make
 
@@ -263,12 +267,12 @@ def test_a_stop_ends_the_waiting_with_the_error_that_was_waited_for(
     assert time.monotonic() - began < 120
 
 
-def test_pauses_are_random_and_grow_to_a_limit() -> None:
-    rules = RetryRules(attempts=10)
+def test_pauses_are_random_and_grow_to_a_limit(retry_rules: Callable[..., None]) -> None:
+    retry_rules(attempts=10)
     limits = [2, 4, 8, 16, 20, 20, 20, 20, 20]
     seen: list[list[float]] = []
     for _ in range(60):
-        attempts = Attempts(rules, "put", "k")
+        attempts = Attempts("put", "k")
         seen.append([pause for _ in limits if (pause := attempts.pause_after(Throttled("x"))) is not None])
     for number, limit in enumerate(limits):
         column = [pauses[number] for pauses in seen]
@@ -281,3 +285,95 @@ def test_the_documentation_has_the_numbers() -> None:
     assert f"{ATTEMPTS} times in all | 0 to min({LONGEST_PAUSE_SECONDS:.0f}, 2^n)" in text
     assert f"{DEADLINE_SECONDS:.0f} s since its first failure" in text
     assert f"{REQUEST_ATTEMPTS} x {ATTEMPTS} = {REQUEST_ATTEMPTS * ATTEMPTS}" in text
+
+
+def test_the_timer_begins_things_in_the_order_of_their_times(stop: threading.Event) -> None:
+    timer, seen, last = Timer(stop), [], threading.Event()
+    timer.after(2.0, lambda: (seen.append("late"), last.set()), seen.clear)  # type: ignore[arg-type, return-value]
+    timer.after(0.02, lambda: seen.append("early"), seen.clear)
+    assert last.wait(120)
+    assert seen == ["early", "late"]
+
+
+def test_the_timers_thread_ends_when_nothing_waits(stop: threading.Event) -> None:
+    timer = Timer(stop)
+    for _ in range(2):
+        done = threading.Event()
+        timer.after(0, done.set, done.set)
+        assert done.wait(120)
+    deadline = time.monotonic() + 120
+    while any(thread.name == "timer" for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(thread.name == "timer" for thread in threading.enumerate())
+
+
+def test_a_closed_timer_gives_up_what_waits_and_what_comes(stop: threading.Event) -> None:
+    timer, given_up = Timer(stop), threading.Semaphore(0)
+    timer.after(1000, lambda: None, given_up.release)
+    timer.close()
+    assert given_up.acquire(timeout=120)
+    timer.after(1000, lambda: None, given_up.release)
+    assert given_up.acquire(timeout=120)
+
+
+@given(attempt=st.integers(2, 40), chance=st.floats(0, 1))
+def test_a_pause_is_anything_up_to_its_bound(attempt: int, chance: float) -> None:
+    bound = min(engine.LONGEST_PAUSE_SECONDS, 0.5 * 2.0 ** (attempt - 2))
+    assert 0 <= engine.pause_before(attempt, chance) <= bound
+    assert engine.pause_before(attempt, 1.0) == bound
+    assert engine.pause_before(attempt, 0.0) == 0
+
+
+def test_all_pauses_of_one_request_are_short() -> None:
+    assert sum(engine.pause_before(attempt, 1.0) for attempt in range(2, engine.ATTEMPTS + 1)) == 7.5
+
+
+def test_a_deadline_grows_with_the_size() -> None:
+    assert engine.deadline_seconds(0) == 120
+    assert engine.deadline_seconds(16 * 2**20) == 120 + 1024
+
+
+def test_slowdown_halves_once_for_what_was_in_flight_together() -> None:
+    pace = Pace(16)
+    for _ in range(5):  # all five were sent before the first refusal came
+        pace.slow_down(sent_at=10.0, now=11.0)
+    assert pace.allowed == 8
+    pace.slow_down(sent_at=11.5, now=12.0)
+    assert pace.allowed == 4
+
+
+@given(st.lists(st.booleans(), max_size=300), st.integers(1, 64))
+def test_the_pace_stays_between_one_and_its_limit(fine: list[bool], most: int) -> None:
+    pace = Pace(most)
+    for now, succeeded in enumerate(fine):
+        if succeeded:
+            pace.succeeded()
+        else:
+            pace.slow_down(sent_at=float(now), now=float(now))
+        assert 1 <= pace.allowed <= most
+        assert pace.has_room()
+
+
+def test_it_recovers_by_one_a_round() -> None:
+    pace = Pace(16)
+    for now in (1.0, 2.0, 3.0):
+        pace.slow_down(sent_at=now, now=now)
+    assert pace.allowed == 2
+    rounds = 0
+    while pace.allowed < 16:
+        for _ in range(int(pace.allowed)):
+            pace.succeeded()
+        rounds += 1
+    assert 12 <= rounds <= 16
+
+
+def test_the_budget_of_retries_runs_out_and_is_earned_again() -> None:
+    pace = Pace(4)
+    assert sum(pace.may_retry() for _ in range(1000)) == RETRY_BUDGET
+    for _ in range(5):
+        pace.succeeded()
+    assert pace.may_retry()
+    assert not pace.may_retry()
+    for _ in range(10_000):
+        pace.succeeded()
+    assert sum(pace.may_retry() for _ in range(1000)) == RETRY_BUDGET

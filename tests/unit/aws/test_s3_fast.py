@@ -10,9 +10,9 @@ import pytest
 
 from tests.fakes.sessions import Provider
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.lanes import RETRY_BUDGET, SMALL_BYTES
-from xmode_transfer.aws.retrying import RetryRules
-from xmode_transfer.aws.s3_fast import available, direct, engine
+from xmode_transfer.aws.lanes import SMALL_BYTES
+from xmode_transfer.aws.retrying import RETRY_BUDGET
+from xmode_transfer.aws.s3_fast import direct, engine
 from xmode_transfer.aws.s3_fast.store import FastStore, FastStores
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Limits
@@ -21,18 +21,11 @@ from xmode_transfer.model.errors import (
     ClockSkew,
     ConfigError,
     Interrupted,
-    ObjectExists,
-    PartsRefused,
     RequestRefused,
-    RoleRefused,
-    SessionExpired,
     SourceChanged,
-    Throttled,
     Unavailable,
-    UploadNotFound,
-    XmodeError,
 )
-from xmode_transfer.model.records import Checksum, UploadedPart
+from xmode_transfer.model.records import UploadedPart
 from xmode_transfer.telemetry import SystemClock
 
 LARGE = bytes(range(256)) * (SMALL_BYTES // 256 + 1)
@@ -48,7 +41,7 @@ def short_pauses(no_pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def make_stores(
-    stub: Any, our_keys: None, monkeypatch: pytest.MonkeyPatch
+    stub: Any, our_keys: None, monkeypatch: pytest.MonkeyPatch, retry_rules: Callable[..., None]
 ) -> Iterator[Callable[..., FastStores]]:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
     made = []
@@ -56,8 +49,8 @@ def make_stores(
     def make(
         clock: Any = None, stop: threading.Event | None = None, attempts: int = 1, **limits: Any
     ) -> FastStores:
-        rules = RetryRules(attempts=attempts, first_pause_seconds=0.001)
-        made.append(FastStores(Limits(**limits), clock or SystemClock(), stop=stop, rules=rules))
+        retry_rules(attempts=attempts, first_pause_seconds=0.001)
+        made.append(FastStores(Limits(**limits), clock or SystemClock(), stop=stop))
         return made[-1]
 
     yield make
@@ -196,23 +189,6 @@ def test_the_acl_is_on_what_creates_and_nowhere_else(
     assert by_name["DELETE "].headers["if-match"] == '"e1"'
 
 
-def test_encryption_and_storage_class_are_sent_where_configured(
-    stores: FastStores, stub: Any, fine: Any, file_of: Any, customer_of: Any, provider: Provider
-) -> None:
-    key = "arn:aws:kms:eu-west-1:111122223333:key/1234"
-    stub.reply(fine)
-    customer = customer_of(destination={"kms_key_arn": key, "storage_class": "STANDARD_IA"})
-    opened = stores.open(customer, provider, None)
-    opened.put(HELLO, file_of(b"hello")).result(120)
-    opened.upload_part("xmode/a", "u", 1, file_of(b"hello"), 0, 5).result(120)
-    put, part = (asked.headers for asked in stub.asked)
-    assert put["x-amz-server-side-encryption"] == "aws:kms"
-    assert put["x-amz-server-side-encryption-aws-kms-key-id"] == key
-    assert put["x-amz-storage-class"] == "STANDARD_IA"
-    assert put["x-amz-meta-note"] == "of ours"
-    assert not any(name.startswith(("x-amz-server-side", "x-amz-storage")) for name in part)
-
-
 def test_what_a_request_says_goes_before_what_its_destination_says(
     stores: FastStores, stub: Any, fine: Any, file_of: Any, customer_of: Any, provider: Provider
 ) -> None:
@@ -281,29 +257,6 @@ def expected_signature(asked: Any) -> str:
 # --- Checksums and proof --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"hello", LARGE])
-def test_an_answer_with_our_checksum_is_proof(
-    store: FastStore, stub: Any, reply: Any, file_of: Any, content: bytes
-) -> None:
-    value = checksums.encode(checksums.crc32(content))
-    headers = {"ETag": '"e1"', "x-amz-version-id": "v1", "x-amz-server-side-encryption": "AES256"}
-    stub.reply(reply(200, headers={**headers, "x-amz-checksum-crc32": value}))
-    answer = store.put(put_of(content), file_of(content)).result(120)
-    assert answer.proven
-    assert answer.checksum == Checksum(store.checksum_algorithm, value)
-    assert (answer.etag, answer.version_id, answer.encryption) == ('"e1"', "v1", "AES256")
-
-
-@pytest.mark.parametrize("headers", [{}, {"x-amz-checksum-crc32": "AAAAAA=="}])
-def test_an_answer_without_our_checksum_is_no_proof(
-    store: FastStore, stub: Any, reply: Any, file_of: Any, headers: dict[str, str]
-) -> None:
-    stub.reply(reply(200, headers={"ETag": '"e1"', **headers}))
-    answer = store.put(HELLO, file_of(b"hello")).result(120)
-    assert not answer.proven
-    assert answer.checksum == Checksum("crc32", HELLO_CRC32)
-
-
 @pytest.mark.parametrize("content", [b"", b"hello", LARGE])
 def test_a_store_that_takes_no_checksums_gets_the_sha256_in_the_signature(
     stores: FastStores,
@@ -366,12 +319,6 @@ def test_a_body_larger_than_the_memory_is_streamed_from_disk(
     assert answer.checksum.value == part.checksum == value
 
 
-def test_a_file_too_large_for_one_request_is_not_begun(store: FastStore, stub: Any, file_of: Any) -> None:
-    with pytest.raises(RequestRefused, match="more than one request"):
-        store.put(PutRequest("a", "t", 5 * 1024**3 + 1, "x/y"), file_of(b"")).result(120)
-    assert stub.asked == []
-
-
 def test_metadata_that_http_cannot_carry_is_refused(store: FastStore, stub: Any, file_of: Any) -> None:
     asked = PutRequest("a", "t", 5, "x/y", {"note": "naïve"})
     with pytest.raises(RequestRefused, match="printable ASCII"):
@@ -411,72 +358,7 @@ def test_a_file_that_became_shorter_is_not_created(
 # --- Refusals -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [
-        (412, "PreconditionFailed", ObjectExists),
-        (403, "AccessDenied", AccessDenied),
-        (400, "InvalidArgument", RequestRefused),
-        (501, "NotImplemented", RequestRefused),
-    ],
-)
-def test_a_refusal_is_said_with_aws_words_and_not_tried_again(
-    store: FastStore, stub: Any, refusal: Any, file_of: Any, status: int, code: str, kind: type[XmodeError]
-) -> None:
-    stub.reply(refusal(status, code, "the words of S3 & co"))
-    with pytest.raises(kind) as caught:
-        store.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == 1
-    error = caught.value
-    assert (error.aws_code, error.http_status, error.request_id) == (code, status, "R1")
-    assert "the words of S3 & co" in error.message
-    assert "s3://acme-data/xmode/a" in error.message
-
-
-def test_a_part_that_the_policy_keeps_out(store: FastStore, stub: Any, refusal: Any, file_of: Any) -> None:
-    stub.reply(refusal(403, "AccessDenied"))
-    with pytest.raises(PartsRefused):
-        store.upload_part("xmode/a", "u", 1, file_of(b"hello"), 0, 5).result(120)
-
-
-def test_a_part_of_an_upload_that_has_ended(store: FastStore, stub: Any, refusal: Any, file_of: Any) -> None:
-    stub.reply(refusal(404, "NoSuchUpload"))
-    with pytest.raises(UploadNotFound):
-        store.upload_part("xmode/a", "u", 1, file_of(b"hello"), 0, 5).result(120)
-
-
 # --- Trying again ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("content", [b"hello", LARGE])
-def test_a_lost_answer_is_asked_for_again_with_the_whole_body(
-    store: FastStore, stub: Any, reply: Any, file_of: Any, content: bytes, fine: Any
-) -> None:
-    stub.reply(reply(cut=True), reply(500), reply(503), fine)
-    store.put(put_of(content), file_of(content)).result(120)
-    assert [asked.body == content for asked in stub.asked] == [True] * 4
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [
-        (503, "SlowDown", Throttled),
-        (500, "InternalError", Unavailable),
-        (502, "BadGateway", Unavailable),
-        (400, "RequestTimeout", Unavailable),
-        (429, "TooManyRequests", Throttled),
-        (409, "ConditionalRequestConflict", Unavailable),
-    ],
-)
-def test_trouble_that_stays_is_said_with_the_request_id(
-    store: FastStore, stub: Any, refusal: Any, file_of: Any, status: int, code: str, kind: type[XmodeError]
-) -> None:
-    stub.reply(refusal(status, code))
-    with pytest.raises(kind) as caught:
-        store.put(HELLO, file_of(b"hello")).result(120)
-    assert caught.value.retryable
-    assert (caught.value.request_id, caught.value.aws_code) == ("R1", code)
-    assert engine.ATTEMPTS <= len(stub.asked) <= engine.ATTEMPTS - 1 + 5
 
 
 def test_a_connection_that_is_always_lost_is_said_after_so_many_tries(
@@ -542,69 +424,6 @@ def test_a_wrong_clock_is_measured_and_said(store: FastStore, stub: Any, refusal
 # --- Whose credentials ----------------------------------------------------------------------------------
 
 
-def test_each_customer_is_signed_for_with_its_own_session_and_never_with_ours(
-    stores: FastStores, stub: Any, fine: Any, file_of: Any, customer_of: Any
-) -> None:
-    stub.reply(fine)
-    names = [f"customer-{number}" for number in range(4)]
-    opened = {
-        name: stores.open(
-            customer_of(name=name, destination={"bucket": name}),
-            Provider(name.upper().replace("-", "")),
-            None,
-        )
-        for name in names
-    }
-    futures = [opened[name].put(HELLO, file_of(b"hello")) for _ in range(10) for name in names]
-    for future in futures:
-        future.result(120)
-    assert len(stub.asked) == 40
-    for asked in stub.asked:
-        bucket = asked.path.split("/")[1]
-        assert key_used(asked) == bucket.upper().replace("-", "") + "0"
-
-
-def test_a_role_that_is_refused_is_said_before_anything_is_sent(
-    store: FastStore, stub: Any, provider: Provider, fine: Any, file_of: Any
-) -> None:
-    provider.refusal = RoleRefused("no")
-    futures = [store.put(HELLO, file_of(b"hello")) for _ in range(3)]
-    assert all(isinstance(future.exception(120), RoleRefused) for future in futures)
-    assert stub.asked == []
-    provider.refusal = None
-    stub.reply(fine)
-    store.put(HELLO, file_of(b"hello")).result(120)
-
-
-@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"])
-@pytest.mark.parametrize("content", [b"hello", LARGE])
-def test_a_dead_session_is_renewed_once_and_the_request_sent_again(
-    store: FastStore,
-    stub: Any,
-    fine: Any,
-    refusal: Any,
-    provider: Provider,
-    file_of: Any,
-    code: str,
-    content: bytes,
-) -> None:
-    stub.reply(refusal(400, code), fine)
-    store.put(put_of(content), file_of(content)).result(120)
-    assert [key_used(asked) for asked in stub.asked] == ["ASIA0", "ASIA1"]
-    assert [credentials.access_key_id for credentials in provider.reported] == ["ASIA0"]
-    assert stub.asked[1].body == content
-
-
-def test_a_fresh_session_that_is_refused_too_is_said(
-    store: FastStore, stub: Any, refusal: Any, provider: Provider, file_of: Any
-) -> None:
-    stub.reply(refusal(400, "ExpiredToken"))
-    with pytest.raises(SessionExpired):
-        store.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == 2
-    assert len(provider.reported) == 1
-
-
 def test_a_session_near_its_end_is_asked_for_again(
     make_stores: Any, clock: Any, stub: Any, fine: Any, provider: Provider, file_of: Any, customer_of: Any
 ) -> None:
@@ -641,50 +460,6 @@ def test_a_request_is_signed_when_it_is_sent(
 
 
 # --- The Region -----------------------------------------------------------------------------------------
-
-
-def test_the_region_is_learnt_where_nobody_says_it(
-    stores: FastStores, stub: Any, reply: Any, customer_of: Any, provider: Provider, file_of: Any
-) -> None:
-    told = {"x-amz-bucket-region": "eu-central-1"}
-    stub.reply(
-        lambda asked: (
-            reply(403, headers=told)
-            if asked.method == "HEAD"
-            else reply(200, headers={"ETag": '"e1"', **told})
-        )
-    )
-    opened = stores.open(customer_of(destination={"region": None}), provider, None)
-    assert opened.region is None
-    futures = [opened.put(HELLO, file_of(b"hello")) for _ in range(8)]
-    for future in futures:
-        future.result(120)
-    assert opened.region == "eu-central-1"
-    puts = [asked for asked in stub.asked if asked.method == "PUT"]
-    assert {region_used(asked) for asked in puts} == {"eu-central-1"}
-    assert len(puts) == 8
-
-
-@pytest.mark.parametrize(
-    ("configured", "remembered", "used"),
-    [("eu-west-1", "sa-east-1", "eu-west-1"), (None, "sa-east-1", "sa-east-1")],
-)
-def test_a_known_region_is_not_asked_for(
-    stores: FastStores,
-    stub: Any,
-    fine: Any,
-    customer_of: Any,
-    provider: Provider,
-    file_of: Any,
-    configured: str | None,
-    remembered: str,
-    used: str,
-) -> None:
-    stub.reply(fine)
-    opened = stores.open(customer_of(destination={"region": configured}), provider, remembered)
-    opened.put(HELLO, file_of(b"hello")).result(120)
-    assert [(asked.method, region_used(asked)) for asked in stub.asked] == [("PUT", used)]
-    assert opened.region == used
 
 
 @pytest.mark.parametrize(
@@ -850,9 +625,3 @@ def test_no_thread_of_ours_is_left(
     while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left
-
-
-def test_it_says_that_it_is_available() -> None:
-    works, why = available()
-    assert works
-    assert why.startswith("awscrt ")

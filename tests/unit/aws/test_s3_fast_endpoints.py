@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.fakes.sessions import Provider
-from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_fast import engine
 from xmode_transfer.aws.s3_fast.channel import Endpoint, Endpoints
 from xmode_transfer.aws.s3_fast.store import FastStores
@@ -201,9 +200,10 @@ def serve() -> Iterator[Callable[..., Quiet]]:
 
 
 @pytest.fixture
-def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[FastStores]:
+def stores(monkeypatch: pytest.MonkeyPatch, retry_rules: Callable[..., None]) -> Iterator[FastStores]:
+    retry_rules(attempts=1)
     monkeypatch.setattr(engine, "FIRST_PAUSE_SECONDS", 0.001)
-    opened = FastStores(Limits(), SystemClock(), rules=RetryRules(attempts=1))
+    opened = FastStores(Limits(), SystemClock())
     yield opened
     opened.close()
 
@@ -268,14 +268,16 @@ def test_a_proxy_is_used_and_no_proxy_honoured(
     customer_of: Callable[..., Customer],
     file_of: Any,
     monkeypatch: pytest.MonkeyPatch,
+    retry_rules: Callable[..., None],
 ) -> None:
+    retry_rules(attempts=1)
     proxy, server = serve(), serve()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.server_port}")
     for exempted in (False, True):
         if exempted:
             monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        stores = FastStores(Limits(), SystemClock(), rules=RetryRules(attempts=1))
+        stores = FastStores(Limits(), SystemClock())
         try:
             stores.open(customer_of(), Provider(), None).put(HELLO, file_of(b"hello")).result(20)
         finally:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.fakes.sessions import Provider
-from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_fast import engine
 from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.stores import PutRequest
@@ -45,14 +44,15 @@ class Crowd:
 
 @pytest.fixture
 def make_stores(
-    stub: Any, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch
+    stub: Any, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch, retry_rules: Callable[..., None]
 ) -> Iterator[Callable[..., FastStores]]:
+    retry_rules(attempts=1)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
     monkeypatch.setattr(engine, "FIRST_PAUSE_SECONDS", 0.01)
     made = []
 
     def make(**limits: Any) -> FastStores:
-        made.append(FastStores(Limits(**limits), SystemClock(), rules=RetryRules(attempts=1)))
+        made.append(FastStores(Limits(**limits), SystemClock()))
         return made[-1]
 
     yield make
@@ -107,19 +107,6 @@ def test_slowdown_slows_this_customer_and_no_other(
         future.result(120)
     # halved three times and more, and won back by one a round; 8 in flight is the limit of both
     assert crowd.most["acme-data"] <= 5 < crowd.most["globex-data"] <= 8
-
-
-def test_bodies_are_sent_at_the_configured_bandwidth(
-    make_stores: Any, stub: Any, reply: Any, customer_of: Callable[..., Customer], file_of: Any
-) -> None:
-    stub.reply(reply(200, headers={"ETag": '"e"'}))
-    store = make_stores(bandwidth_bytes_per_second=1_000_000).open(customer_of(), Provider(), None)
-    body = bytes(100_000)
-    started = time.monotonic()
-    futures = [store.put(put_of(number, len(body)), file_of(body)) for number in range(6)]
-    for future in futures:
-        future.result(120)
-    assert 0.5 <= time.monotonic() - started < 60
 
 
 def test_what_takes_too_long_for_its_size_is_ended(

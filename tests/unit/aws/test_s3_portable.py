@@ -10,7 +10,6 @@ import pytest
 
 from tests.fakes.sessions import Provider
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_calls import REQUEST_ATTEMPTS
 from xmode_transfer.aws.s3_portable import IN_MEMORY_BYTES, PortableStore, PortableStores
 from xmode_transfer.aws.stores import PutRequest
@@ -24,17 +23,12 @@ from xmode_transfer.model.errors import (
     ObjectNotFound,
     PartsRefused,
     RequestRefused,
-    RoleRefused,
-    SessionExpired,
     SourceChanged,
-    Throttled,
     Unavailable,
-    XmodeError,
 )
 from xmode_transfer.model.records import Checksum, UploadedPart
 
 LARGE = bytes(range(256)) * (IN_MEMORY_BYTES // 256 + 1)
-ONCE = RetryRules(attempts=1)
 """The request's own retries are what is tried here."""
 HELLO = PutRequest("xmode/a", "token-1", 5, "text/plain")
 HELLO_CRC32 = "NhCmhg=="
@@ -42,10 +36,16 @@ HELLO_CRC32 = "NhCmhg=="
 
 @pytest.fixture
 def stores(
-    stub: Any, clock: Any, no_pauses: list[float], our_keys: None, monkeypatch: pytest.MonkeyPatch
+    stub: Any,
+    clock: Any,
+    no_pauses: list[float],
+    our_keys: None,
+    monkeypatch: pytest.MonkeyPatch,
+    retry_rules: Callable[..., None],
 ) -> Iterator[PortableStores]:
+    retry_rules(attempts=1)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
-    opened = PortableStores(Limits(parallel_objects=8), clock, rules=ONCE)
+    opened = PortableStores(Limits(parallel_objects=8), clock)
     yield opened
     opened.close()
 
@@ -71,36 +71,6 @@ def region_used(asked: Any) -> str:
 # --- Putting ----------------------------------------------------------------------------------------
 
 
-def test_an_answer_with_our_checksum_is_proof(
-    store: PortableStore, stub: Any, reply: Any, file_of: Any
-) -> None:
-    stub.reply(
-        reply(
-            200,
-            headers={
-                "ETag": '"e1"',
-                "x-amz-checksum-crc32": HELLO_CRC32,
-                "x-amz-version-id": "v1",
-                "x-amz-server-side-encryption": "AES256",
-            },
-        )
-    )
-    answer = store.put(HELLO, file_of(b"hello")).result(120)
-    assert answer.proven
-    assert answer.checksum == Checksum("crc32", HELLO_CRC32)
-    assert (answer.etag, answer.version_id, answer.encryption) == ('"e1"', "v1", "AES256")
-
-
-@pytest.mark.parametrize("headers", [{}, {"x-amz-checksum-crc32": "AAAAAA=="}])
-def test_an_answer_without_our_checksum_is_no_proof(
-    store: PortableStore, stub: Any, reply: Any, file_of: Any, headers: dict[str, str]
-) -> None:
-    stub.reply(reply(200, headers={"ETag": '"e1"', **headers}))
-    answer = store.put(HELLO, file_of(b"hello")).result(120)
-    assert not answer.proven
-    assert answer.checksum == Checksum("crc32", HELLO_CRC32)
-
-
 def test_a_small_file_is_read_once_and_a_large_one_is_streamed_twice(
     store: PortableStore, stub: Any, reply: Any, file_of: Any
 ) -> None:
@@ -120,7 +90,7 @@ def test_memory_for_bodies_is_bounded(
     stub: Any, clock: Any, reply: Any, customer_of: Any, provider: Provider, file_of: Any, stores: Any
 ) -> None:
     stub.reply(reply(200, headers={"ETag": '"e1"'}))
-    few = PortableStores(Limits(parallel_objects=5, memory_bytes=5 * 2**20), clock, rules=ONCE)
+    few = PortableStores(Limits(parallel_objects=5, memory_bytes=5 * 2**20), clock)
     store = few.open(customer_of(), provider, None)
     body = file_of(bytes(2**20 + 1))
     store.put(PutRequest("a", "t", body.size, "x/y"), body).result(120)
@@ -163,115 +133,7 @@ def test_without_checksums_a_changed_file_is_still_not_created(
     assert stub.asked == []
 
 
-def test_a_lost_answer_is_asked_for_again_with_the_whole_body(
-    store: PortableStore, stub: Any, reply: Any, file_of: Any
-) -> None:
-    stub.reply(reply(cut=True), reply(500), reply(200, headers={"ETag": '"e1"'}))
-    store.put(PutRequest("b", "t", len(LARGE), "x/y"), file_of(LARGE)).result(120)
-    assert [asked.body == LARGE for asked in stub.asked] == [True] * 3
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "kind"), [(503, "SlowDown", Throttled), (500, "InternalError", Unavailable)]
-)
-def test_trouble_that_stays_is_said_after_so_many_tries(
-    store: PortableStore,
-    stub: Any,
-    refusal: Any,
-    file_of: Any,
-    status: int,
-    code: str,
-    kind: type[XmodeError],
-) -> None:
-    stub.reply(refusal(status, code))
-    with pytest.raises(kind) as caught:
-        store.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == REQUEST_ATTEMPTS
-    assert caught.value.retryable
-    assert caught.value.request_id == "R1"
-
-
-def test_a_taken_key_is_said_and_not_tried_again(
-    store: PortableStore, stub: Any, refusal: Any, file_of: Any
-) -> None:
-    stub.reply(refusal(412, "PreconditionFailed"))
-    with pytest.raises(ObjectExists):
-        store.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == 1
-
-
-def test_a_file_too_large_for_one_request_is_not_begun(store: PortableStore, stub: Any, file_of: Any) -> None:
-    with pytest.raises(RequestRefused, match="more than one request"):
-        store.put(PutRequest("a", "t", 5 * 1024**3 + 1, "x/y"), file_of(b"")).result(120)
-    assert stub.asked == []
-
-
-def test_encryption_and_storage_class_are_sent_where_configured(
-    stores: PortableStores, stub: Any, reply: Any, file_of: Any, customer_of: Any, provider: Provider
-) -> None:
-    key = "arn:aws:kms:eu-west-1:111122223333:key/1234"
-    stub.reply(reply(200, headers={"ETag": '"e1"'}))
-    customer = customer_of(destination={"kms_key_arn": key, "storage_class": "STANDARD_IA"})
-    stores.open(customer, provider, None).put(HELLO, file_of(b"hello")).result(120)
-    headers = stub.asked[0].headers
-    assert headers["x-amz-server-side-encryption"] == "aws:kms"
-    assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == key
-    assert headers["x-amz-storage-class"] == "STANDARD_IA"
-
-
 # --- Whose credentials ------------------------------------------------------------------------------
-
-
-def test_each_customer_is_signed_for_with_its_own_session_and_never_with_ours(
-    stores: PortableStores, stub: Any, reply: Any, file_of: Any, customer_of: Any
-) -> None:
-    stub.reply(reply(200, headers={"ETag": '"e1"'}))
-    names = [f"customer-{number}" for number in range(4)]
-    opened = {
-        name: stores.open(
-            customer_of(name=name, destination={"bucket": name}),
-            Provider(name.upper().replace("-", "")),
-            None,
-        )
-        for name in names
-    }
-    futures = [opened[name].put(HELLO, file_of(b"hello")) for _ in range(10) for name in names]
-    for future in futures:
-        future.result(120)
-    assert len(stub.asked) == 40
-    for asked in stub.asked:
-        bucket = asked.path.split("/")[1]
-        assert key_used(asked) == bucket.upper().replace("-", "") + "0"
-        assert asked.headers["x-amz-security-token"] == "token"
-
-
-def test_a_role_that_is_refused_is_said_before_anything_is_sent(
-    store: PortableStore, stub: Any, provider: Provider, file_of: Any
-) -> None:
-    provider.refusal = RoleRefused("no")
-    with pytest.raises(RoleRefused):
-        store.put(HELLO, file_of(b"hello")).result(120)
-    assert stub.asked == []
-
-
-@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"])
-@pytest.mark.parametrize("content", [b"hello", LARGE])
-def test_a_dead_session_is_renewed_once_and_the_request_sent_again(
-    store: PortableStore,
-    stub: Any,
-    reply: Any,
-    refusal: Any,
-    provider: Provider,
-    file_of: Any,
-    code: str,
-    content: bytes,
-) -> None:
-    stub.reply(refusal(400, code), reply(200, headers={"ETag": '"e1"'}))
-    body = file_of(content)
-    store.put(PutRequest("a", "t", body.size, "x/y"), body).result(120)
-    assert [key_used(asked) for asked in stub.asked] == ["ASIA0", "ASIA1"]
-    assert [credentials.access_key_id for credentials in provider.reported] == ["ASIA0"]
-    assert stub.asked[1].body == content
 
 
 def test_a_head_that_is_a_bare_400_is_a_dead_session(
@@ -284,66 +146,7 @@ def test_a_head_that_is_a_bare_400_is_a_dead_session(
     assert len(provider.reported) == 1
 
 
-def test_a_fresh_session_that_is_refused_too_is_said(
-    store: PortableStore, stub: Any, refusal: Any, provider: Provider, file_of: Any
-) -> None:
-    stub.reply(refusal(400, "ExpiredToken"))
-    with pytest.raises(SessionExpired):
-        store.put(HELLO, file_of(b"hello")).result(120)
-    assert len(stub.asked) == 2
-    assert len(provider.reported) == 1
-
-
 # --- The Region -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", [200, 301, 400, 403])
-def test_the_region_is_learnt_from_whatever_headbucket_answers(
-    stores: PortableStores,
-    stub: Any,
-    reply: Any,
-    customer_of: Any,
-    provider: Provider,
-    status: int,
-    file_of: Any,
-) -> None:
-    def answer(asked: Any) -> Any:
-        told = {"x-amz-bucket-region": "eu-central-1"}
-        if asked.method == "HEAD":
-            return reply(status if region_used(asked) == "us-east-1" else 403, headers=told)
-        return reply(200, headers={"ETag": '"e1"', **told})
-
-    stub.reply(answer)
-    store = stores.open(customer_of(destination={"region": None}), provider, None)
-    assert store.region is None
-    store.put(HELLO, file_of(b"hello")).result(120)
-    store.put(HELLO, file_of(b"hello")).result(120)
-    assert store.region == "eu-central-1"
-    puts = [asked for asked in stub.asked if asked.method == "PUT"]
-    assert [region_used(asked) for asked in puts] == ["eu-central-1"] * 2
-    assert all(asked.headers["x-amz-expected-bucket-owner"] == "111122223333" for asked in stub.asked)
-
-
-@pytest.mark.parametrize(
-    ("configured", "remembered", "used"),
-    [("eu-west-1", "sa-east-1", "eu-west-1"), (None, "sa-east-1", "sa-east-1")],
-)
-def test_a_known_region_is_not_asked_for(
-    stores: PortableStores,
-    stub: Any,
-    reply: Any,
-    customer_of: Any,
-    provider: Provider,
-    file_of: Any,
-    configured: str | None,
-    remembered: str,
-    used: str,
-) -> None:
-    stub.reply(reply(200, headers={"ETag": '"e1"'}))
-    store = stores.open(customer_of(destination={"region": configured}), provider, remembered)
-    store.put(HELLO, file_of(b"hello")).result(120)
-    assert [(asked.method, region_used(asked)) for asked in stub.asked] == [("PUT", used)]
-    assert store.region == used
 
 
 def test_a_store_that_names_no_region_is_used_with_ours(
@@ -550,12 +353,6 @@ def test_a_checksum_that_aws_disputes_stays_disputed(store: PortableStore, stub:
         store.complete_upload("xmode/a", "u1", PARTS, 4)
 
 
-def test_a_part_that_is_refused_says_so(store: PortableStore, stub: Any, refusal: Any, file_of: Any) -> None:
-    stub.reply(refusal(403, "AccessDenied"))
-    with pytest.raises(PartsRefused):
-        store.upload_part("xmode/a", "u1", 1, file_of(b"hello"), 0, 5).result(120)
-
-
 MIB = 2**20
 
 
@@ -618,7 +415,7 @@ def test_parts_are_read_when_it_is_their_turn(
     stub: Any, clock: Any, customer_of: Any, provider: Provider, file_of: Any, stores: Any, parts: Parts
 ) -> None:
     """The memory is enough for one part at a time."""
-    few = PortableStores(Limits(parallel_objects=8, memory_bytes=10 * MIB), clock, rules=ONCE)
+    few = PortableStores(Limits(parallel_objects=8, memory_bytes=10 * MIB), clock)
     store = few.open(customer_of(), provider, None)
     futures = [in_parts(store, file_of(bytes(10 * MIB)), parts) for _ in range(3)]
     for future in futures:
@@ -642,11 +439,9 @@ def test_after_a_part_that_failed_no_more_is_read(
 
 
 def test_a_part_is_tried_again_like_an_object(
-    clock: Any, customer_of: Any, provider: Provider, file_of: Any, stores: Any, parts: Parts, reply: Any
+    store: PortableStore, file_of: Any, parts: Parts, reply: Any, retry_rules: Callable[..., None]
 ) -> None:
-    rules = RetryRules(attempts=2, first_pause_seconds=0.001)
-    again = PortableStores(Limits(), clock, rules=rules)
-    store = again.open(customer_of(), provider, None)
+    retry_rules(attempts=2, first_pause_seconds=0.001)
     refused: list[int] = []
 
     def refuse(number: int) -> Any:
@@ -658,8 +453,6 @@ def test_a_part_is_tried_again_like_an_object(
     parts.refuse = refuse
     in_parts(store, file_of(bytes(33 * MIB)), parts).result(120)
     assert parts.told.count("part 2") == REQUEST_ATTEMPTS + 1
-    store.close()
-    again.close()
 
 
 def test_an_upload_that_is_gone_counts_as_aborted(store: PortableStore, stub: Any, refusal: Any) -> None:
@@ -953,7 +746,3 @@ def test_closing_what_was_never_used_makes_no_call(
 ) -> None:
     stores.open(customer_of(destination={"region": None}), provider, None).close()
     assert stub.asked == []
-
-
-def test_the_engine_says_what_it_is(stores: PortableStores) -> None:
-    assert (stores.info.name, stores.info.reason) == ("portable", "configured")

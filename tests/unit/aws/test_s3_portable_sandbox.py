@@ -1,6 +1,5 @@
 """The portable engine and real role sessions, against the local AWS with authorisation."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,14 +8,13 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests import bucket
 from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.s3_portable import PortableStore, PortableStores
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.aws.stores import PutRequest
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Limits, Vendor
-from xmode_transfer.model.errors import AccessDenied, BucketMissing, PartsRefused, RoleRefused
+from xmode_transfer.model.errors import AccessDenied, RoleRefused
 from xmode_transfer.sandbox.model import CustomerSetup, Variant
 from xmode_transfer.telemetry import SystemClock
 
@@ -26,8 +24,8 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def sessions(as_vendor: dict[str, str]) -> StsRoleSessions:
-    return StsRoleSessions(Vendor(), SystemClock())
+def sessions(as_vendor: dict[str, str]) -> RoleSessions:
+    return RoleSessions(Vendor(), SystemClock())
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ def configured(customer_of: Callable[..., Customer]) -> Callable[..., Customer]:
 
 @pytest.fixture
 def open_store(
-    sessions: StsRoleSessions, configured: Callable[..., Customer]
+    sessions: RoleSessions, configured: Callable[..., Customer]
 ) -> Iterator[Callable[..., PortableStore]]:
     stores = PortableStores(Limits(), SystemClock())
 
@@ -62,78 +60,10 @@ def open_store(
     stores.close()
 
 
-def test_a_file_arrives_whole_with_the_acl_and_the_token(
-    acme: CustomerSetup, open_store: Callable[..., PortableStore], file_of: Any
-) -> None:
-    store = open_store(acme)
-    key = f"{acme.prefix}a b+c/é.txt"
-    store.put(PutRequest(key, "token-1", 5, "text/plain", {"xmode-feed": "f"}), file_of(b"hello")).result(120)
-    assert bucket.read_object(acme, key) == b"hello"
-    info = store.head(key)
-    assert info is not None
-    assert info.token == "token-1"
-    assert info.checksum is not None
-    assert info.checksum.value == "NhCmhg=="
-    assert [row.key for row in store.list(acme.prefix)] == [key]
-    assert b"".join(store.read(key)) == b"hello"
-
-
-def test_under_the_guide_parts_are_refused_and_so_is_the_abort(
-    acme: CustomerSetup, open_store: Callable[..., PortableStore], file_of: Any
-) -> None:
-    store = open_store(acme)
-    upload_id, _ = store.create_upload(PutRequest(acme.prefix + "big", "t", 6 * MIB, "x/y"))
-    with pytest.raises(PartsRefused):
-        store.upload_part(acme.prefix + "big", upload_id, 1, file_of(bytes(6 * MIB)), 0, 5 * MIB).result(120)
-    with pytest.raises(AccessDenied):
-        store.abort_upload(acme.prefix + "big", upload_id)
-
-
-def test_where_parts_are_allowed_a_large_file_is_put_together(
-    customer_factory: Callable[..., CustomerSetup], open_store: Callable[..., PortableStore], file_of: Any
-) -> None:
-    setup = customer_factory("acme", Variant.ABORT_GRANTED)
-    store = open_store(setup)
-    content = os.urandom(14 * MIB)
-    key = setup.prefix + "big"
-    upload_id, _ = store.create_upload(PutRequest(key, "token-1", len(content), "x/y"))
-    file = file_of(content)
-    parts = [
-        store.upload_part(key, upload_id, 2, file, 9 * MIB, 5 * MIB).result(120),
-        store.upload_part(key, upload_id, 1, file, 0, 9 * MIB).result(120),
-    ]
-    store.complete_upload(key, upload_id, parts, len(content))
-    assert bucket.read_object(setup, key) == content
-    info = store.head(key)
-    assert info is not None
-    assert info.token == "token-1"
-    other, _ = store.create_upload(PutRequest(key + "2", "token-1", len(content), "x/y"))
-    store.abort_upload(key + "2", other)
-    store.abort_upload(key + "2", other)
-    assert bucket.list_uploads(setup) == []
-
-
-def test_a_session_keeps_to_its_step_and_its_prefix(
-    acme: CustomerSetup, open_store: Callable[..., PortableStore], file_of: Any
-) -> None:
-    key = acme.prefix + "a"
-    store = open_store(acme)
-    store.put(PutRequest(key, "t", 5, "text/plain"), file_of(b"hello")).result(120)
-    with pytest.raises(AccessDenied):
-        store.delete(key)
-    if acme.prefix:
-        with pytest.raises(AccessDenied):
-            store.put(PutRequest("elsewhere", "t", 5, "text/plain"), file_of(b"hello")).result(120)
-    with pytest.raises(AccessDenied):
-        open_store(acme, Step.LIST).put(PutRequest(key + "2", "t", 5, "x/y"), file_of(b"hello")).result(120)
-    open_store(acme, Step.CLEANUP).delete(key)
-    assert bucket.list_keys(acme) == []
-
-
 def test_one_customers_session_opens_no_other_customers_bucket(
     acme: CustomerSetup,
     globex: CustomerSetup,
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     configured: Callable[..., Customer],
     open_store: Callable[..., PortableStore],
     file_of: Any,
@@ -141,14 +71,6 @@ def test_one_customers_session_opens_no_other_customers_bucket(
     store = open_store(globex, provider=sessions.open(configured(acme), Step.DELIVER))
     with pytest.raises(AccessDenied):
         store.put(PutRequest(globex.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(120)
-
-
-def test_a_bucket_that_is_gone_is_said(
-    acme: CustomerSetup, open_store: Callable[..., PortableStore], file_of: Any
-) -> None:
-    store = open_store(acme, bucket="absent-" + acme.bucket)
-    with pytest.raises((BucketMissing, AccessDenied)):
-        store.put(PutRequest(acme.prefix + "a", "t", 5, "x/y"), file_of(b"hello")).result(120)
 
 
 def test_an_unknown_region_is_settled_before_the_first_put(
@@ -198,7 +120,7 @@ class FirstShort:
 @pytest.mark.parametrize("first_call", ["put", "head"])
 def test_a_session_that_has_died_is_replaced_without_a_word(
     acme: CustomerSetup,
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     configured: Callable[..., Customer],
     open_store: Callable[..., PortableStore],
     file_of: Any,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from xmode_transfer.aws.policy.documents import Step, session_policy
-from xmode_transfer.aws.sessions import Credentials
-from xmode_transfer.aws.sts import StsRoleSessions, session_name
+from xmode_transfer.aws.sessions import Credentials, session_name
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Vendor
 from xmode_transfer.model.errors import (
     ConfigError,
@@ -73,9 +73,9 @@ def caller(reply: Any) -> Callable[[str], Any]:
 @pytest.fixture
 def sessions(
     stub: Any, clock: Any, our_keys: None, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> StsRoleSessions:
+) -> RoleSessions:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", stub.url)
-    return StsRoleSessions(VENDOR, clock)
+    return RoleSessions(VENDOR, clock)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def acme(customer_of: Callable[..., Customer]) -> Customer:
 
 
 def test_the_role_is_assumed_with_the_external_id_and_a_policy_for_this_step_alone(
-    sessions: StsRoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
 ) -> None:
     until = clock.now() + timedelta(hours=1)
     stub.reply(session_for("A", until))
@@ -109,7 +109,7 @@ def test_the_role_is_assumed_with_the_external_id_and_a_policy_for_this_step_alo
 
 
 def test_the_key_of_an_encrypted_bucket_is_in_the_policy(
-    sessions: StsRoleSessions, stub: Any, clock: Any, customer_of: Any, session_for: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, clock: Any, customer_of: Any, session_for: Callable[..., Any]
 ) -> None:
     key = "arn:aws:kms:eu-west-1:111122223333:key/1234"
     stub.reply(session_for("A", clock.now() + timedelta(hours=1)))
@@ -117,7 +117,7 @@ def test_the_key_of_an_encrypted_bucket_is_in_the_policy(
     assert key in stub.asked[0].form["Policy"]
 
 
-def test_nothing_is_asked_before_get(sessions: StsRoleSessions, stub: Any, acme: Customer) -> None:
+def test_nothing_is_asked_before_get(sessions: RoleSessions, stub: Any, acme: Customer) -> None:
     sessions.open(acme, Step.DELIVER)
     assert stub.asked == []
 
@@ -142,7 +142,7 @@ def test_cut_session_names_stay_apart() -> None:
 
 
 def test_a_policy_that_is_too_long_is_said_before_sts_is_asked(
-    sessions: StsRoleSessions, stub: Any, customer_of: Any
+    sessions: RoleSessions, stub: Any, customer_of: Any
 ) -> None:
     customer: Customer = customer_of()
     destination = customer.destination.model_copy(update={"prefix": "p" * 980 + "/"})
@@ -156,7 +156,7 @@ def test_a_policy_that_is_too_long_is_said_before_sts_is_asked(
 
 
 def test_a_session_is_used_until_a_quarter_of_an_hour_is_left(
-    sessions: StsRoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
 ) -> None:
     stub.reply(session_for("A", clock.now() + timedelta(hours=1)))
     provider = sessions.open(acme, Step.DELIVER)
@@ -171,7 +171,7 @@ def test_a_session_is_used_until_a_quarter_of_an_hour_is_left(
 
 
 def test_the_same_customer_and_step_share_a_session_and_others_do_not(
-    sessions: StsRoleSessions, clock: Any, stub: Any, customer_of: Any, session_for: Callable[..., Any]
+    sessions: RoleSessions, clock: Any, stub: Any, customer_of: Any, session_for: Callable[..., Any]
 ) -> None:
     until = clock.now() + timedelta(hours=1)
     stub.reply(*[session_for(key, until) for key in "ABCD"])
@@ -197,7 +197,7 @@ def together(count: int, work: Callable[[], Any]) -> list[Any]:
 
 
 def test_many_threads_wait_for_one_call(
-    sessions: StsRoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
 ) -> None:
     release = threading.Event()
 
@@ -214,7 +214,7 @@ def test_many_threads_wait_for_one_call(
 
 
 def test_many_threads_are_told_of_one_refusal(
-    sessions: StsRoleSessions, stub: Any, acme: Customer, refusal: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, acme: Customer, refusal: Callable[..., Any]
 ) -> None:
     release = threading.Event()
 
@@ -237,7 +237,7 @@ def test_many_threads_are_told_of_one_refusal(
 
 
 def test_a_dead_session_is_replaced_once_however_many_report_it(
-    sessions: StsRoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
 ) -> None:
     until = clock.now() + timedelta(hours=1)
     stub.reply(session_for("A", until), session_for("B", until), session_for("C", until))
@@ -256,7 +256,7 @@ def test_a_dead_session_is_replaced_once_however_many_report_it(
 
 @pytest.mark.parametrize("trouble", ["throttled", "unreachable", "our keys"])
 def test_while_sts_is_in_trouble_the_old_session_is_used_to_its_end(
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     stub: Any,
     clock: Any,
     acme: Customer,
@@ -290,7 +290,7 @@ def test_while_sts_is_in_trouble_the_old_session_is_used_to_its_end(
 
 
 def test_a_customer_who_takes_the_role_back_is_obeyed_at_once(
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     stub: Any,
     clock: Any,
     acme: Customer,
@@ -326,7 +326,7 @@ def test_a_customer_who_takes_the_role_back_is_obeyed_at_once(
     ],
 )
 def test_each_refusal_has_its_responsible(
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     stub: Any,
     acme: Customer,
     refusal: Callable[..., Any],
@@ -348,7 +348,7 @@ def test_each_refusal_has_its_responsible(
 
 
 def test_a_refused_role_lists_the_causes_and_the_guides_steps(
-    sessions: StsRoleSessions, stub: Any, acme: Customer, refusal: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, acme: Customer, refusal: Callable[..., Any]
 ) -> None:
     stub.reply(refusal(403, "AccessDenied"))
     with pytest.raises(RoleRefused) as caught:
@@ -359,7 +359,7 @@ def test_a_refused_role_lists_the_causes_and_the_guides_steps(
 
 
 def test_an_answer_without_any_code_is_still_an_error_of_ours(
-    sessions: StsRoleSessions, stub: Any, acme: Customer, reply: Any
+    sessions: RoleSessions, stub: Any, acme: Customer, reply: Any
 ) -> None:
     stub.reply(reply(403, b"<html>no</html>"))
     with pytest.raises(XmodeError):
@@ -367,7 +367,7 @@ def test_an_answer_without_any_code_is_still_an_error_of_ours(
 
 
 def test_another_region_answers_where_the_customer_has_switched_ours_off(
-    sessions: StsRoleSessions,
+    sessions: RoleSessions,
     stub: Any,
     clock: Any,
     acme: Customer,
@@ -381,7 +381,7 @@ def test_another_region_answers_where_the_customer_has_switched_ours_off(
 
 
 def test_a_customer_whose_regions_are_all_off_is_told_which(
-    sessions: StsRoleSessions, stub: Any, acme: Customer, refusal: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, acme: Customer, refusal: Callable[..., Any]
 ) -> None:
     stub.reply(refusal(403, "RegionDisabledException"))
     with pytest.raises(RoleRefused, match=r"switched off.* us-east-1, eu-west-1"):
@@ -389,7 +389,7 @@ def test_a_customer_whose_regions_are_all_off_is_told_which(
 
 
 def test_a_session_of_another_account_is_never_used(
-    sessions: StsRoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
 ) -> None:
     stub.reply(session_for("A", clock.now() + timedelta(hours=1), account="999988887777"))
     provider = sessions.open(acme, Step.DELIVER)
@@ -398,7 +398,7 @@ def test_a_session_of_another_account_is_never_used(
 
 
 def test_a_lost_connection_is_tried_again_and_then_said(
-    sessions: StsRoleSessions, stub: Any, acme: Customer, reply: Any
+    sessions: RoleSessions, stub: Any, acme: Customer, reply: Any
 ) -> None:
     stub.reply(reply(cut=True))
     with pytest.raises(Unavailable):
@@ -407,7 +407,7 @@ def test_a_lost_connection_is_tried_again_and_then_said(
 
 
 def test_no_secret_shows(
-    sessions: StsRoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
+    sessions: RoleSessions, stub: Any, clock: Any, acme: Customer, session_for: Callable[..., Any]
 ) -> None:
     stub.reply(session_for("A", clock.now() + timedelta(hours=1)))
     provider = sessions.open(acme, Step.DELIVER)
@@ -420,7 +420,7 @@ def test_no_secret_shows(
 
 
 def test_our_identity_is_the_configured_one(
-    sessions: StsRoleSessions, stub: Any, caller: Callable[[str], Any]
+    sessions: RoleSessions, stub: Any, caller: Callable[[str], Any]
 ) -> None:
     stub.reply(caller(VENDOR.principal_arn))
     assert sessions.verify_identity() == VENDOR.principal_arn
@@ -429,13 +429,11 @@ def test_our_identity_is_the_configured_one(
 def test_a_store_whose_sts_cannot_say_who_we_are_is_not_asked(clock: Any, stub: Any) -> None:
     """Ceph RGW and MinIO."""
     vendor = Vendor(verify_identity=False)
-    assert StsRoleSessions(vendor, clock).verify_identity() is None
+    assert RoleSessions(vendor, clock).verify_identity() is None
     assert stub.asked == []
 
 
-def test_another_identity_is_refused(
-    sessions: StsRoleSessions, stub: Any, caller: Callable[[str], Any]
-) -> None:
+def test_another_identity_is_refused(sessions: RoleSessions, stub: Any, caller: Callable[[str], Any]) -> None:
     stub.reply(caller("arn:aws:iam::366810793500:user/somebody-else"))
     with pytest.raises(VendorIdentityError, match=r"somebody-else.*xmode-data-transfer"):
         sessions.verify_identity()
@@ -445,7 +443,7 @@ def test_another_identity_is_refused(
     "code", ["InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken", "AccessDenied"]
 )
 def test_keys_that_aws_refuses_are_our_matter(
-    sessions: StsRoleSessions, stub: Any, refusal: Callable[..., Any], code: str
+    sessions: RoleSessions, stub: Any, refusal: Callable[..., Any], code: str
 ) -> None:
     stub.reply(refusal(403, code))
     with pytest.raises(VendorIdentityError) as caught:
@@ -456,7 +454,7 @@ def test_keys_that_aws_refuses_are_our_matter(
 
 @pytest.mark.parametrize(("minutes", "words"), [(20, "1200 s behind"), (-20, "1200 s ahead of")])
 def test_a_wrong_clock_is_measured(
-    sessions: StsRoleSessions, stub: Any, clock: Any, refusal: Callable[..., Any], minutes: int, words: str
+    sessions: RoleSessions, stub: Any, clock: Any, refusal: Callable[..., Any], minutes: int, words: str
 ) -> None:
     theirs = format_datetime(clock.now() + timedelta(minutes=minutes), usegmt=True)
     stub.reply(refusal(403, "SignatureDoesNotMatch", "Signature expired", Date=theirs))
@@ -468,14 +466,14 @@ def test_a_wrong_clock_is_measured(
 def test_no_keys_at_all_are_our_matter(clock: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", stub.url)
     with pytest.raises(VendorIdentityError, match="no AWS credentials"):
-        StsRoleSessions(VENDOR, clock).verify_identity()
+        RoleSessions(VENDOR, clock).verify_identity()
     assert stub.asked == []
 
 
 def test_a_profile_that_is_not_there_is_our_matter(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "absent")
     with pytest.raises(VendorIdentityError, match="absent"):
-        StsRoleSessions(VENDOR, clock).verify_identity()
+        RoleSessions(VENDOR, clock).verify_identity()
 
 
 def test_an_endpoint_that_is_no_url_is_a_mistake_in_the_configuration(
@@ -483,11 +481,11 @@ def test_an_endpoint_that_is_no_url_is_a_mistake_in_the_configuration(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "not a url")
     with pytest.raises(ConfigError, match="not a url"):
-        StsRoleSessions(VENDOR, clock).verify_identity()
+        RoleSessions(VENDOR, clock).verify_identity()
 
 
 def test_a_network_that_is_down_is_not_an_identity_problem(
-    sessions: StsRoleSessions, stub: Any, reply: Any
+    sessions: RoleSessions, stub: Any, reply: Any
 ) -> None:
     stub.reply(reply(cut=True))
     with pytest.raises(Unavailable):
@@ -519,7 +517,7 @@ def test_keys_that_were_rotated_on_disk_are_found_without_a_restart(
     caller: Callable[[str], Any],
 ) -> None:
     keys_file("AKIAOLD")
-    sessions = StsRoleSessions(VENDOR, clock)
+    sessions = RoleSessions(VENDOR, clock)
     stub.reply(refusal(403, "InvalidClientTokenId"))
     with pytest.raises(VendorIdentityError):
         sessions.verify_identity()
@@ -541,7 +539,7 @@ def test_nothing_fails_when_the_old_key_is_disabled_after_the_file_was_replaced(
     code: str,
 ) -> None:
     keys_file("AKIAOLD")
-    sessions = StsRoleSessions(VENDOR, clock)
+    sessions = RoleSessions(VENDOR, clock)
     stub.reply(caller(VENDOR.principal_arn))
     sessions.verify_identity()
     keys_file("AKIANEW")
@@ -558,7 +556,7 @@ def test_a_refused_key_without_another_is_asked_once(
     keys_file("AKIAOLD")
     stub.reply(refusal(403, "InvalidClientTokenId"))
     with pytest.raises(VendorIdentityError):
-        StsRoleSessions(VENDOR, clock).open(acme, Step.DELIVER).get()
+        RoleSessions(VENDOR, clock).open(acme, Step.DELIVER).get()
     assert keys_used(stub) == ["AKIAOLD"]
 
 
@@ -584,7 +582,7 @@ def setup_of(customer_of: Callable[..., Customer]) -> Callable[[Any], Customer]:
 def test_a_customer_of_the_guide_lets_us_in(
     acme_setup: Any, as_vendor: dict[str, str], setup_of: Callable[[Any], Customer]
 ) -> None:
-    sessions = StsRoleSessions(VENDOR, SystemClock())
+    sessions = RoleSessions(VENDOR, SystemClock())
     assert sessions.verify_identity() == VENDOR.principal_arn
     credentials = sessions.open(setup_of(acme_setup), Step.DELIVER).get()
     assert credentials.expires_at - SystemClock().now() > timedelta(minutes=55)
@@ -593,12 +591,3 @@ def test_a_customer_of_the_guide_lets_us_in(
 @pytest.fixture
 def acme_setup(customer_factory: Callable[..., Any]) -> Any:
     return customer_factory("acme")
-
-
-@pytest.mark.sandbox
-def test_another_external_id_is_refused(
-    acme_setup: Any, as_vendor: dict[str, str], setup_of: Callable[[Any], Customer]
-) -> None:
-    wrong = setup_of(acme_setup).model_copy(update={"external_id": "Another"})
-    with pytest.raises(RoleRefused):
-        StsRoleSessions(VENDOR, SystemClock()).open(wrong, Step.DELIVER).get()

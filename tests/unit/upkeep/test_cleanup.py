@@ -24,8 +24,8 @@ from tests.fakes import (
 )
 from xmode_transfer.access.catalogue import finding
 from xmode_transfer.aws import checksums
-from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, UnsafeRoles, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger
@@ -622,7 +622,7 @@ def test_a_role_that_refuses_us_and_one_that_may_not_delete(world: World) -> Non
 
 def test_nothing_is_removed_through_a_role_that_anybody_could_misuse(world: World) -> None:
     """A role that needs no external ID may have been named to us by somebody whose bucket it is not."""
-    facts = facts_of(world.customer, Vendor().principal_arn)
+    facts = setup_values(world.customer, Vendor().principal_arn)
     unsafe = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "trust", facts)
     world.ledger.checks.record(AccessReport("acme", NOW, (unsafe,)))
     assert world.clean().outcome == "cleaned"

@@ -19,7 +19,7 @@ from tests.fakes import (
 )
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.read_back import PacedReader
+from xmode_transfer.aws.stores import Reader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.config.secrets import SecretKind, SecretRef
 from xmode_transfer.config.service import Receipts
@@ -107,8 +107,8 @@ class World:
         return outcome.outcome
 
     @property
-    def reader(self) -> PacedReader:
-        return PacedReader(CUSTOMER, Limits(), self.clock, self.context.stop)
+    def reader(self) -> Reader:
+        return Reader(CUSTOMER, Limits(), self.clock, self.context.stop)
 
     def verification(self, **how: Any) -> Verification:
         return Verification(self.context, CUSTOMER, Scope(), self.reader, **how)

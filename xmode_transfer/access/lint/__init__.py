@@ -23,7 +23,7 @@ from xmode_transfer.access.lint.judging import (
 )
 from xmode_transfer.access.lint.records import Document, Fault, Given, Issue, Kind, Report, Source, issue
 from xmode_transfer.access.lint.structure import structure
-from xmode_transfer.aws.denials import Facts
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.findings import Finding, Fix, Severity
 
@@ -205,7 +205,7 @@ def lint(sources: Sequence[Source], given: Given) -> Report:
     return Report(kinds, findings, tuple(dict.fromkeys(issues)))
 
 
-def _judged(documents: Sequence[Document], facts: Facts) -> Answers:
+def _judged(documents: Sequence[Document], facts: SetupValues) -> Answers:
     def of(*kinds: Kind) -> list[Document]:
         return [document for document in documents if document.kind in kinds]
 
@@ -226,7 +226,7 @@ def _judged(documents: Sequence[Document], facts: Facts) -> Answers:
         yield from judge_no_key(files(permissions), rights)
 
 
-def _facts(given: Given, documents: Sequence[Document]) -> tuple[Facts, list[Issue]]:
+def _facts(given: Given, documents: Sequence[Document]) -> tuple[SetupValues, list[Issue]]:
     """The customer's values as given, and otherwise as the documents say."""
     role_arn, missing = _role(given, documents)
     external_id = given.external_id or _external_id(documents)
@@ -244,7 +244,7 @@ def _facts(given: Given, documents: Sequence[Document]) -> tuple[Facts, list[Iss
         issues.append(issue(name, Fault.NOT_TOLD, not_given, fix, Severity.INFO))
     partition, account = parse_iam(role_arn, "role")[:2]
     return (
-        Facts(
+        SetupValues(
             external_id=external_id or "not-given-external-id",
             role_arn=role_arn,
             bucket=bucket or "not-given-bucket",

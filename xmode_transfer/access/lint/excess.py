@@ -24,9 +24,8 @@ from xmode_transfer.access.lint.records import (
 )
 from xmode_transfer.access.lint.structure import PLACEHOLDERS
 from xmode_transfer.aws.policy import ACL, evaluate
-from xmode_transfer.aws.policy.calls import S3Call, requests
 from xmode_transfer.aws.policy.documents import GRANTS, s3_service
-from xmode_transfer.aws.policy.evaluate import Outcome, Request
+from xmode_transfer.aws.policy.evaluate import Outcome, Request, S3Call, requests
 from xmode_transfer.aws.policy.patterns import Context, matches
 from xmode_transfer.model.findings import Cause, Finding, Severity, passed
 

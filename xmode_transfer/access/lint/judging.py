@@ -17,11 +17,18 @@ from xmode_transfer.access.catalogue import (
     wrongly_accepted,
 )
 from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, issue, meant_key
-from xmode_transfer.aws.denials import Facts
 from xmode_transfer.aws.policy import ACL, evaluate
-from xmode_transfer.aws.policy.calls import S3Call, requests, strictest
-from xmode_transfer.aws.policy.documents import s3_service
-from xmode_transfer.aws.policy.evaluate import Decision, Outcome, PolicyKind, Request, assume_role
+from xmode_transfer.aws.policy.documents import SetupValues, s3_service
+from xmode_transfer.aws.policy.evaluate import (
+    Decision,
+    Outcome,
+    PolicyKind,
+    Request,
+    S3Call,
+    assume_role,
+    requests,
+    strictest,
+)
 from xmode_transfer.aws.policy.patterns import strings
 from xmode_transfer.model.findings import Cause, Finding, Severity, passed
 from xmode_transfer.model.keys import check_place
@@ -52,7 +59,7 @@ def inconclusive(file: str, probe: str, reason: str) -> Issue:
 # --- Trust ---------------------------------------------------------------------------------------------
 
 
-def judge_trust(documents: Sequence[Document], facts: Facts) -> Answers:
+def judge_trust(documents: Sequence[Document], facts: SetupValues) -> Answers:
     """The right external ID, wrong ones, none: what AssumeRole would answer; and who else gets access."""
     name = files(documents)
     yield from _tried(name, documents, facts)
@@ -60,7 +67,7 @@ def judge_trust(documents: Sequence[Document], facts: Facts) -> Answers:
     yield from _other_ids(name, documents, facts)
 
 
-def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
+def _tried(name: str, documents: Sequence[Document], facts: SetupValues) -> Answers:
     def ask(external_id: str | None) -> Decision:
         return _assume(documents, facts, facts.principal, external_id)
 
@@ -89,7 +96,7 @@ def _tried(name: str, documents: Sequence[Document], facts: Facts) -> Answers:
             yield wrongly_accepted(probe, accepted, facts)
 
 
-def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Issue]:
+def _trusted(name: str, documents: Sequence[Document], facts: SetupValues) -> Iterator[Issue]:
     """Others that get access with the right external ID."""
     partition, account = facts.principal.split(":")[1], facts.principal.split(":")[4]
     colleague = f"arn:{partition}:iam::{account}:user/somebody-else"
@@ -104,7 +111,7 @@ def _trusted(name: str, documents: Sequence[Document], facts: Facts) -> Iterator
         )
 
 
-def _other_ids(name: str, documents: Sequence[Document], facts: Facts) -> Iterator[Issue]:
+def _other_ids(name: str, documents: Sequence[Document], facts: SetupValues) -> Iterator[Issue]:
     """External IDs besides the customer's own that are listed and let us in: right while one is changed for
     another, and no longer. What takes any ID is a cause of its own."""
 
@@ -129,7 +136,9 @@ def external_ids(document: Document) -> Iterator[str]:
                 yield from strings(value) or ()
 
 
-def _assume(documents: Sequence[Document], facts: Facts, principal: str, external_id: str | None) -> Decision:
+def _assume(
+    documents: Sequence[Document], facts: SetupValues, principal: str, external_id: str | None
+) -> Decision:
     context: dict[str, str | tuple[str, ...]] = {
         "aws:SecureTransport": "true",
         "aws:PrincipalIsAWSService": "false",
@@ -158,14 +167,14 @@ class Rights:
     """The documents that decide about S3 and KMS together. ``on_role`` is empty where no permission policy
     was given: then only denials are reported."""
 
-    facts: Facts
+    facts: SetupValues
     on_role: Sequence[Policy]
     on_bucket: Sequence[Policy]
     on_key: Sequence[Policy]
     misspelt: Mapping[str, tuple[str, ...]]
 
     @staticmethod
-    def of(facts: Facts, documents: Sequence[Document]) -> "Rights":
+    def of(facts: SetupValues, documents: Sequence[Document]) -> "Rights":
         def contents(kind: Kind) -> list[Policy]:
             return [document.content for document in documents if document.kind is kind]
 
@@ -325,7 +334,9 @@ def judge_no_key(name: str, rights: Rights) -> Answers:
         )
 
 
-def _needed(name: str, probe: str, cause: Cause, decision: Decision, facts: Facts, words: str) -> Answers:
+def _needed(
+    name: str, probe: str, cause: Cause, decision: Decision, facts: SetupValues, words: str
+) -> Answers:
     if decision.allowed:
         yield passed(probe, f"the role may {words}")
     elif decision.outcome is Outcome.CANNOT_TELL:

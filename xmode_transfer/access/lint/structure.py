@@ -19,7 +19,7 @@ from xmode_transfer.access.lint.records import (
     unknown_action,
     unknown_key,
 )
-from xmode_transfer.aws.denials import Facts
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.aws.policy.patterns import strings
 from xmode_transfer.config.base import did_you_mean
 from xmode_transfer.model.findings import Severity
@@ -37,7 +37,7 @@ _ON_OBJECTS = ("s3:putobject", "s3:putobjectacl", "s3:getobject", "s3:getobjecta
 _PRINCIPAL = re.compile(r"arn:(?P<partition>[a-z-]+):(?:iam|sts)::(?P<account>[0-9]*):(?P<what>.+)")
 
 
-def structure(document: Document, facts: Facts) -> Iterator[Issue]:
+def structure(document: Document, facts: SetupValues) -> Iterator[Issue]:
     """Every issue on how the document is written and what it names, in its order."""
     yield from _frame(document)
     for statement in document.statements():
@@ -113,7 +113,7 @@ def _elements(statement: Statement) -> Iterator[Issue]:
             )
 
 
-def _place(statement: Statement, facts: Facts) -> Iterator[Issue]:
+def _place(statement: Statement, facts: SetupValues) -> Iterator[Issue]:
     """Elements that belong into another kind of document."""
     content, kind = statement.content, statement.document.kind
     named = "Principal" in content or "NotPrincipal" in content
@@ -156,7 +156,7 @@ def _place(statement: Statement, facts: Facts) -> Iterator[Issue]:
         )
 
 
-def _placeholders(statement: Statement, facts: Facts) -> Iterator[Issue]:
+def _placeholders(statement: Statement, facts: SetupValues) -> Iterator[Issue]:
     """One issue a statement: who left one, left all."""
     for text in _all_texts({name: value for name, value in statement.content.items() if name != "Sid"}):
         found = _PLACEHOLDER.search(_VARIABLE.sub("", text))
@@ -249,7 +249,7 @@ def _shown(value: object) -> str:
 # --- What it names -------------------------------------------------------------------------------------
 
 
-def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]:
+def _resource(statement: Statement, text: str, facts: SetupValues) -> Iterator[Issue]:
     arn = f"arn:{facts.partition}:s3:::{facts.bucket}"
     found = _S3_ARN.fullmatch(text)
     if found is not None:
@@ -282,7 +282,7 @@ def _resource(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]:
         yield statement.wrong(Fault.MALFORMED_ARN, f"{statement}: {text} is not an ARN", fix)
 
 
-def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]:
+def _principal(statement: Statement, text: str, facts: SetupValues) -> Iterator[Issue]:
     """In a trust policy we are the principal; in a bucket's and a key's policy the customer's role is."""
     ours = statement.document.kind is Kind.TRUST
     wanted = facts.principal if ours else facts.role_arn
@@ -308,7 +308,7 @@ def _principal(statement: Statement, text: str, facts: Facts) -> Iterator[Issue]
         )
 
 
-def _both_forms(document: Document, facts: Facts) -> Iterator[Issue]:
+def _both_forms(document: Document, facts: SetupValues) -> Iterator[Issue]:
     """Rights on objects need the ARN with /*, rights on the bucket the one without."""
     arn = f"arn:{facts.partition}:s3:::{facts.bucket}"
     on_bucket: set[str] = set()

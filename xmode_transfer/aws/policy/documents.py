@@ -1,29 +1,81 @@
-"""The documents that a customer attaches to its role: the setup guide's own, and the same with its gaps
-closed."""
+"""The policy documents: the setup guide's, the ones that we recommend instead, and our session policies."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from xmode_transfer.aws.policy.patterns import literal
+from xmode_transfer.config import Customer
+from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.keys import notices_place
 
 VENDOR_PRINCIPAL = "arn:aws:iam::366810793500:user/xmode-data-transfer"
-"""The user that the setup guide tells customers to trust."""
+"""The user that the setup guide names in the trust policy."""
 
 ACL = "bucket-owner-full-control"
-"""The canned ACL of everything we write; the guide's policy demands it."""
+"""The canned ACL of every object; the guide's policy requires it."""
 
 GRANTS = ("read", "write", "read-acp", "write-acp", "full-control")
-"""What the headers ``x-amz-grant-...`` of PutObject give to others (S3 API reference)."""
+"""The headers ``x-amz-grant-...`` of PutObject (S3 API reference)."""
 
 Document = dict[str, Any]
 _VERSION = "2012-10-17"
+_READING = ("s3:GetObject", "s3:GetObjectAcl")
+_WRITING = ("s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+_DECRYPTING = ("kms:Decrypt",)
+_ENCRYPTING = ("kms:GenerateDataKey", "kms:Decrypt")
+"""A part of a multipart upload needs both (S3 API reference, UploadPart)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupValues:
+    """A customer's own values, which policies, findings and fixes are filled in with. ``prefix`` is empty or
+    ends with a slash; ``region`` is the bucket's, if it is known."""
+
+    external_id: str
+    role_arn: str
+    bucket: str
+    prefix: str = ""
+    region: str | None = None
+    bucket_owner: str = ""
+    kms_key_arn: str | None = None
+    principal: str = VENDOR_PRINCIPAL
+    partition: str = "aws"
+
+    @property
+    def account(self) -> str:
+        return parse_iam(self.role_arn, "role").account_id
+
+    @property
+    def role_name(self) -> str:
+        """The name without the path, as IAM's calls take it."""
+        return parse_iam(self.role_arn, "role").name
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+def setup_values(customer: Customer, principal: str, *, region: str | None = None) -> SetupValues:
+    """Return the customer's values; ``region`` is the bucket's as learnt, else the configured one is used."""
+    destination = customer.destination
+    return SetupValues(
+        external_id=customer.external_id,
+        role_arn=customer.role_arn,
+        bucket=destination.bucket,
+        prefix=destination.prefix,
+        region=region or destination.region,
+        bucket_owner=customer.bucket_owner,
+        kms_key_arn=destination.kms_key_arn,
+        principal=principal,
+        partition=customer.partition,
+    )
 
 
 def guide_trust_policy(external_id: str, principal: str = VENDOR_PRINCIPAL) -> Document:
-    """The setup guide's trust policy, filled in."""
+    """Return the setup guide's trust policy."""
     return {
         "Version": _VERSION,
         "Statement": {
@@ -36,24 +88,17 @@ def guide_trust_policy(external_id: str, principal: str = VENDOR_PRINCIPAL) -> D
 
 
 def guide_permission_policy(bucket: str) -> Document:
-    """The setup guide's permission policy, filled in. Its last statement denies KMS, so it does not fit a
-    bucket that is encrypted with a key of the customer's own; it grants neither abort nor listing of
-    multipart uploads."""
+    """Return the setup guide's permission policy. Its last statement denies KMS, so it does not suit a bucket
+    that is encrypted with the customer's own key; it grants neither abort nor listing of multipart
+    uploads."""
     resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    writing = _allow(["s3:PutObject", "s3:PutObjectAcl"], resources)
+    reading = _allow(["s3:DeleteObject", "s3:GetObject", "s3:GetObjectAcl", "s3:ListBucket"], list(resources))
     return {
         "Version": _VERSION,
         "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": ["s3:PutObject", "s3:PutObjectAcl"],
-                "Resource": resources,
-                "Condition": {"StringEquals": {"s3:x-amz-acl": [ACL]}},
-            },
-            {
-                "Effect": "Allow",
-                "Action": ["s3:DeleteObject", "s3:GetObject", "s3:GetObjectAcl", "s3:ListBucket"],
-                "Resource": list(resources),
-            },
+            {**writing, "Condition": {"StringEquals": {"s3:x-amz-acl": [ACL]}}},
+            reading,
             {"Effect": "Deny", "NotAction": "s3:*", "NotResource": list(resources)},
         ],
     }
@@ -62,25 +107,27 @@ def guide_permission_policy(bucket: str) -> Document:
 def corrected_trust_policy(
     external_id: str, principal: str = VENDOR_PRINCIPAL, *, previous_external_id: str | None = None
 ) -> Document:
-    """The trust policy that we recommend: the guide's, with an external ID that we generated. While an ID
-    is changed the policy takes both, so that nothing stops in between."""
+    """Return the trust policy that we recommend: the guide's, with an external ID that we generated. While an
+    ID is changed the policy accepts both, so that nothing stops in between."""
     document = guide_trust_policy(external_id, principal)
     if previous_external_id is not None:
-        document["Statement"]["Condition"]["StringEquals"]["sts:ExternalId"] = [
-            external_id,
-            previous_external_id,
-        ]
+        both = {"sts:ExternalId": [external_id, previous_external_id]}
+        document["Statement"]["Condition"] = {"StringEquals": both}
     return document
 
 
 def no_other_acl(resource: str) -> list[Document]:
-    """Statements that deny every way to put an object with another ACL than ours."""
+    """Return the statements that deny every way to put an object with another ACL than ours."""
     key, writing = "s3:x-amz-acl", ["s3:PutObject", "s3:PutObjectAcl"]
     asked: list[tuple[str, list[str], Document]] = [
         ("NoOtherAcl", writing, {"StringNotEquals": {key: ACL}, "Null": {key: "false"}}),
         ("NoAclInBody", ["s3:PutObjectAcl"], {"Null": {key: "true"}}),
         *(
-            ("NoGrant" + "".join(word.title() for word in name.split("-")), writing, _present(name))
+            (
+                f"NoGrant{name.title().replace('-', '')}",
+                writing,
+                {"Null": {f"s3:x-amz-grant-{name}": "false"}},
+            )
             for name in GRANTS
         ),
     ]
@@ -88,10 +135,6 @@ def no_other_acl(resource: str) -> list[Document]:
         {"Sid": sid, "Effect": "Deny", "Action": actions, "Resource": resource, "Condition": condition}
         for sid, actions, condition in asked
     ]
-
-
-def _present(grant: str) -> Document:
-    return {"Null": {f"s3:x-amz-grant-{grant}": "false"}}
 
 
 def corrected_permission_policy(
@@ -102,43 +145,24 @@ def corrected_permission_policy(
     *,
     partition: str = "aws",
 ) -> Document:
-    """The permission policy that we recommend instead of the guide's.
+    """Return the permission policy that we recommend instead of the guide's.
 
-    It holds us below ``prefix`` (with its closing slash; empty for a whole bucket), lets us abort an upload
-    that failed, and denies every ACL but ours. That Deny asks first whether an ACL was sent at all, because
-    UploadPart never sends one; ``StringNotEqualsIfExists`` would not do, since every ``...IfExists``
-    operator is true for a key that is absent, so that parts would be denied (IAM User Guide, condition
-    operators). A grant may also come in a header of its own, or in the body of PutObjectAcl, which no key
-    shows: both are denied. Listings must name a prefix below ours; HeadBucket, which has none, is refused.
+    It limits us to ``prefix`` (with its closing slash; empty for a whole bucket), allows us to abort failed
+    uploads, and denies every ACL but ours. That Deny first checks that an ACL is sent, because UploadPart
+    never sends one. ``StringNotEqualsIfExists`` would deny parts, since every ``...IfExists`` operator is
+    true for an absent key (IAM User Guide, condition operators). A grant may also be in a header of its own,
+    or in the body of PutObjectAcl, which no key shows: both are denied. Listings must name a prefix below
+    ours; HeadBucket, which has none, is refused.
 
-    ``region`` is the bucket's, and is needed with ``kms_key_arn``: the key is granted for use through S3
-    only. Raises ValueError when it is missing. The key's own policy must let the role in as well.
+    ``kms_key_arn`` requires ``region``, the bucket's: the key is granted for use through S3 only. Raises
+    ValueError without it. The key's own policy must allow the role as well.
     """
     whole = f"arn:{partition}:s3:::{bucket}"
-    below = literal(prefix)
-    listing: Document = {
-        "Sid": "ListBucket",
-        "Effect": "Allow",
-        "Action": ["s3:ListBucket"],
-        "Resource": whole,
-    }
-    if prefix:
-        listing["Condition"] = {"StringLike": {"s3:prefix": f"{below}*"}}
     statements: list[Document] = [
-        listing,
+        {"Sid": "ListBucket", **_listing(whole, prefix)},
         {
             "Sid": "DeliverBelowPrefix",
-            "Effect": "Allow",
-            "Action": [
-                "s3:PutObject",
-                "s3:PutObjectAcl",
-                "s3:AbortMultipartUpload",
-                "s3:ListMultipartUploadParts",
-                "s3:GetObject",
-                "s3:GetObjectAcl",
-                "s3:DeleteObject",
-            ],
-            "Resource": f"{whole}/{below}*",
+            **_allow([*_WRITING, *_READING, "s3:DeleteObject"], f"{whole}/{literal(prefix)}*"),
         },
         *no_other_acl(f"{whole}/*"),
         {"Sid": "NoOtherBucket", "Effect": "Deny", "Action": "s3:*", "NotResource": [whole, f"{whole}/*"]},
@@ -146,44 +170,48 @@ def corrected_permission_policy(
     if kms_key_arn is not None:
         if region is None:
             raise ValueError("a KMS key is granted for one region's S3 only; give the bucket's region too")
-        statement = key_statement(kms_key_arn, ["kms:GenerateDataKey", "kms:Decrypt"])
-        condition = statement.setdefault("Condition", {})
-        condition.setdefault("StringEquals", {})["kms:ViaService"] = s3_service(region, partition)
-        statements.append({"Sid": "EncryptThroughS3", **statement})
+        statement = key_statement(kms_key_arn, _ENCRYPTING)
+        through_s3 = {"StringEquals": {"kms:ViaService": s3_service(region, partition)}}
+        condition = statement.get("Condition", {}) | through_s3
+        statements.append({"Sid": "EncryptThroughS3", **statement, "Condition": condition})
     return {"Version": _VERSION, "Statement": statements}
 
 
-# --- How a policy names a KMS key, and S3 as the service that uses it
+def _allow(actions: Sequence[str], resource: str | list[str]) -> Document:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource}
 
 
-def key_statement(kms_key_arn: str, actions: Sequence[str]) -> dict[str, Any]:
-    """Allows the actions on that key. KMS checks a request against the key's own ARN, never against an
-    alias's, so an alias is named in a condition (KMS Developer Guide, "Using aliases to control access to
-    KMS keys")."""
-    statement: dict[str, Any] = {"Effect": "Allow", "Action": list(actions)}
+def _listing(bucket_arn: str, prefix: str) -> Document:
+    statement = _allow(["s3:ListBucket"], bucket_arn)
+    if prefix:
+        statement["Condition"] = {"StringLike": {"s3:prefix": f"{literal(prefix)}*"}}
+    return statement
+
+
+def key_statement(kms_key_arn: str, actions: Sequence[str]) -> Document:
+    """Return the statement that allows the actions on that key. KMS compares the key's own ARN, never an
+    alias's, so an alias is named in a condition (KMS Developer Guide, "Using aliases to control access to KMS
+    keys")."""
     where, separator, alias = kms_key_arn.partition(":alias/")
     if not separator:
-        return {**statement, "Resource": literal(kms_key_arn)}
-    return {
-        **statement,
-        "Resource": f"{where}:key/*",
-        "Condition": {"ForAnyValue:StringEquals": {"kms:ResourceAliases": f"alias/{alias}"}},
-    }
+        return _allow(actions, literal(kms_key_arn))
+    named = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": f"alias/{alias}"}}
+    return {**_allow(actions, f"{where}:key/*"), "Condition": named}
 
 
 def s3_service(region: str, partition: str = "aws") -> str:
-    """S3 in a region as ``kms:ViaService`` names it."""
+    """Return the name of a Region's S3 in ``kms:ViaService``."""
     return f"s3.{region}." + {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}.get(
         partition, "amazonaws.com"
     )
 
 
 SESSION_POLICY_MAX_CHARACTERS = 2048
-"""AWS STS API reference, AssumeRole: the plain text of an inline session policy, in characters."""
+"""The longest inline session policy (STS API reference, AssumeRole)."""
 
 
 class Step(StrEnum):
-    """What a role session is opened for."""
+    """The purpose of a role session."""
 
     DELIVER = "deliver"
     CHECK = "check"
@@ -193,9 +221,6 @@ class Step(StrEnum):
     NOTICE = "notice"
 
 
-_READING = ("s3:GetObject", "s3:GetObjectAcl")
-_WRITING = ("s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
-
 _OBJECT_ACTIONS: Mapping[Step, tuple[str, ...]] = {
     Step.DELIVER: (*_WRITING, "s3:GetObject"),
     Step.CHECK: (*_WRITING, *_READING, "s3:DeleteObject"),
@@ -204,70 +229,49 @@ _OBJECT_ACTIONS: Mapping[Step, tuple[str, ...]] = {
     Step.CLEANUP: ("s3:DeleteObject", "s3:GetObject"),
     Step.NOTICE: ("s3:PutObject", "s3:PutObjectAcl", "s3:GetObject"),
 }
-# A part of a multipart upload needs Decrypt as well as GenerateDataKey (S3 API reference, UploadPart).
-_KEY_ACTIONS: Mapping[Step, tuple[str, ...]] = {
-    Step.DELIVER: ("kms:GenerateDataKey", "kms:Decrypt"),
-    Step.CHECK: ("kms:GenerateDataKey", "kms:Decrypt"),
-    Step.LIST: ("kms:Decrypt",),
-    Step.VERIFY: ("kms:Decrypt",),
-    Step.CLEANUP: ("kms:Decrypt",),
-    Step.NOTICE: ("kms:GenerateDataKey", "kms:Decrypt"),
-}
 
 
 def session_policy(
     step: Step, *, bucket: str, prefix: str, partition: str = "aws", kms_key_arn: str | None = None
-) -> dict[str, Any]:
-    """The session policy of one step: that step's verbs, on that bucket, below that prefix.
+) -> Document:
+    """Return the session policy of one step: that step's verbs, on that bucket, below that prefix.
 
     ``prefix`` is the destination's, with its closing slash, or empty for a whole bucket. Listings must name a
-    prefix below it; HeadBucket has none and is refused, which still answers the bucket's Region. A HEAD of an
-    absent key is judged as a listing with that key for its prefix, so it stays a 404 (S3 as observed by
-    ceph/ceph#68577 and kopia/kopia#3072). Nothing here asks for ``s3:x-amz-acl``: UploadPart carries no
-    ACL, and the role's own policy asks for it where it matters. A notice's session has nothing but the
-    place of notices below the prefix, and lists nothing. KMS is in the intersection like everything else, so
-    it must be granted here for a bucket that encrypts with a KMS key.
+    prefix below it. HeadBucket has none and is refused, which still gives the bucket's Region. A HEAD of an
+    absent key is evaluated as a listing with that key as its prefix, so it stays a 404 (S3 as observed by
+    ceph/ceph#68577 and kopia/kopia#3072). No statement requires ``s3:x-amz-acl``: UploadPart carries no ACL,
+    and the role's own policy requires it where it matters. A notice's session has only the prefix of notices,
+    and lists nothing. KMS must be granted here too for a bucket that encrypts with a KMS key.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
     below = notices_place(prefix) if step is Step.NOTICE else prefix
-    statements: list[dict[str, Any]] = []
-    if step is not Step.NOTICE:  # it looks for nothing
-        listing: dict[str, Any] = {
-            "Effect": "Allow",
-            "Action": ["s3:ListBucket"],
-            "Resource": bucket_arn,
-        }
-        if prefix:
-            listing["Condition"] = {"StringLike": {"s3:prefix": literal(prefix) + "*"}}
-        statements.append(listing)
-    statements.append(
-        {
-            "Effect": "Allow",
-            "Action": list(_OBJECT_ACTIONS[step]),
-            "Resource": f"{bucket_arn}/{literal(below)}*",
-        }
-    )
-    actions = list(_KEY_ACTIONS[step])
+    statements = [] if step is Step.NOTICE else [_listing(bucket_arn, prefix)]
+    statements.append(_allow(_OBJECT_ACTIONS[step], f"{bucket_arn}/{literal(below)}*"))
+    actions = _DECRYPTING if step in (Step.LIST, Step.VERIFY, Step.CLEANUP) else _ENCRYPTING
     if kms_key_arn is None:
         # The bucket may encrypt by default with a key that the configuration does not name.
-        statements.append(
-            {
-                "Effect": "Allow",
-                "Action": actions,
-                "Resource": "*",
-                "Condition": {"StringLike": {"kms:ViaService": s3_service("*", partition)}},
-            }
-        )
+        through_s3 = {"StringLike": {"kms:ViaService": s3_service("*", partition)}}
+        statements.append({**_allow(actions, "*"), "Condition": through_s3})
     else:
         statements.append(key_statement(kms_key_arn, actions))
-    return {"Version": "2012-10-17", "Statement": statements}
+    return {"Version": _VERSION, "Statement": statements}
+
+
+def step_policy(customer: Customer, step: Step, prefix: str | None = None) -> Document:
+    """Return the session policy of one step for a customer, below its own prefix or another one."""
+    destination = customer.destination
+    return session_policy(
+        step,
+        bucket=destination.bucket,
+        prefix=destination.prefix if prefix is None else prefix,
+        partition=customer.partition,
+        kms_key_arn=destination.kms_key_arn,
+    )
 
 
 def compact(document: Mapping[str, Any]) -> str:
-    """The document as STS takes it: JSON without spaces, which count towards the limit.
-
-    Raises ValueError when it is longer than AWS accepts.
-    """
+    """Return the document for STS, as JSON without spaces, which count towards the limit. Raises ValueError
+    if it is longer than AWS accepts."""
     text = json.dumps(document, separators=(",", ":"))
     if len(text) > SESSION_POLICY_MAX_CHARACTERS:
         raise ValueError(

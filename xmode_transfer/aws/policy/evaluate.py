@@ -1,9 +1,11 @@
-"""What policies decide about a request, and why.
+"""What policies decide about a request and about an S3 call, and why.
 
-An explicit deny wins, then an allow; else nothing allows it (IAM User Guide, policy evaluation logic).
-Where a statement says something that is not understood here, or that depends on what only AWS knows, the
-answer is CANNOT_TELL, unless the rest decides without it: another statement's deny, or no statement that
-could allow.
+An explicit deny wins, then an allow; else nothing allows it (IAM User Guide, policy evaluation logic). A
+statement that is not understood here, or that depends on what only AWS knows, gives CANNOT_TELL, unless the
+rest decides without it: another statement's deny, or no statement that could allow.
+
+Sources: IAM User Guide; S3 API reference, "Permissions" of each call; S3 User Guide, "Multipart upload API
+and permissions".
 """
 
 import re
@@ -18,92 +20,15 @@ from xmode_transfer.aws.policy.patterns import (
     Verdict,
     condition_holds,
     every,
+    excluded_by,
     folded,
     matches,
     matches_resource,
+    named_by,
     negated,
     some,
     strings,
 )
-
-_ACCOUNT = re.compile(r"[0-9]{12}")
-_ROOT = re.compile(r"arn:(?P<partition>[a-z0-9-]+):iam::(?P<account>[0-9]{12}):root")
-_SESSION = re.compile(
-    r"(?P<start>arn:[a-z0-9-]+):sts::(?P<account>[0-9]{12}):assumed-role/(?P<role>[^/]+)/.+"
-)
-_ROLE = re.compile(r"(?P<start>arn:[a-z0-9-]+):iam::(?P<account>[0-9]{12}):role/(?:.*/)?(?P<role>[^/]+)")
-_UNIQUE_ID = re.compile(r"A[A-Z]{2}A[A-Z0-9]{12,}")  # AIDA... a user, AROA... a role
-
-
-def named_by(element: object, principal: str) -> Verdict:
-    """Whether ``Principal`` names the principal, whose ARN is given. An account, as number or as its root,
-    stands for every principal in it (IAM User Guide, Principal)."""
-    if element == "*":
-        return YES
-    if not isinstance(element, Mapping):
-        return Verdict(None, "its Principal is not understood")
-    return some(_kind(kind, value, principal) for kind, value in element.items())
-
-
-def spared_by(element: object, principal: str) -> Verdict:
-    """Whether ``NotPrincipal`` leaves the principal out. It must name both the principal and its account;
-    with one of the two only, the guide promises nothing (IAM User Guide, NotPrincipal)."""
-    values = strings(element.get("AWS")) if isinstance(element, Mapping) and len(element) == 1 else None
-    if values is None:
-        return Verdict(None, "its NotPrincipal is not understood")
-    if "*" in values:
-        return YES
-    listed = [_one(value, principal) for value in values if not _is_account(value)]
-    by_account = [_one(value, principal) for value in values if _is_account(value)]
-    if any(verdict.holds is None for verdict in listed):
-        return some(listed)
-    itself = any(verdict.holds for verdict in listed)
-    account = any(verdict.holds for verdict in by_account)
-    if itself is not account:
-        return Verdict(None, "its NotPrincipal names the principal without its account, or the account alone")
-    return Verdict(itself, f"it does not name {principal}")
-
-
-def _kind(kind: object, value: object, principal: str) -> Verdict:
-    values = strings(value)
-    if values is None:
-        return Verdict(None, "its Principal is not understood")
-    if kind == "AWS":
-        return some(_one(text, principal) for text in values)
-    if kind in ("Service", "Federated"):
-        return Verdict(False, f"it names a {str(kind).lower()} principal, not {principal}")
-    return Verdict(None, f"a principal of the kind {kind} is not understood")
-
-
-def _is_account(value: str) -> bool:
-    return bool(_ACCOUNT.fullmatch(value) or _ROOT.fullmatch(value))
-
-
-def _one(value: str, principal: str) -> Verdict:
-    fields = principal.split(":")
-    account = fields[4] if len(fields) >= 6 else ""
-    if value in ("*", principal):
-        return YES
-    no = Verdict(False, f"it names {value}, not {principal}")
-    if _ACCOUNT.fullmatch(value):
-        return YES if value == account else no
-    root = _ROOT.fullmatch(value)
-    if root:
-        return YES if (root["partition"], root["account"]) == (fields[1], account) else no
-    if "*" in value or "?" in value:
-        return Verdict(None, f"{value} has a wildcard, which a principal's ARN may not have")
-    if _UNIQUE_ID.fullmatch(value):
-        return Verdict(
-            None,
-            f"it names a principal by its unique ID {value}: the principal was deleted, and made anew or not",
-        )
-    session, role = _SESSION.fullmatch(principal), _ROLE.fullmatch(value)
-    if session and role:  # a session's ARN leaves out its role's path; a role's name is unique in its account
-        same = all(session[name] == role[name] for name in ("start", "account", "role"))
-        return YES if same else no
-    if value.startswith("arn:"):
-        return no
-    return Verdict(None, f"{value} is no principal that is understood")
 
 
 class Outcome(StrEnum):
@@ -114,7 +39,7 @@ class Outcome(StrEnum):
 
 
 class PolicyKind(StrEnum):
-    """Where a policy hangs decides which elements it must and may have."""
+    """What a policy is attached to, which decides the elements that it must and may have."""
 
     IDENTITY = "identity"  # on a role or user, or a session policy: Resource, no Principal
     RESOURCE = "resource"  # on a bucket or key: Resource and Principal
@@ -123,8 +48,8 @@ class PolicyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of one action. ``context`` has the condition keys whose values are known, one string or a
-    tuple of them; an empty tuple says that the key is absent for certain."""
+    """One call of one action. ``context`` has the known condition keys, one string or a tuple of them; an
+    empty tuple: the key is absent for certain."""
 
     principal: str
     action: str
@@ -134,8 +59,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome with its reason, and the statement that decided: which policy, which statement in it
-    (both from 0) and its Sid. They are None when no statement decided."""
+    """The outcome with its reason, and the statement that decided, if there is one: the policy, the statement
+    in it (both from 0) and its Sid."""
 
     outcome: Outcome
     reason: str
@@ -149,8 +74,8 @@ class Decision:
 
 
 class _Finding(NamedTuple):
-    """One statement's part: what it could do (``Allow``, ``Deny``, or both when that is unknown) and
-    whether it applies."""
+    """One statement's possible effects (``Allow``, ``Deny``, or both if that is unknown), and whether it
+    applies."""
 
     effects: frozenset[str]
     applies: Verdict
@@ -159,29 +84,22 @@ class _Finding(NamedTuple):
     statement: int | None
     sid: str | None
 
+    def decision(self, outcome: Outcome, reason: str) -> Decision:
+        return Decision(outcome, reason, self.policy, self.statement, self.sid)
+
 
 _EFFECTS = frozenset({"Allow", "Deny"})
-_VERSIONS = {"2012-10-17": True, "2008-10-17": False}  # whether policy variables are filled in
-_ELEMENTS = frozenset(
-    {
-        "Sid",
-        "Effect",
-        "Principal",
-        "NotPrincipal",
-        "Action",
-        "NotAction",
-        "Resource",
-        "NotResource",
-        "Condition",
-    }
-)
+_VERSIONS = {"2012-10-17": True, "2008-10-17": False}  # whether it has policy variables
+_ELEMENTS = {"Sid", "Effect", "Condition"} | {
+    f"{negation}{element}" for element in ("Principal", "Action", "Resource") for negation in ("", "Not")
+}
 _ACTION = re.compile(r"\*|[^:\s]+:[^:\s]+")
 
 
 def evaluate(
     policies: Sequence[Mapping[str, Any]], request: Request, *, kind: PolicyKind = PolicyKind.IDENTITY
 ) -> Decision:
-    """What the policies of one kind decide together. The order of policies and statements does not matter."""
+    """Return what the policies of one kind decide together, in any order of policies and statements."""
     context = folded(request.context)
     findings = [
         finding
@@ -197,35 +115,42 @@ def evaluate(
     deny, allow = first("Deny", True), first("Allow", True)
     doubt = first("Deny", None)
     if deny is not None:
-        return _decided(Outcome.EXPLICIT_DENY, deny, f"{_place(deny, several)} denies {what}")
+        return deny.decision(Outcome.EXPLICIT_DENY, f"{_named(deny, several)} denies {what}")
     if allow is not None and doubt is None:
-        return _decided(Outcome.ALLOW, allow, f"{_place(allow, several)} allows {what}")
+        return allow.decision(Outcome.ALLOW, f"{_named(allow, several)} allows {what}")
     perhaps = first("Allow", None)
     if allow is None and perhaps is None:
         return Decision(Outcome.IMPLICIT_DENY, f"no statement allows {what}" + _near_miss(findings, several))
     doubt = doubt or perhaps
     assert doubt is not None
-    return _decided(
-        Outcome.CANNOT_TELL,
-        doubt,
-        f"whether {_place(doubt, several)} applies to {what} cannot be told: {doubt.applies.why}",
+    where = _named(doubt, several)
+    return doubt.decision(
+        Outcome.CANNOT_TELL, f"whether {where} applies to {what} cannot be told: {doubt.applies.why}"
     )
 
 
 def allowed(
     identity_policies: Sequence[Mapping[str, Any]], session_policy: Mapping[str, Any] | None, request: Request
 ) -> Decision:
-    """What a role session may do: what both the role's policies and the session policy allow."""
+    """Return what a role session may do: what both the role's policies and the session policy allow."""
     role = evaluate(identity_policies, request)
     if session_policy is None:
         return role
-    session = evaluate([session_policy], request)
-    told = {"the role's policies": role, "the session policy": session}
+    decision = strictest([role, evaluate([session_policy], request)])
+    if decision.allowed:
+        return role
+    where = "the role's policies" if decision is role else "the session policy"
+    return replace(decision, reason=f"in {where}, {decision.reason}")
+
+
+def strictest(decisions: Sequence[Decision]) -> Decision:
+    """Return the decision of several that must all allow: a refusal before a doubt, a doubt before an
+    allow."""
     for outcome in (Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY, Outcome.CANNOT_TELL):
-        for name, decision in told.items():
+        for decision in decisions:
             if decision.outcome is outcome:
-                return replace(decision, reason=f"in {name}, {decision.reason}")
-    return role
+                return decision
+    return decisions[0]
 
 
 def assume_role(
@@ -236,10 +161,8 @@ def assume_role(
     external_id: str | None = None,
     context: Context | None = None,
 ) -> Decision:
-    """What a role's trust policy says to AssumeRole by ``principal`` with that external ID, or without one.
-
-    Across accounts the caller needs an identity policy of its own as well (STS API reference, AssumeRole).
-    """
+    """Return what a role's trust policy decides about AssumeRole by ``principal`` with that external ID, or
+    without one. Across accounts the caller also needs an identity policy (STS API reference, AssumeRole)."""
     known: dict[str, str | tuple[str, ...]] = {"aws:PrincipalArn": principal}
     fields = principal.split(":")
     if len(fields) >= 6:
@@ -273,18 +196,13 @@ def _findings(
         target = every(_target(statement, request, kind, variables))
         condition = statement.get("Condition")
         conditions = YES if condition is None else condition_holds(condition, context, variables=variables)
-        yield _Finding(
-            frozenset({effect}) if effect in ("Allow", "Deny") else _EFFECTS,
-            every([target, conditions]) if effect in ("Allow", "Deny") else _unknown_effect(target),
-            target.holds is True and conditions.holds is False,
-            policy,
-            index,
-            sid if isinstance(sid, str) else None,
-        )
-
-
-def _unknown_effect(target: Verdict) -> Verdict:
-    return target if target.holds is False else Verdict(None, "its Effect is neither Allow nor Deny")
+        if effect in ("Allow", "Deny"):
+            effects, applies = frozenset({effect}), every([target, conditions])
+        else:
+            unknown = Verdict(None, "its Effect is neither Allow nor Deny")
+            effects, applies = _EFFECTS, target if target.holds is False else unknown
+        near_miss = target.holds is True and conditions.holds is False
+        yield _Finding(effects, applies, near_miss, policy, index, sid if isinstance(sid, str) else None)
 
 
 def _document_problem(document: object) -> str:
@@ -304,7 +222,7 @@ def _document_problem(document: object) -> str:
 def _target(
     statement: Mapping[str, Any], request: Request, kind: PolicyKind, variables: bool
 ) -> Iterator[Verdict]:
-    """Everything of a statement but its Condition."""
+    """Judge everything in a statement but its Condition."""
     unknown = sorted(str(name) for name in statement if name not in _ELEMENTS)
     if unknown:
         yield Verdict(None, f"its element {unknown[0]} is not understood")
@@ -324,7 +242,7 @@ def _target(
 
 
 def _either(statement: Mapping[str, Any], name: str, matching: Any) -> Verdict:
-    """``Action`` or ``NotAction``, ``Resource`` or ``NotResource``: exactly one of the two must be there."""
+    """Judge ``Action`` or ``NotAction``, ``Resource`` or ``NotResource``: exactly one of the two."""
     inverse = f"Not{name}"
     if (name in statement) == (inverse in statement):
         return Verdict(None, f"it needs exactly one of {name} and {inverse}")
@@ -348,11 +266,11 @@ def _principal(statement: Mapping[str, Any], principal: str, kind: PolicyKind) -
         return named_by(statement["Principal"], principal)
     if kind is PolicyKind.TRUST:
         return Verdict(None, "a trust policy takes no NotPrincipal")
-    return negated(spared_by(statement["NotPrincipal"], principal))
+    return negated(excluded_by(statement["NotPrincipal"], principal))
 
 
-def _place(finding: _Finding, several: bool) -> str:
-    """The statement as a person counts: from 1."""
+def _named(finding: _Finding, several: bool) -> str:
+    """Name the statement, counted from 1."""
     if finding.statement is None:
         return f"policy {finding.policy + 1}" if several else "the policy"
     sid = f" ({finding.sid})" if finding.sid else ""
@@ -360,12 +278,99 @@ def _place(finding: _Finding, several: bool) -> str:
 
 
 def _near_miss(findings: Sequence[_Finding], several: bool) -> str:
-    """Why the statement that was meant for this does not apply: the usual cause of a refusal."""
+    """Explain why the statement for this request does not apply, the usual cause of a refusal."""
     missed = next((f for f in findings if "Allow" in f.effects and f.near_miss), None)
     if missed is None:
         return ""
-    return f"; {_place(missed, several)} would, but its condition is not met ({missed.applies.why})"
+    return f"; {_named(missed, several)} would, but its condition is not met ({missed.applies.why})"
 
 
-def _decided(outcome: Outcome, finding: _Finding, reason: str) -> Decision:
-    return Decision(outcome, reason, finding.policy, finding.statement, finding.sid)
+_ON_OBJECT: Mapping[str, tuple[str, ...]] = {
+    "PutObject": ("s3:PutObject",),
+    "CreateMultipartUpload": ("s3:PutObject",),
+    "UploadPart": ("s3:PutObject",),
+    "CompleteMultipartUpload": ("s3:PutObject",),
+    "AbortMultipartUpload": ("s3:AbortMultipartUpload",),
+    "ListParts": ("s3:ListMultipartUploadParts",),
+    "HeadObject": ("s3:GetObject",),
+    "GetObject": ("s3:GetObject",),
+    "GetObjectAttributes": ("s3:GetObject", "s3:GetObjectAttributes"),
+    "GetObjectAcl": ("s3:GetObjectAcl",),
+    "GetObjectTagging": ("s3:GetObjectTagging",),
+    "PutObjectTagging": ("s3:PutObjectTagging",),
+    "PutObjectAcl": ("s3:PutObjectAcl",),
+    "PutObjectRetention": ("s3:PutObjectRetention",),
+    "PutObjectLegalHold": ("s3:PutObjectLegalHold",),
+    "DeleteObject": ("s3:DeleteObject",),
+    "CopyObject": ("s3:GetObject", "s3:PutObject"),
+}
+_ON_BUCKET: Mapping[str, tuple[str, ...]] = {
+    "HeadBucket": ("s3:ListBucket",),
+    "ListObjectsV2": ("s3:ListBucket",),
+    "ListObjectVersions": ("s3:ListBucketVersions",),
+    "ListMultipartUploads": ("s3:ListBucketMultipartUploads",),
+    "GetBucketLocation": ("s3:GetBucketLocation",),
+    "GetBucketVersioning": ("s3:GetBucketVersioning",),
+    "GetBucketOwnershipControls": ("s3:GetBucketOwnershipControls",),
+    "GetBucketEncryption": ("s3:GetEncryptionConfiguration",),
+    "GetBucketPolicy": ("s3:GetBucketPolicy",),
+    "GetBucketLifecycleConfiguration": ("s3:GetLifecycleConfiguration",),
+    "GetObjectLockConfiguration": ("s3:GetBucketObjectLockConfiguration",),
+}
+_OF_VERSION = {"s3:GetObject": "s3:GetObjectVersion", "s3:DeleteObject": "s3:DeleteObjectVersion"}
+_TAKE_HEADERS = frozenset({"PutObject", "CreateMultipartUpload", "CopyObject"})
+
+
+@dataclass(frozen=True, slots=True)
+class S3Call:
+    """What policies see of a call. ``acl``, ``tagging`` and ``object_lock`` are headers of PutObject,
+    CreateMultipartUpload and CopyObject; ``grants`` are ``x-amz-grant-...`` headers by name."""
+
+    operation: str
+    bucket: str
+    key: str = ""
+    acl: str | None = None
+    grants: tuple[tuple[str, str], ...] = ()
+    tagging: bool = False
+    object_lock: bool = False
+    version_id: str | None = None
+    prefix: str | None = None
+    partition: str = "aws"
+
+
+def requests(call: S3Call, principal: str) -> tuple[Request, ...]:
+    """Return the requests of a call, which must all be allowed. Raises KeyError for an unknown call."""
+    bucket_arn = f"arn:{call.partition}:s3:::{call.bucket}"
+    context: dict[str, str | tuple[str, ...]] = {}
+    if call.operation in _ON_BUCKET:
+        if call.prefix is not None:
+            context["s3:prefix"] = call.prefix
+        actions, resource = _ON_BUCKET[call.operation], bucket_arn
+    else:
+        actions, resource = _ON_OBJECT[call.operation], f"{bucket_arn}/{call.key}"
+    if call.version_id is not None:
+        context["s3:VersionId"] = call.version_id
+        actions = tuple(_OF_VERSION.get(action, action) for action in actions)
+    if call.operation in _TAKE_HEADERS:
+        if call.acl is not None or call.grants:
+            actions += ("s3:PutObjectAcl",)
+        if call.tagging:
+            actions += ("s3:PutObjectTagging",)
+        if call.object_lock:
+            actions += ("s3:PutObjectRetention",)
+    if call.acl is not None:
+        context["s3:x-amz-acl"] = call.acl
+    context.update({f"s3:{name}": value for name, value in call.grants})
+    return tuple(Request(principal, action, resource, context) for action in actions)
+
+
+def decide(
+    call: S3Call,
+    identity_policies: Sequence[Mapping[str, Any]],
+    session_policy: Mapping[str, Any] | None = None,
+    *,
+    principal: str = "",
+) -> Decision:
+    """Return whether a role with these policies may make the call in a session with that session policy."""
+    needed = requests(call, principal)
+    return strictest([allowed(identity_policies, session_policy, request) for request in needed])

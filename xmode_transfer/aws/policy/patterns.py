@@ -1,9 +1,8 @@
-"""Policy text against a request's text, in three values: it matches, it does not, or it cannot be told from
-here.
+"""Whether an element of a policy (Action, Resource, Principal, Condition) applies to a request, in three
+values: it does, it does not, or it cannot be told from here.
 
 ``*`` stands for any run of characters and ``?`` for one; ``${*}``, ``${?}`` and ``${$}`` stand for those
-characters themselves. Other policy variables (``${aws:username}``) are filled in by AWS: they can be
-anything.
+characters themselves. AWS fills in other policy variables (``${aws:username}``): they can be anything.
 """
 
 import re
@@ -19,7 +18,7 @@ _VARIABLE_OR_WILDCARD = re.compile(r"\$\{(?P<name>[^}]*)(?:\}|$)|(?P<wildcard>[*
 
 
 class Verdict(NamedTuple):
-    """``holds`` is None when it cannot be told; ``why`` explains a False or a None in words."""
+    """``holds`` is None if it cannot be told; ``why`` explains a False or a None."""
 
     holds: bool | None
     why: str = ""
@@ -29,7 +28,7 @@ YES = Verdict(True)
 
 
 def every(verdicts: Iterable[Verdict]) -> Verdict:
-    """All hold. One that does not settles it, whatever cannot be told about the others."""
+    """Judge whether all hold. One that does not decides, whatever the doubts about others."""
     doubt = YES
     for verdict in verdicts:
         if verdict.holds is False:
@@ -40,7 +39,7 @@ def every(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def some(verdicts: Iterable[Verdict]) -> Verdict:
-    """At least one holds. One that does settles it."""
+    """Judge whether at least one holds. One that does decides."""
     answer: Verdict | None = None
     for verdict in verdicts:
         if verdict.holds is True:
@@ -55,12 +54,12 @@ def negated(verdict: Verdict) -> Verdict:
 
 
 def literal(text: str) -> str:
-    """The text as a pattern that matches only itself (IAM User Guide, policy variables: ``${*}``)."""
+    """Return the pattern that matches only this text (IAM User Guide, policy variables: ``${*}``)."""
     return "".join("${" + character + "}" if character in "*?$" else character for character in text)
 
 
 def strings(value: object) -> tuple[str, ...] | None:
-    """A policy's scalar or list as strings, the way IAM reads numbers and booleans; None when it is
+    """Return a policy's scalar or list as strings, as IAM reads numbers and booleans; None if it is
     neither."""
     if isinstance(value, str):
         return (value,)
@@ -76,13 +75,13 @@ def strings(value: object) -> tuple[str, ...] | None:
 
 
 def matches(pattern: str, text: str, *, variables: bool, wildcards: bool = True) -> Verdict:
-    """Whether the whole text fits the pattern. ``variables`` is false for policies of version 2008-10-17."""
+    """Judge whether the whole text matches. ``variables`` is false for policies of version 2008-10-17."""
     return _fits(_parsed(pattern, variables, wildcards), text, pattern)
 
 
 def matches_arn(pattern: str, arn: str, *, variables: bool) -> Verdict:
-    """Like ``matches``, field by field: a ``*`` inside one of an ARN's six fields stays inside it (IAM User
-    Guide, ArnLike)."""
+    """Judge as ``matches``, field by field: a ``*`` does not cross an ARN's six fields (IAM User Guide,
+    ArnLike)."""
     wanted = _parsed(pattern, variables, wildcards=True).split(":", 5)
     given = arn.split(":", 5)
     if len(wanted) != 6 or len(given) != 6 or wanted[0] != "arn" or given[0] != "arn":
@@ -91,8 +90,8 @@ def matches_arn(pattern: str, arn: str, *, variables: bool) -> Verdict:
 
 
 def matches_resource(pattern: str, resource: str, *, variables: bool) -> Verdict:
-    """A statement's Resource. AWS does not promise that a ``*`` before the last field stops at the colon
-    nor that it goes on, so a pattern for which that would matter cannot be told."""
+    """Judge a statement's Resource. AWS does not document whether a ``*`` before the last field crosses a
+    colon, so a pattern for which that matters cannot be told."""
     parsed = _parsed(pattern, variables, wildcards=True)
     if parsed == _ANY:
         return YES
@@ -109,8 +108,8 @@ def matches_resource(pattern: str, resource: str, *, variables: bool) -> Verdict
 
 @lru_cache(maxsize=4096)
 def _parsed(pattern: str, variables: bool, wildcards: bool) -> str:
-    """The pattern with one private character for each wildcard and variable. IAM takes no control
-    characters in a policy, so a pattern that has them says nothing."""
+    """Return the pattern with one private character for each wildcard and variable. IAM accepts no control
+    characters, so a pattern with them cannot be told."""
     if not _AS_REGEX.keys().isdisjoint(pattern):
         return _VARIABLE
 
@@ -139,76 +138,47 @@ def _fits(parsed: str, text: str, pattern: str) -> Verdict:
 
 Context = Mapping[str, str | tuple[str, ...]]
 
-# Keys that a request has only when its caller put them there: their absence is known. All others
-# (aws:SourceIp, s3:TlsVersion, ...) AWS fills in, so their absence from a context only says that nobody
-# told.
+# Keys that a request has only if its caller sends them: their absence is known. AWS fills in all others
+# (aws:SourceIp, s3:TlsVersion, ...), so their absence from a context means nothing.
 _FROM_CALLER = (
-    "s3:x-amz-",
-    "s3:prefix",
-    "s3:delimiter",
-    "s3:max-keys",
-    "s3:versionid",
-    "s3:if-match",
-    "s3:if-none-match",
-    "s3:requestobjecttag",
-    "sts:externalid",
-    "sts:sourceidentity",
-    "sts:transitivetagkeys",
-    "aws:requesttag/",
-    "aws:tagkeys",
+    *("s3:x-amz-", "s3:prefix", "s3:delimiter", "s3:max-keys", "s3:versionid", "s3:requestobjecttag"),
+    *("s3:if-match", "s3:if-none-match", "sts:externalid", "sts:sourceidentity", "sts:transitivetagkeys"),
+    *("aws:requesttag/", "aws:tagkeys"),
 )
 
 
-class _Operator(NamedTuple):
-    compare: Callable[[str, str, bool], Verdict]
-    negative: bool
-
-
-def _equals(wanted: str, given: str, variables: bool) -> Verdict:
+def _equals(wanted: str, given: str, *, variables: bool) -> Verdict:
     return matches(wanted, given, variables=variables, wildcards=False)
 
 
-def _equals_folded(wanted: str, given: str, variables: bool) -> Verdict:
-    return matches(wanted.lower(), given.lower(), variables=variables, wildcards=False)
+def _equals_folded(wanted: str, given: str, *, variables: bool) -> Verdict:
+    return _equals(wanted.lower(), given.lower(), variables=variables)
 
 
-def _like(wanted: str, given: str, variables: bool) -> Verdict:
-    return matches(wanted, given, variables=variables)
-
-
-def _arn_like(wanted: str, given: str, variables: bool) -> Verdict:
-    return matches_arn(wanted, given, variables=variables)
-
-
-def _bool(wanted: str, given: str, _: bool) -> Verdict:
+def _bool(wanted: str, given: str, *, variables: bool) -> Verdict:  # noqa: ARG001 - like the others
     if {wanted.lower(), given.lower()} <= {"true", "false"}:
         return Verdict(wanted.lower() == given.lower(), f"it is {given}")
     return Verdict(None, f"{wanted} and {given} are not both true or false")
 
 
-_OPERATORS = {
-    "StringEquals": _Operator(_equals, negative=False),
-    "StringNotEquals": _Operator(_equals, negative=True),
-    "StringEqualsIgnoreCase": _Operator(_equals_folded, negative=False),
-    "StringNotEqualsIgnoreCase": _Operator(_equals_folded, negative=True),
-    "StringLike": _Operator(_like, negative=False),
-    "StringNotLike": _Operator(_like, negative=True),
-    "ArnEquals": _Operator(_arn_like, negative=False),
-    "ArnNotEquals": _Operator(_arn_like, negative=True),
-    "ArnLike": _Operator(_arn_like, negative=False),
-    "ArnNotLike": _Operator(_arn_like, negative=True),
-    "Bool": _Operator(_bool, negative=False),
+_OPERATORS: Mapping[str, Callable[..., Verdict]] = {
+    "StringEquals": _equals,
+    "StringEqualsIgnoreCase": _equals_folded,
+    "StringLike": matches,
+    "ArnEquals": matches_arn,
+    "ArnLike": matches_arn,
+    "Bool": _bool,
 }
+_NEGATIVE = re.compile(r"(String|Arn)Not")
 
 
 def folded(context: Context) -> dict[str, tuple[str, ...]]:
-    """The context with its keys in lower case, as IAM compares them, and every value as a tuple."""
+    """Return the context with its keys in lower case, as IAM compares them, and every value as a tuple."""
     return {key.lower(): (value,) if isinstance(value, str) else value for key, value in context.items()}
 
 
 def condition_holds(condition: object, context: Mapping[str, tuple[str, ...]], *, variables: bool) -> Verdict:
-    """Whether the Condition holds. ``context`` is ``folded``; an empty tuple in it says that the key is
-    absent."""
+    """Judge a Condition. ``context`` is ``folded``; an empty tuple in it: the key is absent."""
     if not isinstance(condition, Mapping):
         return Verdict(None, "its Condition is no object")
     verdicts = []
@@ -237,17 +207,19 @@ def _key_holds(
         return _null(wanted, given)
     quantifier, colon, base = name.rpartition(":")
     if_exists = base.endswith("IfExists")
-    operator = _OPERATORS.get(base.removesuffix("IfExists"))
-    if operator is None or (colon and quantifier not in ("ForAllValues", "ForAnyValue")):
+    base = base.removesuffix("IfExists")
+    negative = _NEGATIVE.match(base) is not None
+    compare = _OPERATORS.get(_NEGATIVE.sub(r"\1", base))
+    if compare is None or (colon and quantifier not in ("ForAllValues", "ForAnyValue")):
         return Verdict(None, "this operator is not understood")
     if given is None:
         return Verdict(None, "AWS fills in its value")
     if not given:
-        return _absent(quantifier, if_exists, operator)
+        return _absent(quantifier, if_exists, negative)
 
     def one(text: str) -> Verdict:
-        verdict = some(operator.compare(value, text, variables) for value in wanted)
-        verdict = negated(verdict) if operator.negative else verdict
+        verdict = some(compare(value, text, variables=variables) for value in wanted)
+        verdict = negated(verdict) if negative else verdict
         return verdict if verdict.holds is not False else Verdict(False, f"the request has {text!r}")
 
     if quantifier == "ForAllValues":
@@ -259,14 +231,14 @@ def _key_holds(
     return one(given[0])
 
 
-def _absent(quantifier: str, if_exists: bool, operator: _Operator) -> Verdict:
+def _absent(quantifier: str, if_exists: bool, negative: bool) -> Verdict:
     absent = "the request has none"
     if quantifier == "ForAllValues":
         return YES
     if quantifier == "ForAnyValue":
-        # IAM's guide answers false for ForAnyValue and true for IfExists, and says nothing of both together.
+        # IAM's guide gives false for ForAnyValue, true for IfExists, and nothing for both together.
         return Verdict(None if if_exists else False, absent)
-    return Verdict(if_exists or operator.negative, absent)
+    return Verdict(if_exists or negative, absent)
 
 
 def _null(wanted: tuple[str, ...], given: tuple[str, ...] | None) -> Verdict:
@@ -278,3 +250,83 @@ def _null(wanted: tuple[str, ...], given: tuple[str, ...] | None) -> Verdict:
     return Verdict(
         ("false" if given else "true") in asked, "it is there" if given else "the request has none"
     )
+
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_ROOT = re.compile(r"arn:(?P<partition>[a-z0-9-]+):iam::(?P<account>[0-9]{12}):root")
+_SESSION = re.compile(
+    r"(?P<start>arn:[a-z0-9-]+):sts::(?P<account>[0-9]{12}):assumed-role/(?P<role>[^/]+)/.+"
+)
+_ROLE = re.compile(r"(?P<start>arn:[a-z0-9-]+):iam::(?P<account>[0-9]{12}):role/(?:.*/)?(?P<role>[^/]+)")
+_UNIQUE_ID = re.compile(r"A[A-Z]{2}A[A-Z0-9]{12,}")  # AIDA... a user, AROA... a role
+
+
+def named_by(element: object, principal: str) -> Verdict:
+    """Judge whether ``Principal`` names the principal with this ARN. An account, as number or as its root,
+    names every principal in it (IAM User Guide, Principal)."""
+    if element == "*":
+        return YES
+    if not isinstance(element, Mapping):
+        return Verdict(None, "its Principal is not understood")
+    return some(_of_kind(kind, value, principal) for kind, value in element.items())
+
+
+def excluded_by(element: object, principal: str) -> Verdict:
+    """Judge whether ``NotPrincipal`` excludes the principal. It must name both the principal and its account;
+    the guide documents nothing for one of the two (IAM User Guide, NotPrincipal)."""
+    values = strings(element.get("AWS")) if isinstance(element, Mapping) and len(element) == 1 else None
+    if values is None:
+        return Verdict(None, "its NotPrincipal is not understood")
+    if "*" in values:
+        return YES
+    listed = [_names(value, principal) for value in values if not _is_account(value)]
+    by_account = [_names(value, principal) for value in values if _is_account(value)]
+    if any(verdict.holds is None for verdict in listed):
+        return some(listed)
+    itself = any(verdict.holds for verdict in listed)
+    account = any(verdict.holds for verdict in by_account)
+    if itself is not account:
+        return Verdict(None, "its NotPrincipal names the principal without its account, or the account alone")
+    return Verdict(itself, f"it does not name {principal}")
+
+
+def _of_kind(kind: object, value: object, principal: str) -> Verdict:
+    values = strings(value)
+    if values is None:
+        return Verdict(None, "its Principal is not understood")
+    if kind == "AWS":
+        return some(_names(text, principal) for text in values)
+    if kind in ("Service", "Federated"):
+        return Verdict(False, f"it names a {str(kind).lower()} principal, not {principal}")
+    return Verdict(None, f"a principal of the kind {kind} is not understood")
+
+
+def _is_account(value: str) -> bool:
+    return bool(_ACCOUNT.fullmatch(value) or _ROOT.fullmatch(value))
+
+
+def _names(value: str, principal: str) -> Verdict:
+    fields = principal.split(":")
+    account = fields[4] if len(fields) >= 6 else ""
+    if value in ("*", principal):
+        return YES
+    no = Verdict(False, f"it names {value}, not {principal}")
+    if _ACCOUNT.fullmatch(value):
+        return YES if value == account else no
+    root = _ROOT.fullmatch(value)
+    if root:
+        return YES if (root["partition"], root["account"]) == (fields[1], account) else no
+    if "*" in value or "?" in value:
+        return Verdict(None, f"{value} has a wildcard, which a principal's ARN may not have")
+    if _UNIQUE_ID.fullmatch(value):
+        return Verdict(
+            None,
+            f"it names a principal by its unique ID {value}: the principal was deleted, and made anew or not",
+        )
+    session, role = _SESSION.fullmatch(principal), _ROLE.fullmatch(value)
+    if session and role:  # a session's ARN leaves out its role's path; a role's name is unique in its account
+        same = all(session[name] == role[name] for name in ("start", "account", "role"))
+        return YES if same else no
+    if value.startswith("arn:"):
+        return no
+    return Verdict(None, f"{value} is no principal that is understood")

@@ -1,8 +1,5 @@
-"""The fast engine: S3 through awscrt's ``S3Client``, one for all customers of the process.
-
-What carries a body goes this way: PutObject and UploadPart. All else is rarer and goes through botocore, as
-in the portable engine, which this one extends. docs/engine.md says how, and what was measured.
-"""
+"""The fast engine: PutObject and UploadPart through awscrt's ``S3Client``, one for all customers of the
+process, and everything else as in the portable engine, which it extends (docs/engine.md)."""
 
 try:
     from xmode_transfer.aws.s3_fast.store import FastStore, FastStores
@@ -13,7 +10,7 @@ else:
 
 
 def available() -> tuple[bool, str]:
-    """Whether this engine runs here, and why (not): a few words for the log and for ``status``."""
+    """Return whether this engine runs here, and the reason, for the log and for ``status``."""
     if _why_not:
         return False, _why_not
     import awscrt

@@ -1,14 +1,15 @@
-"""One customer's way to its bucket under one role session: where, as whom, and with which headers.
+"""The endpoint, credentials and headers of one customer's requests under one role session, and the CRT's
+clients.
 
-Where a bucket is reached is what botocore says: its rules, the standard variables and profiles, once a bucket
-and never an object. botocore builds a request for the bucket and hands it over in place of sending it (its
-event ``before-send``): so addressing, dual-stack, FIPS, AWS_ENDPOINT_URL_S3 and what it learns in later
-versions hold here too.
+botocore determines the endpoint, once a bucket: it builds a request for the bucket and hands it over instead
+of sending it (its event ``before-send``). So addressing, dual-stack, FIPS, AWS_ENDPOINT_URL_S3 and what it
+learns in later versions apply here too.
 """
 
 import os
 import threading
 import time
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from io import BytesIO
@@ -49,7 +50,8 @@ from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.process import Clock
 
 _LIFE_SECONDS = 900.0
-"""The provider is asked again when a session has less life than this, or less than half of what it had."""
+"""The provider is called again for a session with less time left than this, or less than half of what it
+had."""
 
 _HEADERS = {
     "ACL": "x-amz-acl",
@@ -64,8 +66,8 @@ HeaderList = list[tuple[str, str]]
 
 
 class Endpoint(NamedTuple):
-    """``host`` is the Host header, with a port where it is not the scheme's own; ``prefix`` is the part of
-    the path before the key's slash."""
+    """``host`` is the Host header, with a port if it is not the scheme's own; ``prefix`` is the part of the
+    path before the key's slash."""
 
     tls: bool
     port: int
@@ -74,14 +76,15 @@ class Endpoint(NamedTuple):
 
 
 class Endpoints:
-    """Thread-safe. botocore's client for a Region is made once, 20 to 200 ms; a bucket costs 1 ms."""
+    """Resolves endpoints. Thread-safe. A client for each Region is made once (20 to 200 ms); a bucket costs 1
+    ms."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, Addressing], Any] = {}
 
     def resolve(self, destination: Destination, region: str) -> Endpoint:
-        """Raises ConfigError when the variables or the destination lead to no usable address."""
+        """Raises ConfigError if the variables or the destination give no usable address."""
         with self._lock:
             try:
                 client = self._client(region, destination.addressing)
@@ -107,7 +110,7 @@ class Endpoints:
 
 
 def parse(url: str) -> Endpoint:
-    """The endpoint in the URL of key ``k``."""
+    """Return the endpoint in the URL of key ``k``."""
     parts = urlsplit(url)
     port = parts.port or _PORTS[parts.scheme]
     host = parts.netloc.rpartition("@")[2]
@@ -122,13 +125,13 @@ class _Nothing(BytesIO):
 
 
 def _answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-    """Keeps the request from being sent: the answer to it is its own address."""
+    """Answer with the request's own address, so that it is not sent."""
     return AWSResponse(request.url, 200, {"location": request.url}, _Nothing())
 
 
 class Ready(NamedTuple):
-    """Everything that a request needs besides its own key and body. ``creation`` are the headers of
-    PutObject, ``plain`` those of every other request. ``good_until`` is in the clock's monotonic seconds."""
+    """What a request needs besides its key and body. ``creation`` are the headers of PutObject, ``plain``
+    those of every other request. ``good_until`` is in the clock's monotonic seconds."""
 
     endpoint: Endpoint
     region: str
@@ -140,57 +143,48 @@ class Ready(NamedTuple):
     good_until: float
 
     def signing_of(self, sha256: str) -> Any:
-        """For a body that is signed with its SHA-256 (hex)."""
+        """Return the signing config of a body with this SHA-256 (hex)."""
         return signing_config(self.region, self.signer, sha256)
 
 
+@dataclass(eq=False)
 class Channel:
-    """Thread-safe. Makes no call until ``prepare``."""
+    """One store's endpoint, credentials and headers. Thread-safe. Makes no call until ``prepare``."""
 
-    def __init__(
-        self,
-        customer: Customer,
-        provider: CredentialsProvider,
-        calls: S3Calls,
-        endpoints: Endpoints,
-        clock: Clock,
-    ) -> None:
-        self.bucket = customer.destination.bucket
-        self._customer = customer
-        self._provider = provider
-        self._calls = calls
-        self._endpoints = endpoints
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._endpoint: Endpoint | None = None
-        self.ready: Ready | None = None
+    customer: Customer
+    provider: CredentialsProvider
+    calls: S3Calls
+    endpoints: Endpoints
+    clock: Clock
+    ready: Ready | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _endpoint: Endpoint | None = field(default=None, init=False)
 
     def ready_at(self, now: float) -> Ready | None:
-        """None when ``prepare`` is due. ``now`` is in the clock's monotonic seconds."""
+        """Return None if ``prepare`` is due. ``now`` is in the clock's monotonic seconds."""
         ready = self.ready
         return ready if ready is not None and now < ready.good_until else None
 
     def prepare(self) -> None:
-        """Gets ready, with at most one HeadBucket and what the provider asks of STS. Raises what they
-        raise."""
+        """Get ready, with at most one HeadBucket and the provider's call of STS. Raises their errors."""
         with self._lock:
-            if self.ready_at(self._clock.monotonic()) is not None:
+            if self.ready_at(self.clock.monotonic()) is not None:
                 return
-            credentials = self._provider.get()
-            region = self._calls.locate()
+            credentials = self.provider.get()
+            region = self.calls.locate()
             if self._endpoint is None:
-                self._endpoint = self._endpoints.resolve(self._customer.destination, region)
+                self._endpoint = self.endpoints.resolve(self.customer.destination, region)
             signer = AwsCredentialsProvider.new_static(
                 credentials.access_key_id, credentials.secret_access_key, credentials.session_token
             )
             plain = [
                 ("host", self._endpoint.host),
-                ("x-amz-expected-bucket-owner", self._customer.bucket_owner),
+                ("x-amz-expected-bucket-owner", self.customer.bucket_owner),
                 ("user-agent", f"xmode-transfer/{version('xmode-transfer')}"),
             ]
-            rules = stores.creation(self._customer.destination)
+            rules = stores.creation(self.customer.destination)
             creation = [(_HEADERS[name], value) for name, value in rules.items()]
-            own = self._customer.destination.metadata
+            own = self.customer.destination.metadata
             creation += [(f"x-amz-meta-{name}", value) for name, value in own.items()]
             self.ready = Ready(
                 endpoint=self._endpoint,
@@ -200,32 +194,33 @@ class Channel:
                 credentials=credentials,
                 signer=signer,
                 signing=signing_config(region, signer, AwsSignedBodyValue.UNSIGNED_PAYLOAD),
-                good_until=self._clock.monotonic() + self._life(credentials.expires_at),
+                good_until=self.clock.monotonic() + self._life(credentials.expires_at),
             )
 
     def renew(self, used: Ready) -> None:
-        """S3 refused these credentials as dead. The provider is told; whoever comes next prepares anew."""
-        self._provider.invalidate(used.credentials)
+        """Report to the provider that S3 refused these credentials as expired; the next request prepares
+        anew."""
+        self.provider.invalidate(used.credentials)
         if self.ready is used:
             self.ready = None
 
     def move(self, used: Ready, region: str) -> None:
-        """S3 says that the bucket lies in another Region than the one that was used."""
+        """Use the Region that S3 has named instead of the one that was used."""
         with self._lock:
-            if self._calls.region == used.region:
-                self._calls.region = region
+            if self.calls.region == used.region:
+                self.calls.region = region
                 self._endpoint = None
             if self.ready is used:
                 self.ready = None
 
     def _life(self, expires_at: datetime) -> float:
-        left = (expires_at - self._clock.now()).total_seconds()
+        left = (expires_at - self.clock.now()).total_seconds()
         return left - min(_LIFE_SECONDS, left / 2)
 
 
 def signing_config(region: str, signer: Any, body: str) -> Any:
-    """How S3 wants its requests signed: the path as it is, encoded once. The CRT puts in the date when it
-    sends, not now (tried with awscrt 0.38)."""
+    """Return how S3 requests are signed: the path as it is, encoded once. The CRT adds the date when it sends
+    (tried with awscrt 0.38)."""
     return AwsSigningConfig(
         algorithm=AwsSigningAlgorithm.V4,
         signature_type=AwsSignatureType.HTTP_REQUEST_HEADERS,
@@ -244,14 +239,14 @@ SHUTDOWN_SECONDS = 5.0
 _MOST_LOOPS = 4
 _MOST_HOSTS = 256
 _AMPLE_GBPS = 400.0
-"""From this the client derives how many connections it may have; the real bound is ``connections``."""
+"""The client derives its number of connections from this; the real bound is ``connections``."""
 _UNUSABLE = (AwsCrtError, RuntimeError)  # awscrt raises either
 _ANY_REGION = "us-east-1"
-"""The client wants one; each request is signed for its own."""
+"""The client requires one; each request is signed for its own."""
 
 
 class Clients:
-    """Thread-safe. Nothing is started before the first request."""
+    """The CRT's clients by scheme and port. Thread-safe. Starts nothing before the first request."""
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
@@ -261,7 +256,7 @@ class Clients:
         self._loops: Any = None
 
     def get(self, *, tls: bool, port: int) -> Any:
-        """The client for that scheme and port. Raises ConfigError when the CA bundle cannot be used."""
+        """Return the client for a scheme and port. Raises ConfigError if the CA bundle cannot be used."""
         client = self._clients.get((tls, port))
         if client is None:
             with self._lock:
@@ -271,7 +266,7 @@ class Clients:
         return client
 
     def close(self) -> None:
-        """Waits until connections and threads are gone, five seconds at most. Idempotent."""
+        """Wait until connections and threads have ended, five seconds at most. Idempotent."""
         with self._lock:
             shutdowns = [client.shutdown_event for client in self._clients.values()]
             self._clients.clear()
@@ -295,12 +290,13 @@ class Clients:
             throughput_target_gbps=_AMPLE_GBPS,
             max_active_connections_override=self._connections,
             connect_timeout_ms=CONNECT_TIMEOUT_SECONDS * 1000,
-            retry_config=S3RetryConfig(retry_mode=S3RetryMode.NONE),  # retries are ours: pacing.py
+            retry_config=S3RetryConfig(retry_mode=S3RetryMode.NONE),  # retries are ours
         )
 
 
 def _tls() -> Any:
-    """AWS_CA_BUNDLE or a profile's ``ca_bundle``, else the machine's own certificates, else botocore's."""
+    """Use AWS_CA_BUNDLE or a profile's ``ca_bundle``, else the machine's own certificates, else
+    botocore's."""
     bundle = new_session().get_config_variable("ca_bundle")
     if bundle:
         return _trusting(Path(bundle), f"AWS_CA_BUNDLE ({bundle})")

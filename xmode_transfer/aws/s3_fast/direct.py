@@ -1,20 +1,18 @@
-"""Hands one request to the CRT, in two ways: past two layers that cost a quarter of many small objects' time
-(docs/engine.md), or the public way.
+"""Sends one request by the CRT: directly, without two layers that cost a quarter of the time of many small
+objects (docs/engine.md), or by awscrt's public API.
 
-- ``S3Client.make_request`` makes a future, an event and three layers of callbacks for each request, of which
-  we use none. The same binding is called without them.
-- The CRT's threads call back into Python, and CPython makes an interpreter's state for each callback and
-  throws it away after: two system calls that map memory and a page fault, four times an object. A state that
-  is kept saves that.
+- ``S3Client.make_request`` makes a future, an event and three layers of callbacks for each request, all
+  unused here. The same binding is called without them.
+- CPython makes an interpreter state for each callback of the CRT's threads and frees it afterwards: two
+  system calls that map memory and a page fault, four times an object. A state that is kept saves that.
 
-Both only with the very versions of awscrt that this was tested with, and where the interpreter has its lock;
-anything else goes the public way.
+Both only with the versions of awscrt that were tested, and only if the interpreter has its lock.
 """
 
 import ctypes
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import _awscrt  # type: ignore[import-not-found]
@@ -23,24 +21,24 @@ from awscrt import NativeResource
 from awscrt.exceptions import from_code
 from awscrt.s3 import S3RequestType, S3ResponseError
 
-from xmode_transfer.aws.s3_fast.answers import Headers
+Headers = Iterable[tuple[str, str]]
 
 TESTED = frozenset({"0.38.1"})
 
 
 def may_be_direct(version: str, *, has_lock: bool) -> bool:
-    """Whether a version of awscrt, in an interpreter with or without its lock, was tested."""
+    """Return whether this version of awscrt, in an interpreter with or without its lock, was tested."""
     return version in TESTED and has_lock
 
 
 _has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)  # Python 3.13 and later
 IS_DIRECT = may_be_direct(awscrt.__version__, has_lock=_has_lock())
 _DEFAULT = S3RequestType.DEFAULT.value
-_REGION = "us-east-1"  # of S3 Express alone; every request is signed for its own
+_REGION = "us-east-1"  # used for S3 Express only; every request is signed for its own
 
 
 class Answered(Protocol):
-    """Told by the CRT, on its event loops: first the headers of a success, then the end, once each."""
+    """Called on the CRT's event loops: first the headers of a success, then the end, once each."""
 
     def on_headers(self, headers: Headers) -> None: ...
 
@@ -50,8 +48,8 @@ class Answered(Protocol):
 def send(
     client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None = None
 ) -> Any:
-    """Begins a request (an ``HttpRequest``) as it is; the answer has ``cancel()``. ``path`` is the file that
-    is its body, if it has none itself."""
+    """Send an ``HttpRequest`` as it is; return an object with ``cancel()``. ``path`` is the file to send if
+    the request has no body."""
     if IS_DIRECT:
         return _send_directly(client, operation, request, signing, answered, path)
     return client.make_request(
@@ -69,16 +67,16 @@ _here = threading.local()
 
 
 def keep_state() -> None:
-    """To be called in a callback of the CRT: keeps the interpreter's state of this thread from now on. One
-    ``PyGILState_Ensure`` more than there are releases is all it takes (C API, "Non-Python created threads");
-    the threads live as long as the engine."""
+    """Keep the interpreter state of this thread; call it in each callback of the CRT. One
+    ``PyGILState_Ensure`` without a release does it (C API, "Non-Python created threads"); the threads exist
+    as long as the engine."""
     if IS_DIRECT and not hasattr(_here, "kept"):
         _here.kept = True
         ctypes.pythonapi.PyGILState_Ensure()
 
 
 class _Request(NativeResource):  # type: ignore[misc]
-    """Stands for the native request, as ``awscrt.s3.S3Request`` does."""
+    """The owner of the native request, like ``awscrt.s3.S3Request``."""
 
     __slots__ = ()
 
@@ -87,7 +85,7 @@ class _Request(NativeResource):  # type: ignore[misc]
 
 
 class _Callbacks:
-    """What the binding calls. It also keeps alive what the native request uses."""
+    """The callbacks of the binding. They also keep alive what the native request uses."""
 
     __slots__ = ("_answered", "_request", "_signing")
 

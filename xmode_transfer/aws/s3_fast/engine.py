@@ -1,7 +1,7 @@
-"""Sends jobs through the CRT, with retries for the request.
+"""Sends jobs through the CRT, with retries for the request, and translates what the CRT reports.
 
-Callbacks run on the CRT's event loops. Nothing in them waits: what may take time (a role session, a Region, a
-request through botocore) happens on threads of its own.
+Callbacks run on the CRT's event loops and must not wait. What may take time (a role session, a Region, a
+request through botocore) runs on other threads.
 """
 
 import os
@@ -11,24 +11,35 @@ import time
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
+
+from awscrt.exceptions import AwsCrtError
+from awscrt.s3 import S3ResponseError
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws import dispatch, lanes
+from xmode_transfer.aws import lanes
 from xmode_transfer.aws.lanes import Lane
-from xmode_transfer.aws.retrying import RetryRules
+from xmode_transfer.aws.s3_errors import (
+    CERTIFICATE_HINT,
+    NETWORK_HINT,
+    Answer,
+    Attempt,
+    answer_of_body,
+    error_for,
+)
 from xmode_transfer.aws.s3_fast import direct
-from xmode_transfer.aws.s3_fast.answers import Failure, Headers, failure_of
 from xmode_transfer.aws.s3_fast.channel import Channel, Clients, Ready
+from xmode_transfer.aws.s3_fast.direct import Headers
 from xmode_transfer.aws.sdk import FINISH_SECONDS
 from xmode_transfer.config import Limits
-from xmode_transfer.model.errors import Interrupted, SessionExpired, Throttled, Unavailable
+from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 
 ATTEMPTS = 5
-"""How often one request is sent in all. docs/retries.md has the levels above."""
+"""The attempts of one request in all. docs/retries.md has the levels above."""
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 20.0
 _LEAST_SECONDS = 120.0
@@ -36,9 +47,9 @@ _LEAST_BYTES_PER_SECOND = 16 * 1024
 _WATCH_SECONDS = 0.25
 _END_SECONDS = 10.0
 _GROWN_BYTES = 128 * 1024 * 1024
-"""What the process may grow by while a request is in flight, besides the memory for bodies. The CRT reads the
-answer to a request whole, however long it is, and says nothing before its end. Who is ended for another's
-growth only makes a detour."""
+"""The allowed growth of the process while a request is in flight, besides the memory for bodies. The CRT
+reads the whole answer, however long it is, before it reports anything. A request that is cancelled for
+another's growth is sent by botocore."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _RESIDENT = Path("/proc/self/statm")
 _PREPARING_THREADS = 16
@@ -46,14 +57,55 @@ _CONNECTIONS_TO_SPARE = 4
 _REDIRECTS = (301, 302, 307, 400, 403)
 
 
+# The CRT does not report these answers, since its own retries would handle them (tried with awscrt 0.38;
+# docs/engine.md).
+_HIDDEN = {
+    "AWS_ERROR_S3_SLOW_DOWN": Answer(503, "", ""),
+    "AWS_ERROR_S3_INTERNAL_ERROR": Answer(500, "", ""),
+    "AWS_ERROR_S3_REQUEST_TIMEOUT": Answer(400, "RequestTimeout", ""),
+    "AWS_ERROR_S3_REQUEST_TIME_TOO_SKEWED": Answer(403, "RequestTimeTooSkewed", ""),
+}
+_REFUSED_HINT = "The request could not be sent as it is; report it with the log, it is a defect of ours"
+_OF_THE_NETWORK = ("AWS_IO_", "AWS_ERROR_HTTP_", "AWS_ERROR_S3_", "AWS_ERROR_CRT_", "AWS_ERROR_SYS_")
+
+
+class Failure(NamedTuple):
+    """Why a request failed. ``answer`` is S3's, where the CRT reports it; ``hidden``: it does not;
+    ``hopeless``: another attempt through the CRT would fail too, and botocore reports more."""
+
+    error: errors.XmodeError
+    answer: Answer | None = None
+    hidden: bool = False
+    hopeless: bool = False
+
+
+def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure:
+    """Return the failure that the CRT's ``on_done`` reports. ``now`` is our clock's time."""
+    if isinstance(error, S3ResponseError) and error.status_code:
+        answer = answer_of_body(error.status_code, dict(error.headers or ()), error.body or b"")
+        return Failure(error_for(answer, attempt, now), answer)
+    if not isinstance(error, AwsCrtError):
+        return Failure(errors.RequestRefused(f"{attempt}: {error}", hint=_REFUSED_HINT))
+    known = _HIDDEN.get(error.name)
+    if known is not None:
+        refusal = error_for(known, attempt, now)
+        return Failure(refusal, hidden=True, hopeless=not refusal.retryable)
+    words = f"{attempt}: {error.message.rstrip('.')} ({error.name})"
+    if "_TLS_" in error.name:
+        # s2n takes 10 to 30 seconds to report this, each time
+        return Failure(errors.CertificateRefused(words, hint=CERTIFICATE_HINT), hopeless=True)
+    if error.name.startswith(_OF_THE_NETWORK):
+        return Failure(errors.Unavailable(words, hint=NETWORK_HINT))
+    return Failure(errors.RequestRefused(words, hint=_REFUSED_HINT))
+
+
 class Job(lanes.Job):
     """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
-    often something came of that; ``detoured`` means that botocore sends it, ``stays_detoured`` that it does
-    so whenever the object is begun; ``path`` is a file that the CRT takes the body from, where the request
-    has none; ``resident_bytes`` is what the process had in memory when the request was first seen in
-    flight."""
+    often that had an outcome; ``detoured``: botocore sends it; ``stays_detoured``: also if the object is
+    retried; ``path`` is the file to send if the request has no body; ``resident_bytes`` is the memory of the
+    process when the request was first seen in flight."""
 
-    # What most jobs never change stays in the class: making a job must cost little.
+    # In the class, since most jobs never change them: making a job must cost little.
     attempts = 0
     settled = 0
     detoured = False
@@ -68,8 +120,10 @@ class Job(lanes.Job):
     ready: Ready | None = None
     request: Any = None
 
-    def __init__(self, engine: "SendingEngine", channel: Channel, lane: Lane, key: str, length: int) -> None:
-        super().__init__(lane, channel.bucket, key, length, length)
+    def __init__(
+        self, engine: "SendingEngine", channel: Channel, lane: Lane, bucket: str, key: str, length: int
+    ) -> None:
+        super().__init__(lane, bucket, key, length, length)
         self.engine = engine
         self.channel = channel
 
@@ -80,23 +134,21 @@ class Job(lanes.Job):
 
     @abstractmethod
     def body_error(self, error: BaseException) -> BaseException | None:
-        """What went wrong with the body while the CRT read it, if that is what is behind its ``error``."""
+        """Return the failure of the body that caused the CRT's ``error``, if there is one."""
 
     @abstractmethod
     def build(self, ready: Ready) -> tuple[Any, Any]:
-        """The HttpRequest and how it is signed. Raises SourceChanged and what the source raises."""
+        """Return the HttpRequest and its signing config. Raises SourceChanged and the source's"""
 
     @abstractmethod
     def result(self) -> Any:
-        """The value of the future, from the headers of a successful answer."""
+        """Return the value of the future, from the headers of a successful answer."""
 
     def cancel(self) -> None:
-        """Ends it, if it is in flight."""
+        """Cancel the request, if it is in flight."""
         request = self.request
         if request is not None:
             request.cancel()
-
-    # --- Told by the CRT: ``direct.Answered`` --------------------------------------------------------
 
     def on_headers(self, headers: Headers) -> None:
         self.headers = headers
@@ -105,13 +157,11 @@ class Job(lanes.Job):
         self.engine.done(self, error)
 
 
-class SendingEngine(dispatch.Dispatcher):
-    """Thread-safe. One for the process."""
+class SendingEngine(lanes.Dispatcher):
+    """The dispatcher that sends through the CRT. Thread-safe; one for the process."""
 
-    def __init__(
-        self, limits: Limits, clock: Clock, stop: threading.Event, rules: RetryRules | None = None
-    ) -> None:
-        super().__init__(limits, clock, stop, rules)
+    def __init__(self, limits: Limits, clock: Clock, stop: threading.Event) -> None:
+        super().__init__(limits, clock, stop)
         self._clients = Clients(limits.parallel_objects + _CONNECTIONS_TO_SPARE)
         self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="s3-fast")
         self._in_flight: set[Job] = set()
@@ -119,7 +169,7 @@ class SendingEngine(dispatch.Dispatcher):
         self._watching = False
 
     def close(self) -> None:
-        """Ends what is still in flight, ten seconds at most, and frees everything. Idempotent."""
+        """Cancel what is in flight, wait ten seconds at most, and free everything. Idempotent."""
         self._closed = True
         self.pump()
         for job in list(self._in_flight):
@@ -133,8 +183,6 @@ class SendingEngine(dispatch.Dispatcher):
         self._threads.shutdown(wait=True)
         self._clients.close()
 
-    # --- Beginning --------------------------------------------------------------------------------------
-
     def _begin(self, job: lanes.Job) -> None:
         if not isinstance(job, Job) or job.detoured:
             super()._begin(job)
@@ -143,17 +191,17 @@ class SendingEngine(dispatch.Dispatcher):
         ready = job.channel.ready_at(now)
         if ready is None:
             self.lanes.put_back(job)
-            with suppress(RuntimeError):  # closed meanwhile: then it is given up with all that waits
+            with suppress(RuntimeError):  # closed meanwhile: then all that waits is interrupted
                 self._threads.submit(self._prepare, job)
             return
         try:
             self._send(job, ready, now)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who waits for the future
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the future
             self.lanes.done(job)
-            self._tell(job, error)
+            self._give_up(job, error)
 
     def _send(self, job: Job, ready: Ready, now: float) -> None:
-        # Before the client: an error keeps the frames that it passed, and a frame must not keep the client.
+        # Before the client: an error keeps its frames, and a frame must not keep the client.
         request, signing = job.build(ready)
         client = self._clients.get(tls=ready.endpoint.tls, port=ready.endpoint.port)
         job.ready = ready
@@ -172,21 +220,19 @@ class SendingEngine(dispatch.Dispatcher):
         job.request = sent if job.settled < job.attempts else None
 
     def _prepare(self, job: Job) -> None:
-        """For the first of a lane that is closed meanwhile; what waits there shares what comes of it."""
+        """Prepare a lane, closed meanwhile, for its first job. All its jobs share the outcome."""
         lane = job.lane
         try:
             job.channel.prepare()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait for the futures
+        except Exception as error:  # noqa: BLE001 - it belongs to the callers that wait for the futures
             for waiting in self.lanes.drain(lane):
-                self._tell(cast("Job", waiting), error)
+                self._give_up(cast("Job", waiting), error)
         else:
             self.lanes.open(lane)
         self.pump()
 
-    # --- Settling ---------------------------------------------------------------------------------------
-
     def done(self, job: Job, error: BaseException | None) -> None:
-        """The CRT's ``on_done``: it swallows what is raised here, so nothing is."""
+        """Handle the CRT's ``on_done``, which ignores exceptions, so none is raised."""
         direct.keep_state()
         job.settled += 1
         job.request = None
@@ -198,10 +244,10 @@ class SendingEngine(dispatch.Dispatcher):
                 job.future.set_result(result)
             else:
                 self._settle(job, error)
-        except Exception as unexpected:  # noqa: BLE001 - a future that nobody ends would be waited for for ever
+        except Exception as unexpected:  # noqa: BLE001 - a future that never ends would block its caller
             telemetry.exception("defect", key=job.key)
             if not job.future.done():
-                self._tell(job, unexpected)
+                self._give_up(job, unexpected)
 
     def _settle(self, job: Job, error: BaseException) -> None:
         of_body = job.body_error(error)
@@ -215,26 +261,26 @@ class SendingEngine(dispatch.Dispatcher):
         elif job.swollen:
             job.swollen = False
             job.resident_bytes = None
-            failure = failure._replace(hopeless=True)  # botocore, whose answers are bounded, says what it is
+            failure = failure._replace(hopeless=True)  # botocore bounds answers, and reports this one
         elif self._closed or self._stop.is_set():
-            failure = Failure(Interrupted(f"{job.attempt}: ended before it was answered"))
-        if isinstance(failure.error, Throttled):
-            self.lanes.slow_down(job, job.sent_at, self._clock.monotonic())
+            failure = Failure(errors.Interrupted(f"{job.attempt}: ended before it was answered"))
+        if isinstance(failure.error, errors.Throttled):
+            self.lanes.slow_down(job, self._clock.monotonic())
         if self._has_recovered(job, failure):
             self._again(job)
         elif failure.hopeless:
             job.detoured = job.stays_detoured = True
             self._again(job)
-        elif failure.error.retryable and not isinstance(failure.error, SessionExpired):
+        elif failure.error.retryable and not isinstance(failure.error, errors.SessionExpired):
             self._retry(job, failure)
         else:
             self._fail(job, failure.error)
 
     def _has_recovered(self, job: Job, failure: Failure) -> bool:
-        """A dead session and a wrong Region are replaced once for each request, without a pause."""
+        """Replace an expired session or a wrong Region, once a request, without a pause."""
         used = job.ready
         assert used is not None
-        if isinstance(failure.error, SessionExpired) and not job.renewed:
+        if isinstance(failure.error, errors.SessionExpired) and not job.renewed:
             job.renewed = True
             job.channel.renew(used)
             return True
@@ -247,16 +293,16 @@ class SendingEngine(dispatch.Dispatcher):
         return False
 
     def _retry(self, job: Job, failure: Failure) -> None:
-        """Later, with full jitter. Where the CRT keeps S3's answer to itself, botocore makes the last
-        attempt: it says what S3 said."""
-        last = job.attempts >= (ATTEMPTS - 1 if failure.swallowed else ATTEMPTS)
-        if (last and not failure.swallowed) or not self.lanes.may_retry(job):
+        """Retry later, with full jitter. If the CRT does not report S3's answer, botocore makes the last
+        attempt, which does."""
+        last = job.attempts >= (ATTEMPTS - 1 if failure.hidden else ATTEMPTS)
+        if (last and not failure.hidden) or not self.lanes.may_retry(job):
             self._fail(job, failure.error)
             return
         job.detoured = last
         self.lanes.done(job)
         pause = pause_before(job.attempts + 1, random.random())
-        self._timer.after(pause, partial(self._enqueue, job), partial(self._tell, job, failure.error))
+        self._timer.after(pause, partial(self._enqueue, job), partial(self._give_up, job, failure.error))
         self.pump()
 
     def _again(self, job: Job) -> None:
@@ -264,8 +310,8 @@ class SendingEngine(dispatch.Dispatcher):
         self._enqueue(job)
 
     def _watch(self) -> None:
-        """Ends what has taken longer than its size allows, and all when the process grows as no body of ours
-        makes it grow. Runs as long as something is in flight."""
+        """Cancel requests that have taken longer than their size allows, and all if the process grows more
+        than bodies explain. Runs as long as something is in flight."""
         now, resident = self._clock.monotonic(), _resident_bytes()
         jobs = list(self._in_flight)
         for job in jobs:
@@ -283,7 +329,7 @@ class SendingEngine(dispatch.Dispatcher):
             self._timer.after(_WATCH_SECONDS, self._watch, self._watch_the_end)
 
     def _watch_the_end(self) -> None:
-        """We are asked to stop: what is in flight has a moment to be answered."""
+        """Give requests in flight a moment to be answered on a stop."""
         self._watching = False
         threading.Thread(target=self._end_in_flight, name="s3-fast end", daemon=True).start()
 
@@ -298,27 +344,27 @@ class SendingEngine(dispatch.Dispatcher):
 
 
 def _resident_bytes() -> int:
-    """What the process has in memory; 0 where the system does not say it in this way."""
+    """Return the memory of the process; 0 on systems without ``/proc``."""
     try:
         return int(_RESIDENT.read_text().split()[1]) * _PAGE_BYTES
     except (OSError, ValueError, IndexError):
         return 0
 
 
-def _overdue(job: Job) -> Unavailable:
-    return Unavailable(
+def _overdue(job: Job) -> errors.Unavailable:
+    return errors.Unavailable(
         f"{job.attempt}: no answer within {deadline_seconds(job.length):.0f} s for {job.length} bytes",
         hint="Tried again by itself. If it stays, look at this machine's network",
     )
 
 
 def pause_before(attempt: int, chance: float) -> float:
-    """Seconds to wait before attempt 2, 3, ...: with full jitter, anything up to ``0.5 * 2**(attempt - 2)``,
-    20 at most. ``chance`` lies between 0 and 1."""
+    """Return the seconds before attempt 2, 3, ...: with full jitter, up to ``0.5 * 2**(attempt - 2)``, 20 at
+    most. ``chance`` is between 0 and 1."""
     return chance * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 2))
 
 
 def deadline_seconds(length: int) -> float:
-    """How long a request with that many bytes may take. A connection on which nothing moves is ended sooner,
-    by the CRT's own monitor (docs/engine.md)."""
+    """Return the time limit of a request with that many bytes. The CRT's own monitor ends an idle connection
+    sooner (docs/engine.md)."""
     return _LEAST_SECONDS + length / _LEAST_BYTES_PER_SECOND

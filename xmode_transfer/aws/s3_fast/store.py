@@ -1,11 +1,12 @@
-"""One customer's destination: bodies go through the CRT, the rest as in the portable engine.
+"""The fast engine: bodies go through the CRT, everything else through botocore as in the portable engine.
 
-The CRT reads a whole body into memory of its own before it sends the first byte, so the checksum of what was
-read can still go into the request's headers.
+The CRT reads a whole body into its own memory before it sends the first byte, so that the checksum of what
+was read can still go into the request's headers.
 """
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import lru_cache
@@ -17,13 +18,11 @@ from zlib import crc32
 from awscrt.http import HttpHeaders, HttpRequest
 from awscrt.s3 import S3ResponseError
 
-from xmode_transfer.aws.checksums import OpenFile, encode, fill
+from xmode_transfer.aws.checksums import ALGORITHM, OpenFile, encode, fill
 from xmode_transfer.aws.lanes import SMALL_BYTES
-from xmode_transfer.aws.retrying import RetryRules
 from xmode_transfer.aws.s3_calls import S3Calls
-from xmode_transfer.aws.s3_fast.answers import put_answer
 from xmode_transfer.aws.s3_fast.channel import Channel, Endpoints, HeaderList, Ready
-from xmode_transfer.aws.s3_fast.direct import keep_state
+from xmode_transfer.aws.s3_fast.direct import Headers, keep_state
 from xmode_transfer.aws.s3_fast.engine import Job, SendingEngine
 from xmode_transfer.aws.s3_portable import PortableStore, PortableStores
 from xmode_transfer.aws.sessions import CredentialsProvider
@@ -31,36 +30,50 @@ from xmode_transfer.aws.stores import SINGLE_PUT_MAX_BYTES, EngineInfo, PutAnswe
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import RequestRefused, SourceChanged, XmodeError
 from xmode_transfer.model.process import Clock
-from xmode_transfer.model.records import UploadedPart
+from xmode_transfer.model.records import Checksum, UploadedPart
 
 ALGORITHM_HEADER = ("x-amz-sdk-checksum-algorithm", "CRC32")
-"""As the SDKs send it; some stores look at nothing else."""
+"""As the SDKs send it; some stores require it."""
 CHECKSUM_HEADER = "x-amz-checksum-crc32"
 NO_CHECKSUM = "AAAAAA=="
-"""Stands in the header until the body has been read. Should the CRT ever take its headers before the body, S3
-refuses the request with BadDigest: nothing wrong can be created."""
+"""The header until the body has been read. If the CRT took its headers before the body, S3 would refuse the
+request with BadDigest: nothing wrong can be created."""
 _DESCRIPTORS = "/proc/self/fd"
 _HAS_DESCRIPTORS = Path(_DESCRIPTORS).is_dir()
 _PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 
 def path_of(prefix: str, key: str) -> str:
-    """The key's path, each byte that is not unreserved percent-encoded exactly once (S3 API reference,
+    """Return the key's path, each byte that is not unreserved percent-encoded once (S3 API reference,
     "Signature calculations")."""
     return f"{prefix}/{key if _PLAIN.fullmatch(key) else quote(key, safe='/~')}"
 
 
 def path_of_descriptor(body: OpenFile) -> str | None:
-    """A path under which the CRT finds the very file that is open, however its name is used meanwhile; None
-    where there is none. It then reads by itself, on its own threads, and need not wait for ours: a seventh of
-    the time of many small objects (docs/performance.md). What it reads is what was summed, or S3 refuses it:
-    the checksum, or the SHA-256, of what we have read is in the signed headers."""
+    """Return a path to the very file that is open, whatever its name is now; None if there is none. The CRT
+    then reads it on its own threads, which saves a seventh of the time of many small objects
+    (docs/performance.md). The signed headers have the checksum of what we have read: if the CRT reads
+    anything else, S3 refuses it."""
     fileno = getattr(body, "fileno", None)  # an object of a source bucket has none
     return f"{_DESCRIPTORS}/{fileno()}" if _HAS_DESCRIPTORS and fileno is not None else None
 
 
+_OF_PUT = {"etag": 0, "x-amz-version-id": 1, "x-amz-server-side-encryption": 2, CHECKSUM_HEADER: 3}
+
+
+def put_answer(headers: Headers, value: str) -> PutAnswer:
+    """Return S3's acknowledgement of a body with the CRC32 ``value``, in S3's encoding."""
+    found: list[str | None] = [None, None, None, None]
+    for name, text in headers:
+        index = _OF_PUT.get(name.lower())
+        if index is not None:
+            found[index] = text
+    etag, version_id, encryption, checksum = found
+    return PutAnswer(etag or "", Checksum(ALGORITHM, value), version_id, checksum == value, encryption)
+
+
 class HeldBody:
-    """Bytes in memory."""
+    """A body in memory."""
 
     __slots__ = ("_left",)
 
@@ -79,10 +92,10 @@ class HeldBody:
 
 
 class FileBody:
-    """A range of an open file, read straight into the CRT's memory.
+    """A range of an open file, read directly into the CRT's memory.
 
-    With the last bytes it asks whether the file still is what was scanned. When it is not, the body ends
-    early: the CRT then refuses to send it (its length is not the announced one), and ``failed`` says why.
+    It checks with the last bytes that the file was not changed since the scan. If it was, the body ends
+    early, the CRT refuses to send it (its length is not the announced one), and ``failed`` has the reason.
     """
 
     __slots__ = ("_body", "_crc32", "_end", "_headers", "_position", "failed", "value")
@@ -100,7 +113,7 @@ class FileBody:
         keep_state()
         try:
             return self._read(buffer)
-        except BaseException as error:  # noqa: BLE001 - what is raised here, the CRT would print and forget
+        except BaseException as error:  # noqa: BLE001 - the CRT would only print it
             self.failed = error
             return 0
 
@@ -121,13 +134,13 @@ class FileBody:
 
 
 class BodyJob(Job):
-    """A request with bytes of a file. ``_value`` is their CRC32 as S3 writes it, once they are read."""
+    """A request with bytes of a file. ``_value`` is their CRC32 in S3's encoding, once they are read."""
 
     _body: FileBody | None = None
     _value = ""
 
     def __init__(self, store: "FastStore", key: str, body: OpenFile, offset: int, length: int) -> None:
-        super().__init__(store.dispatcher, store.channel, store.lane, key, length)
+        super().__init__(store.dispatcher, store.channel, store.lane, store.bucket, key, length)
         self.store = store
         self._file = body
         self._offset = offset
@@ -170,27 +183,27 @@ class BodyJob(Job):
 class PutJob(BodyJob):
     operation = "PutObject"
 
-    def __init__(self, store: "FastStore", asked: PutRequest, body: OpenFile) -> None:
-        super().__init__(store, asked.key, body, 0, asked.size)
-        self._asked = asked
+    def __init__(self, store: "FastStore", request: PutRequest, body: OpenFile) -> None:
+        super().__init__(store, request.key, body, 0, request.size)
+        self._request = request
 
     def build(self, ready: Ready) -> tuple[Any, Any]:
-        asked = self._asked
-        if self._file.size != asked.size:
+        request = self._request
+        if self._file.size != request.size:
             raise SourceChanged(
-                f"the file has {self._file.size} bytes and had {asked.size} when it was planned"
+                f"the file has {self._file.size} bytes and had {request.size} when it was planned"
             )
-        headers = [*ready.creation, ("content-type", asked.content_type)]
-        if asked.metadata:
-            own = metadata_headers(asked.token, asked.metadata)
+        headers = [*ready.creation, ("content-type", request.content_type)]
+        if request.metadata:
+            own = metadata_headers(request.token, request.metadata)
             named = {name for name, _ in own}
             headers = [*own, *(header for header in headers if header[0] not in named)]
         else:
-            headers += _token(asked.token)
-        return self._with_body(ready, path_of(ready.endpoint.prefix, asked.key), headers)
+            headers += _token(request.token)
+        return self._with_body(ready, path_of(ready.endpoint.prefix, request.key), headers)
 
     def send(self) -> Future[Any]:
-        return self.store.put_by_botocore(self._asked, self._file)
+        return self.store.put_by_botocore(self._request, self._file)
 
     def result(self) -> Any:
         return put_answer(self.headers, self.value)
@@ -229,12 +242,12 @@ class PartJob(BodyJob):
 
 @lru_cache
 def _token(token: str) -> HeaderList:
-    """One delivery's objects differ in no metadata."""
+    """Cached, since all objects of a delivery have the same metadata."""
     return metadata_headers(token, {})
 
 
 def metadata_headers(token: str, more: Mapping[str, str]) -> HeaderList:
-    """The object's metadata. Raises RequestRefused for what HTTP cannot carry."""
+    """Return the object's metadata as headers. Raises RequestRefused for what HTTP cannot carry."""
     headers = []
     for name, value in metadata(token, more).items():
         if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
@@ -247,7 +260,7 @@ def metadata_headers(token: str, more: Mapping[str, str]) -> HeaderList:
 
 
 class FastStore(PortableStore):
-    """Implements ``ObjectStore``."""
+    """Implements ``ObjectStore`` for one customer."""
 
     resumes = True
     dispatcher: SendingEngine
@@ -256,8 +269,8 @@ class FastStore(PortableStore):
         super().__init__(stores, customer, calls)
         self.channel = channel
         self.with_checksum = self._with_checksums
-        # The CRT holds a body whole. What is too large for that is streamed from disk by botocore, and so is
-        # what is signed with the SHA-256 of a file that is not held.
+        # The CRT holds a body whole. botocore streams larger ones from disk, also those that are signed with
+        # the SHA-256 of a file.
         held = min(self.dispatcher.lanes.memory_bytes, SINGLE_PUT_MAX_BYTES)
         self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
 
@@ -277,17 +290,21 @@ class FastStore(PortableStore):
 
 
 class FastStores(PortableStores):
-    """Implements ``ObjectStores``, like the engine that it extends."""
+    """Implements ``ObjectStores``."""
 
-    dispatcher: SendingEngine
+    _dispatches_with = SendingEngine
 
-    def __init__(self, limits: Limits, clock: Clock, *, reason: str = "configured", **more: Any) -> None:
-        super().__init__(limits, clock, reason=reason, **more)
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        *,
+        reason: str = "configured",
+        stop: threading.Event | None = None,
+    ) -> None:
+        super().__init__(limits, clock, reason=reason, stop=stop)
         self.info = EngineInfo("fast", reason)
         self._endpoints = Endpoints()
-
-    def _make_dispatcher(self, limits: Limits, clock: Clock, rules: RetryRules | None) -> SendingEngine:
-        return SendingEngine(limits, clock, self.stop, rules)
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> FastStore:
         calls = self.calls(customer, credentials, region)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fakes.clock import MemoryClock
 from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.sessions import SAVED_SECONDS, SessionBudget
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Vendor
 from xmode_transfer.model.errors import Interrupted
 
@@ -82,7 +82,7 @@ def test_each_role_session_takes_from_the_budget(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", stub.url)
     clock, stop = MemoryClock(), threading.Event()
-    sessions = StsRoleSessions(Vendor(), clock, budget=SessionBudget(4, clock, stop))
+    sessions = RoleSessions(Vendor(), clock, budget=SessionBudget(4, clock, stop))
     sessions.share_budget(2)
     stub.reply(session_answer)
     names = ("acme", "globex", "initech")

@@ -1,8 +1,9 @@
-"""Answers that AWS would never give, to whoever asks: a source bucket, STS, a webhook."""
+"""botocore's sessions and clients: the limits of their waits and answers, and the times that they read."""
 
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -10,7 +11,8 @@ from tests import hostile
 from tests.hostile import serving
 from xmode_transfer.alerting import channels
 from xmode_transfer.aws import sdk
-from xmode_transfer.aws.sts import StsRoleSessions
+from xmode_transfer.aws.sdk import new_session
+from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Heartbeat, Vendor
 from xmode_transfer.model.errors import Interrupted, NotificationFailed, SourceUnreadable, Unavailable
 from xmode_transfer.sources.s3_bucket import SourceBucket, own_client
@@ -32,7 +34,7 @@ def list_source(stop: threading.Event | None = None) -> None:
 
 
 def ask_sts(stop: threading.Event | None = None) -> None:
-    StsRoleSessions(Vendor(), SystemClock(), stop=stop).verify_identity()
+    RoleSessions(Vendor(), SystemClock(), stop=stop).verify_identity()
 
 
 ASKS: list[tuple[Callable[..., None], type[Exception]]] = [
@@ -101,3 +103,18 @@ def test_what_a_webhook_says_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) 
             channels.beat(Heartbeat(url="env:HEARTBEAT"))
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("said", "at"),
+    [
+        ("2026-11-22T06:30:00.123Z", datetime(2026, 11, 22, 6, 30, 0, 123000, tzinfo=UTC)),
+        ("2026-11-22T06:30:00+01:00", datetime(2026, 11, 22, 6, 30, tzinfo=timezone(timedelta(hours=1)))),
+        ("Sun, 22 Nov 2026 06:30:00 GMT", datetime(2026, 11, 22, 6, 30, tzinfo=UTC)),
+        ("1700000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        (1700000000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_in_whichever_form_a_store_writes_them(said: object, at: datetime) -> None:
+    parsers = new_session().get_component("response_parser_factory")
+    assert parsers.create_parser("rest-xml")._timestamp_parser(said) == at
