@@ -292,7 +292,7 @@ def test_periods_before_a_time_are_named_and_not_looked_into(place: Place, folde
     *older, day, following = place.source.periods(DAY.start)
     assert [(state.period, state.complete) for state in (day, following)] == [(DAY, True), (NEXT, True)]
     assert all(state.period == OLD and not state.complete for state in older)
-    assert all("not looked into" in state.reason for state in older)
+    assert all("not scanned" in state.reason for state in older)
     folder.put(NONE, "a", b"1")
     assert [state.complete for state in folder.source.periods(DAY.start)] == [True]
 

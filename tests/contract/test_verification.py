@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.fakes import MemorySource
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.read_back import PacedReader
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
@@ -57,7 +56,6 @@ class Place:
             ledger=self.ledger,
             clock=self.clock,
             progress=Tally(),
-            checksum_of=checksums.of,
             holder="elsewhere",
         )
 
@@ -113,7 +111,7 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     assert place.verify(deep=True, acl_sample=None) == {}
     assert place.last.verified.outcome == "proven"
     assert (place.last.verified.keys, place.last.verified.acl_checked) == (10, 10)
-    assert place.last.verified.foreign == 0
+    assert place.last.verified.unmanaged == 0
     case.customer_puts(case.key("us-daily/theirs.txt"), b"theirs")
     case.customer_puts(case.key("us-daily/2026/11/22/part 9.csv"), b"theirs too")
     case.customer_deletes(place.key(DAYS[0], 0))
@@ -127,12 +125,12 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
         place.key(DAYS[1], 3): DiscrepancyKind.ACL_CHANGED,
     }
     assert place.verify(acl_sample=None) == expected
-    assert place.last.verified.foreign == 2
+    assert place.last.verified.unmanaged == 2
     assert place.last.verified.outcome == "differs"
     assert place.last.verified.exit_code == 4
     assert place.verify(deep=True) == expected
     assert place.verify(Scope(period=DAYS[0])) == dict(list(expected.items())[:2])
-    assert place.last.verified.foreign is None
+    assert place.last.verified.unmanaged is None
     assert place.verify(Scope("us-daily", since=DAYS[1], until=DAYS[1])) == dict(list(expected.items())[2:])
     standings = {
         item.key: item.standing for item in Listing(place.context, case.customer, {"us-daily": FEED})

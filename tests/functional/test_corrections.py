@@ -81,7 +81,7 @@ def test_what_is_as_it_was_delivered_is_only_listed(project: Make, acme: Custome
     assert len(listed(manifest(acme, 2))) == 6
 
 
-def test_a_foreign_object_under_a_listed_key_stays_and_ours_goes_beside_it(
+def test_an_unmanaged_object_under_a_listed_key_stays_and_ours_goes_beside_it(
     project: Make, acme: CustomerSetup
 ) -> None:
     here = project(acme)

@@ -9,7 +9,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from xmode_transfer.model.errors import RequestRefused, SourceChanged, XmodeError
 
@@ -38,9 +38,11 @@ class OpenFile(Protocol):
         """Idempotent."""
         ...
 
-    def __enter__(self) -> "OpenFile": ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 try:

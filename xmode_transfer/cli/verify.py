@@ -298,7 +298,7 @@ class _Report:
             "proofs": {str(proof): count for proof, count in sorted(verified.proofs.items())},
             **terminal.picked(verified, "rewritten acl_checked"),
             "flaws": {str(kind): count for kind, count in sorted(verified.discrepancies.items())},
-            **terminal.picked(verified, "foreign superseded"),
+            **terminal.picked(verified, "unmanaged superseded"),
         }
 
     def _fix(self, finding: Finding) -> str:
@@ -311,9 +311,9 @@ class _Report:
             terminal.say(f": {looks.count(verified.discrepancies[kind], 'key')}", label=terminal.state(kind))
             terminal.responsible_for(kind.responsible, self._fix(finding))
         label = terminal.state(verified.outcome, 12)
-        foreign = [f"{verified.foreign:,} foreign"] if verified.foreign else []
+        unmanaged = [f"{verified.unmanaged:,} unmanaged"] if verified.unmanaged else []
         if not verified.keys:
-            terminal.say(f"{self._place}: {'; '.join([str(self.why_nothing), *foreign])}", label=label)
+            terminal.say(f"{self._place}: {'; '.join([str(self.why_nothing), *unmanaged])}", label=label)
             return
         how = ", ".join(f"{count:,} by {proof}" for proof, count in sorted(verified.proofs.items()))
         proven = f"{verified.proven:,} of {looks.count(verified.keys, 'key')} as delivered"
@@ -323,7 +323,7 @@ class _Report:
             facts.append(f"{verified.rewritten:,} rewritten by someone with the same bytes")
         if verified.superseded:
             facts.append(f"{verified.superseded:,} superseded: no manifest lists them (`list` does)")
-        facts += [*foreign, looks.duration(seconds)]
+        facts += [*unmanaged, looks.duration(seconds)]
         terminal.say(f"{self._place}: {'; '.join(facts)}", label=label)
 
     def _tell_not_attested(self, *, with_receipt: bool) -> None:

@@ -57,7 +57,8 @@ class RemovalOutcome(StrEnum):
 
 INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.INCONCLUSIVE)
 """Outcomes of keys for which no request has been answered."""
-REMOVED = frozenset({RemovalOutcome.DELETED, RemovalOutcome.HIDDEN, RemovalOutcome.GONE})
+REMOVED_BY_US = (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN)
+REMOVED = frozenset({*REMOVED_BY_US, RemovalOutcome.GONE})
 """Outcomes after which the key holds no object of ours."""
 
 

@@ -1,13 +1,13 @@
 """Send large objects by multipart uploads that a restart resumes.
 
-The ledger has the upload ID before the first part, and each part's ETag and checksum as soon as S3 has
-acknowledged it. Therefore an upload resumes after kill -9 without ListParts, which the guide does not grant.
-An engine that does not resume parts first aborts the old upload, then sends the object again. Every upload
-ends completed, aborted, or recorded as orphaned.
+The ledger has the upload ID before the first part, and each part's ETag and checksum as soon as S3
+acknowledges it. Therefore an upload resumes after kill -9 without ListParts, which the guide does not grant.
+An engine that does not resume parts aborts the old upload and sends the object again. Every upload ends
+completed, aborted, or recorded as orphaned.
 """
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ MAX_PARTS = 10_000  # S3 User Guide, qfacts; a part has 5 MiB to 5 GiB, the last
 
 
 class Part(NamedTuple):
-    """One part: ``number`` counts from 1, ``offset`` and ``length`` in bytes."""
+    """A part of an object. ``number`` counts from 1; ``offset`` and ``length`` are in bytes."""
 
     number: int
     offset: int
@@ -51,22 +51,17 @@ class Part(NamedTuple):
 
 
 def part_size(size: int) -> int:
-    """The part size for an object of that many bytes: whole MiB, and so that 10,000 parts suffice."""
+    """Returns the part size for an object of ``size`` bytes: whole MiB, so that 10,000 parts suffice."""
     needed = -(-size // MAX_PARTS)
     return max(MIN_PART_BYTES, -(-needed // MIB) * MIB)
 
 
 def split(size: int, part_bytes: int) -> list[Part]:
-    """All parts of an object, in order."""
+    """Returns all parts of an object, in order."""
     return [
         Part(number, offset, min(part_bytes, size - offset))
         for number, offset in enumerate(range(0, size, part_bytes), start=1)
     ]
-
-
-def missing(parts: list[Part], done: Collection[int]) -> list[Part]:
-    """The parts whose numbers are not done yet."""
-    return [part for part in parts if part.number not in done]
 
 
 _EXPIRY_MARGIN = timedelta(hours=1)
@@ -89,9 +84,9 @@ class LargeObjects:
         self.usable = context.ledger.checks.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        """Uploads one object in parts. Returns None if the destination refuses parts (use a single PutObject)
-        or the process is asked to stop. Raises ObjectExists if the key exists, also from one of our uploads
-        with a lost response: the caller compares. Raises SourceChanged, or what the store raises."""
+        """Uploads one object in parts. Returns None if the destination refuses parts, or the process is asked
+        to stop. Raises ObjectExists if the key exists, also from one of our own uploads with a lost response;
+        and SourceChanged, or what the store raises."""
         try:
             return self._send(planned, request, body)
         except UploadNotFound:  # aborted by the bucket's lifecycle rule or the customer: start again
@@ -123,8 +118,8 @@ class LargeObjects:
     def _check_answer(
         self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError
     ) -> None:
-        """Checks whether the response to CompleteMultipartUpload was lost. Raises ObjectExists if this
-        delivery's object exists."""
+        """Raises ObjectExists if this delivery's object exists: the response to CompleteMultipartUpload was
+        lost."""
         if not opened:
             return
         info = self._store.head(planned.key)
@@ -137,7 +132,6 @@ class LargeObjects:
     def _send_anew(
         self, planned: PlannedObject, request: PutRequest, body: OpenFile, opened: list[MultipartUpload]
     ) -> PutAnswer:
-        """Sends the object in one new upload, with an engine that does not resume parts."""
         for earlier in self._open_uploads(planned):
             self.give_up(earlier)
         sent: list[int] = []
@@ -171,8 +165,8 @@ class LargeObjects:
         return [upload for upload in found if upload.name == planned.name]
 
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
-        """Returns the upload to resume: of the same state of the source, and not about to be aborted by the
-        bucket's lifecycle rule. Gives up other uploads of this name."""
+        """Returns the upload to resume: of the same state of the source, and not soon aborted by the bucket's
+        lifecycle rule. Gives up other uploads of this name."""
         found = None
         for upload in self._open_uploads(planned):
             same = (upload.size, upload.modified_ns, upload.identity, upload.key, upload.part_size) == (
@@ -223,13 +217,14 @@ class LargeObjects:
         parts = split(upload.size, upload.part_size)
 
         def todo() -> Iterator[Part]:
-            for part in missing(parts, done):
+            for part in parts:
                 if self._context.stop.is_set():
                     return
-                yield part
+                if part.number not in done:
+                    yield part
 
         def send(part: Part) -> UploadedPart:
-            # A part is in flight until it is on disk: after kill -9 only parts in flight are sent again.
+            # A part is in flight until it is recorded: after kill -9, only parts in flight are sent again.
             acknowledged = self._store.upload_part(
                 upload.key, upload.upload_id, part.number, body, part.offset, part.length
             ).result()
@@ -276,13 +271,6 @@ class LargeObjects:
             if upload.delivery_id in earlier:
                 self.give_up(upload)
 
-    def _sent_bytes(self, upload: MultipartUpload) -> int:
-        """Returns the bytes of the upload in the bucket, according to the ledger."""
-        journalled = self._context.ledger.uploads.find(
-            delivery_id=upload.delivery_id, statuses=[UploadStatus.LEFT_BEHIND]
-        )
-        return next((found.sent_bytes for found in journalled if found.upload_id == upload.upload_id), 0)
-
     def give_up(self, upload: MultipartUpload) -> None:
         """Aborts an upload, or records it as orphaned."""
         try:
@@ -292,11 +280,16 @@ class LargeObjects:
             self._context.ledger.checks.learn(
                 self._customer, Capabilities(abort=False, learned_at=self._context.clock.now())
             )
+            orphaned = self._context.ledger.uploads.find(
+                delivery_id=upload.delivery_id, statuses=[UploadStatus.LEFT_BEHIND]
+            )
             telemetry.warn(
                 Event.MULTIPART_ORPHANED,
                 key=upload.key,
                 upload_id=upload.upload_id,
-                size_bytes=self._sent_bytes(upload),
+                size_bytes=next(
+                    (item.sent_bytes for item in orphaned if item.upload_id == upload.upload_id), 0
+                ),
                 ends_at=upload.abort_at and upload.abort_at.isoformat(),
                 **error.log_context() | {"hint": _rule(upload)},
             )
@@ -308,7 +301,6 @@ class LargeObjects:
 
 
 def _rule(upload: MultipartUpload) -> str:
-    """Returns the hint on what frees the parts of an orphaned upload."""
     if upload.abort_at is not None:
         return f"nothing to do: the bucket's lifecycle rule frees its parts by {upload.abort_at:%Y-%m-%d}"
     return (

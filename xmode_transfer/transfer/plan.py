@@ -13,8 +13,8 @@ from xmode_transfer.model.records import PlannedObject, Receipt, SourceFile, Sou
 
 
 class Known(NamedTuple):
-    """What the ledger has of a name. ``current`` is true if it belongs to the revision that is being planned;
-    ``before`` is then its last receipt in any revision, if there is one."""
+    """A name in the ledger. ``current``: it belongs to the revision that is being planned; ``before`` is then
+    its last receipt in any revision, if there is one."""
 
     object: PlannedObject
     receipt: Receipt | None
@@ -35,8 +35,8 @@ class Kind(StrEnum):
 
 
 class Difference(NamedTuple):
-    """One name at the source and in the ledger. ``known`` to ``before`` are as in ``Known``, and empty if the
-    name is new. ``file`` is None if it is gone; ``problem`` is set for a problem."""
+    """A name at the source and in the ledger. ``known`` to ``before`` are as in ``Known``, and empty for a
+    new name."""
 
     kind: Kind
     name: str
@@ -70,8 +70,7 @@ class PlanEntry(NamedTuple):
 
 
 def same_state(file: SourceFile, known: PlannedObject) -> bool:
-    """Returns whether the file is as planned, by size and time. The inode is ignored, because a restored
-    backup has others."""
+    """Returns whether the file is as planned, by size and time. A restored backup has other inodes."""
     return file.size == known.size and file.modified_ns == known.modified_ns
 
 
@@ -79,8 +78,7 @@ def known_of(
     current: Iterable[tuple[PlannedObject, Receipt | None]],
     delivered: Iterable[tuple[PlannedObject, Receipt]],
 ) -> Iterator[Known]:
-    """Merges both streams of the ledger in the order of names. The revision that is being planned takes
-    precedence over what other revisions delivered."""
+    """Merges both streams by name. The revision that is being planned takes precedence over others."""
     for one, other in merge_join(current, delivered, _planned_name, _planned_name):
         if one is not None:
             yield Known(one[0], one[1], True, other[1] if other is not None else None)
@@ -89,8 +87,7 @@ def known_of(
 
 
 def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) -> Iterator[Difference]:
-    """Joins both sides in the order of names. Raises ValueError if a side is out of order, because a wrong
-    plan is worse than none."""
+    """Joins both sides by name. Raises ValueError if a side is out of order."""
     last_left = last_right = ""
     for item, pair in merge_join(files, known, attrgetter("name"), _planned_name):
         if item is not None:

@@ -1,4 +1,4 @@
-"""Put the manifest last, once, when every object has its receipt; or say what prevents that."""
+"""Put the manifest last, once, when every object has its receipt; or return what prevents it."""
 
 import os
 import tempfile
@@ -42,8 +42,8 @@ def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
         return sent.passing  # nothing was delivered: the error is the destination's, not these files'
     of_all = plan.skipped + plan.upload_count + len(plan.problems)
     failures = list(sent.failures.values())
-    theirs = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
-    return (_IncompleteForCustomer if theirs else Incomplete)(
+    customer_only = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
+    return (_IncompleteForCustomer if customer_only else Incomplete)(
         f"{count:,} of {noun_count(of_all, 'file')} could not be delivered",
         *failures,
         problems=plan.problems,
@@ -71,8 +71,6 @@ class Incomplete(XmodeError):
 
 
 class _IncompleteForCustomer(ForCustomer, Incomplete):
-    """Only the customer can fix what prevented the rest."""
-
     code = Incomplete.code
 
 
@@ -128,12 +126,11 @@ def publish(
 def note_published(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> None:
-    """Records manifests of earlier revisions that failed. A process that was killed may have put such a
-    manifest without recording it. What it lists must stay. A manifest that cannot be checked counts as
-    put."""
-    place = (delivery.customer, delivery.feed, delivery.period)
+    """Records manifests that a killed process may have put for earlier revisions without recording them: what
+    they list must stay. A manifest that cannot be checked counts as put."""
+    period = (delivery.customer, delivery.feed, delivery.period)
     failed = {
-        item.revision: item for item in context.ledger.deliveries.find(*place, statuses=[Status.FAILED])
+        item.revision: item for item in context.ledger.deliveries.find(*period, statuses=[Status.FAILED])
     }
     for revision in range(delivery.revision - 1, 0, -1):
         other = failed.get(revision)
@@ -161,8 +158,8 @@ def note_published(
 
 
 def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
-    """Returns why our signature must not attest the delivery: it carries over objects of a revision that was
-    adopted without a signature."""
+    """Returns why our signature must not attest the delivery: it carries over objects of an adopted revision
+    without a signature."""
     earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
     unattested = next((item for item in earlier if item.not_attested is not None), None)
     if unattested is None or not any(
@@ -182,8 +179,7 @@ def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
 
 
 def prove(store: ObjectStore, key: str, size: int) -> None:
-    """Proves an object by a HEAD, if S3's response had no checksum. Raises Unavailable if the object is
-    missing."""
+    """Proves an object by a HEAD. Raises Unavailable if it is missing."""
     info = store.head(key)
     if info is None or info.size != size:
         raise Unavailable(
@@ -213,8 +209,8 @@ def chunks_of(body: OpenFile) -> Iterator[bytes]:
         yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
 
 
-class SpooledFile:
-    """An unnamed temporary file that vanishes when it is closed or the process ends."""
+class SpooledFile(OpenFile):
+    """An unnamed temporary file."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._file = tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024)  # noqa: SIM115 - closed by close()
@@ -241,9 +237,3 @@ class SpooledFile:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> "SpooledFile":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

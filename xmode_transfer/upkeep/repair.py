@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
@@ -21,13 +22,11 @@ from xmode_transfer.model.verification import DiscrepancyKind, Finding
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import publishing
-from xmode_transfer.transfer.context import Context, held, of_delivery, opened
-from xmode_transfer.transfer.operations import begun
+from xmode_transfer.transfer.context import Context, begun, held, of_delivery, opened
 from xmode_transfer.transfer.planning import same_content
 from xmode_transfer.transfer.sending import Sender, failure_of, halts
 
-MOST_AT_ONCE = 100_000
-"""The number of keys that one call repairs: they are held in memory. The next call repairs the rest."""
+MOST_AT_ONCE = 100_000  # the keys that one call repairs; they are held in memory
 
 FEED_GONE = "feed_gone"
 SOURCE_GONE = "source_missing"
@@ -37,12 +36,12 @@ NOT_WHOLE = "not_whole"
 
 @dataclass(slots=True)
 class ToRepair:
-    """The findings of one verification that are held in memory."""
+    """The findings of one verification. ``beyond`` has the feeds and periods with more missing keys than one
+    call repairs: their manifests wait."""
 
     findings: list[Finding] = field(default_factory=list)
     missing: int = 0
     beyond: set[tuple[str, str]] = field(default_factory=set)
-    """Feeds and periods with more missing keys than one call repairs: their manifests wait."""
 
     def add(self, finding: Finding) -> None:
         if finding.kind is DiscrepancyKind.MISSING:
@@ -53,8 +52,7 @@ class ToRepair:
         self.findings.append(finding)
 
 
-@dataclass(frozen=True, slots=True)
-class LeftAsItIs:
+class LeftAsItIs(NamedTuple):
     """A missing key that was not delivered again. ``cause`` is an identifier for programs."""
 
     known: DeliveredKey
@@ -64,7 +62,7 @@ class LeftAsItIs:
 
 @dataclass(slots=True)
 class Repaired:
-    """The result. ``sent`` counts the objects and manifests that exist again, ``bytes`` the objects' size."""
+    """The result. ``sent`` counts the objects and manifests that exist again, ``bytes`` the objects'."""
 
     operation_id: str | None = None
     sent: int = 0
@@ -135,8 +133,6 @@ def repair(
 
 @dataclass(frozen=True, slots=True)
 class _Repair:
-    """One execution. ``result`` is filled as it goes."""
-
     context: Context
     configuration: Configuration
     customer: Customer
@@ -144,8 +140,8 @@ class _Repair:
     result: Repaired
 
     def run(self, store: ObjectStore) -> None:
-        by_place = sorted(self.found.findings, key=lambda item: (item.known.period, item.known.feed))
-        for _, some in groupby(by_place, lambda item: (item.known.period, item.known.feed)):
+        of = attrgetter("known.period", "known.feed")
+        for _, some in groupby(sorted(self.found.findings, key=of), of):
             findings = list(some)
             wanted = [finding.known for finding in findings if finding.kind is DiscrepancyKind.MISSING]
             if not wanted:
@@ -203,17 +199,14 @@ class _Repair:
     def _with_content(
         self, source: Source, feed: Feed, items: Sequence[DeliveredKey], files: Mapping[str, object]
     ) -> Iterator[tuple[DeliveredKey, PlannedObject]]:
-        """Yields the objects whose source file still has the delivered content."""
         for item in items:
             file = files.get(item.name)
             if not isinstance(file, SourceFile):
-                where = f"{feed.source} no longer has {item.name}"
-                self._leave(
-                    [item],
-                    SOURCE_GONE,
-                    where if file is None else f"{item.name} cannot be read from {feed.source}",
-                )
-            elif not same_content(self.context, source, file, item):
+                reason = f"{item.name} cannot be read from {feed.source}"
+                if file is None:
+                    reason = f"{feed.source} no longer has {item.name}"
+                self._leave([item], SOURCE_GONE, reason)
+            elif not same_content(source, file, item):
                 self._leave([item], SOURCE_CHANGED, f"{item.name} has changed since it was delivered")
             else:
                 assert item.size is not None

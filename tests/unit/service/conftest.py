@@ -18,7 +18,6 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
@@ -225,7 +224,6 @@ class DaemonWorld:
             ledger=self.ledger,
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
-            checksum_of=checksums.of,
             holder=holder,
             stop=threading.Event(),
         )

@@ -23,7 +23,6 @@ from tests.fakes import (
     StoredVersion,
 )
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, UnsafeRoles, Vendor
@@ -106,7 +105,6 @@ class World:
             ledger=self.ledger,
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
-            checksum_of=checksums.of,
             holder="elsewhere",
             unsafe_roles=self.unsafe_roles,
             stop=self.stop,

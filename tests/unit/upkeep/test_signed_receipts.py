@@ -49,11 +49,7 @@ def write(path: Path, signer: Signer, count: int = 3) -> Path:
         file.add(HEAD)
         for number in range(count):
             file.add(entry(number, DiscrepancyKind.MISSING if number == 1 else None))
-        file.sign(
-            receipts.tail(
-                outcome="differs", proven=count - 1, bytes_proven=20, findings={"missing": 1}, finished_at=AT
-            )
-        )
+        file.sign({"outcome": "differs", "proven": count - 1, "bytes": 20, "findings": {"missing": 1}})
     return path
 
 
@@ -132,7 +128,7 @@ def _only_decoration(whole: bytes, changed: bytes) -> bool:
 def test_a_receipt_of_another_key_is_refused_and_says_so(receipt: Path, tmp_path: Path) -> None:
     new_key(tmp_path / "other.pem")
     other = public_key_of(tmp_path / "other.pem.pub")
-    with pytest.raises(ReceiptRefused, match=f"and the key that was given is {other.key_id}"):
+    with pytest.raises(ReceiptRefused, match=f"not with {other.key_id}"):
         receipts.check(receipt, [other])
 
 
@@ -141,13 +137,13 @@ def test_a_forger_s_signature_under_our_key_s_name_is_refused(
 ) -> None:
     new_key(tmp_path / "forger.pem")
     forger = signer_of((tmp_path / "forger.pem").read_text(), "")
-    *lines, _ = receipt.read_bytes().splitlines(keepends=True)
+    *lines, last = receipt.read_bytes().splitlines(keepends=True)
     body = b"".join(lines).replace(b'"missing"', b'"proven"')
     digest = hashlib.sha256(body).hexdigest()
     value = base64.b64encode(forger.sign(receipts.statement(digest))).decode()
-    last = receipts.signature(key_id=public.key_id, public_key=public.base64, sha256_hex=digest, value=value)
-    (tmp_path / "forged").write_bytes(body + receipts.line(last))
-    with pytest.raises(ReceiptRefused, match="somebody else has made it"):
+    forged = {"signature": json.loads(last)["signature"] | {"sha256": digest, "value": value}}
+    (tmp_path / "forged").write_bytes(body + receipts.line(forged))
+    with pytest.raises(ReceiptRefused, match="somebody else made it"):
         receipts.check(tmp_path / "forged", [public])
 
 

@@ -17,7 +17,6 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.read_back import PacedReader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
@@ -94,7 +93,6 @@ class World:
             ledger=self.ledger,
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
-            checksum_of=checksums.of,
             holder="elsewhere",
             stop=threading.Event(),
             attestation=ManifestSignatures(self.receipts),
@@ -283,7 +281,7 @@ def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> 
         )
         assert forged.request is not None
         world.bucket.store(replace(forged, request=replace(forged.request, token=identity)))
-    found = {f"{item.place.period}/{item.place.revision:06d}": item for item in world.adopt().deliveries}
+    found = {f"{item.of.period}/{item.of.revision:06d}": item for item in world.adopt().deliveries}
     assert found.pop("2026-11-22/000001").outcome == "adopted"
     assert found.keys() == bad.keys()
     assert all((item.outcome, bool(item.message)) == ("refused", True) for item in found.values())

@@ -91,7 +91,7 @@ def test_a_marker(root: Path, put: Put, source_of: Sources) -> None:
     status = put("2026/11/22/_SUCCESS", b"12 files").stat()
     state = source.state(DAY)
     assert state is not None
-    assert (state.complete, state.reason) == (True, "_SUCCESS stands")
+    assert (state.complete, state.reason) == (True, "_SUCCESS is there")
     assert state.marker == f"{status.st_mtime_ns}-8"
 
 
@@ -251,7 +251,7 @@ def test_periods_before_the_window_are_named_without_a_look_into_them(
         ("2026-11-21", False),
         ("2026-11-22", True),
     ]
-    assert states[0].reason == "not looked into: it is older than what was asked for"
+    assert states[0].reason == "not scanned: it is older than the requested periods"
     assert not any("2026/11/20" in path or "2026/11/21" in path for path in looked)
     assert any("2026/11/22" in path for path in looked)
 

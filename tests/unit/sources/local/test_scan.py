@@ -17,6 +17,7 @@ from xmode_transfer.model.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.model.selection import Selection
+from xmode_transfer.sources import local_walk
 from xmode_transfer.sources.local import LocalSource
 from xmode_transfer.sources.local_walk import Tree, walk
 
@@ -87,12 +88,13 @@ def build(directory: Path, tree: Any) -> None:
 @given(tree=entries.filter(lambda tree: isinstance(tree, dict)), run_length=st.integers(1, 4))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_tree_is_scanned_whole_and_in_order(tree: Any, run_length: int) -> None:
-    with tempfile.TemporaryDirectory() as top:
+    with tempfile.TemporaryDirectory() as top, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_walk, "RUN_LENGTH", run_length)
         build(Path(top), tree)
         expected = sorted(
             str((Path(above) / name).relative_to(top)) for above, _, names in os.walk(top) for name in names
         )
-        found = list(walk(Tree(top, "", EVERYTHING, run_length=run_length)))
+        found = list(walk(Tree(top, "", EVERYTHING)))
         assert [file.name for file in found] == expected
         assert all(isinstance(file, SourceFile) for file in found)
 
@@ -135,12 +137,13 @@ def test_depth_costs_no_descriptors(
 
 
 def test_a_scan_that_is_given_up_leaves_nothing_open(
-    root: Path, put: Put, open_descriptors: Callable[[], set[str]]
+    root: Path, put: Put, open_descriptors: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(local_walk, "RUN_LENGTH", 3)
     for number in range(20):
         put(f"x/{number}")
     before = open_descriptors()
-    scan = walk(Tree(str(root), "", EVERYTHING, run_length=3))
+    scan = walk(Tree(str(root), "", EVERYTHING))
     next(scan)
     assert open_descriptors() != before
     del scan

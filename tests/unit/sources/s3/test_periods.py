@@ -65,7 +65,7 @@ def test_years_before_the_window_cost_no_requests(bucket: Any) -> None:
         ("2026-11-01", False),
         ("2026-11-22", True),
     ]
-    assert states[0].reason == "not looked into: it is older than what was asked for"
+    assert states[0].reason == "not scanned: it is older than the requested periods"
     assert len(bucket.asked) == 4  # years, months of 2026, days of November, one marker
 
 
@@ -76,7 +76,7 @@ def test_a_marker(bucket: Any) -> None:
     assert (state.complete, state.reason, state.marker) == (False, "no _SUCCESS yet", "")
     bucket.put("in/2026/11/22/_SUCCESS", data=b"1")
     first = source.state(DAY)
-    assert (first.complete, first.reason) == (True, "_SUCCESS stands")
+    assert (first.complete, first.reason) == (True, "_SUCCESS is there")
     bucket.put("in/2026/11/22/_SUCCESS", data=b"2")
     assert source.state(DAY).marker not in ("", first.marker)
     assert names(source, DAY) == [
