@@ -21,7 +21,7 @@ from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import Adoption, adopt
 from xmode_transfer.upkeep.listing import Listing, Standing
-from xmode_transfer.upkeep.repair import Repaired, ToRepair, repair
+from xmode_transfer.upkeep.repair import Repaired, repair
 from xmode_transfer.upkeep.verify import Verification
 
 DAYS = ("2026-11-21", "2026-11-22")
@@ -87,10 +87,7 @@ class Place:
 
     def repair(self) -> Repaired:
         self.verify()
-        found = ToRepair()
-        for finding in self.findings:
-            found.add(finding)
-        return repair(self.context, self.configuration, self.case.customer, found, by="alice")
+        return repair(self.context, self.configuration, self.case.customer, self.findings, by="alice")
 
     def adopt(self, **how: Any) -> Adoption:
         return adopt(
@@ -163,10 +160,7 @@ def test_a_manifest_waits_for_what_is_beyond_one_repair(
     place.verify()
     # a feed's files may sort behind its manifests
     place.findings.sort(key=lambda finding: finding.known.name != "")
-    found = ToRepair()
-    for finding in place.findings:
-        found.add(finding)
-    left = repair(place.context, place.configuration, place.case.customer, found, by="alice")
+    left = repair(place.context, place.configuration, place.case.customer, place.findings, by="alice")
     assert (left.sent, [item.cause for item in left.left]) == (2, ["not_whole"])
     assert (place.repair().outcome, place.verify()) == ("repaired", {})
 

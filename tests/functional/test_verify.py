@@ -225,7 +225,7 @@ def test_a_customer_checks_a_manifest_as_documented(
     assert "Verification Failure" in checked(manifest.replace(b'"size":4', b'"size":5'), acme.bucket)
 
 
-def test_what_does_not_go_together_is_told(project: Make, acme: CustomerSetup) -> None:
+def test_options_that_exclude_each_other_are_refused(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     for arguments in (
         ["verify"],

@@ -176,13 +176,10 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
 
 def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) -> "Repaired":
     """What is missing, by a verification of its own, is delivered again; the next one proves it."""
-    from xmode_transfer.upkeep.repair import ToRepair, repair
+    from xmode_transfer.upkeep.repair import repair
 
-    found = ToRepair()
-    for _, finding in first:
-        if finding is not None:
-            found.add(finding)
-    return repair(opened.context, opened.configuration, customer, found, by=by)
+    findings = (finding for _, finding in first if finding is not None)
+    return repair(opened.context, opened.configuration, customer, findings, by=by)
 
 
 def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":

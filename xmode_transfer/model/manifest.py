@@ -32,7 +32,7 @@ def content(item: Receipt | MissingObject) -> dict[str, Any]:
     members = {
         "key": item.key,
         "size": item.size,
-        "checksum": {"algorithm": item.checksum.algorithm, "value": item.checksum.value},
+        "checksum": item.checksum._asdict(),
         "source": item.name,
     }
     if isinstance(item, MissingObject):

@@ -16,7 +16,6 @@ from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.model.selection import Selection
 from xmode_transfer.sources.interface import FeedFiles, PeriodState, Seen, not_scanned, period_of
 from xmode_transfer.sources.local_walk import (
-    Tree,
     closed_to_us,
     identity_of,
     missing,
@@ -196,8 +195,8 @@ class LocalSource(FeedFiles):
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
         if self._partition is not None:
-            return walk(Tree(self._root, self._partition.path(period) + "/", self._selection))
-        return walk(Tree(self._root, "", self._selection, self._settling()))
+            return walk(self._root, self._partition.path(period) + "/", self._selection)
+        return walk(self._root, "", self._selection, self._settling())
 
     def open(self, file: SourceFile) -> LocalFile:
         return open_file(self._root, file)
@@ -236,19 +235,18 @@ def _period_directories(
 ) -> Iterator[tuple[Period, str]]:
     """Yields what is named like a period's directory, in no order. Adds to ``problems`` what cannot be
     followed on the way."""
-    level = [""]
-    for depth in range(len(partition.segments) - 1):
+    level, last = [""], len(partition.segments) - 1
+    for depth in range(len(partition.segments)):
         level = [
             below
             for above in level
             for below in _matching(root, above, partition, depth, problems)
-            if _is_followed(root, below, problems)
+            if depth == last or _is_followed(root, below, problems)
         ]
-    for above in level:
-        for directory in _matching(root, above, partition, len(partition.segments) - 1, problems):
-            period = period_of(partition, directory)
-            if period is not None:
-                yield period, directory
+    for directory in level:
+        period = period_of(partition, directory)
+        if period is not None:
+            yield period, directory
 
 
 def _matching(

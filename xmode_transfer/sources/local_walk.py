@@ -14,7 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from itertools import chain, pairwise
-from typing import IO, NamedTuple
+from typing import IO
 
 from xmode_transfer.model.errors import SourceMissing, SourceUnreadable
 from xmode_transfer.model.keys import MAX_KEY_BYTES, readable
@@ -39,16 +39,6 @@ _KINDS = {
 }
 
 
-class Tree(NamedTuple):
-    """The files to walk. ``path`` is the feed's root; ``top`` is the period's directory below it, empty or
-    ending in ``/``. With ``settling``, files that have not settled are left out."""
-
-    path: str
-    top: str
-    selection: Selection
-    settling: Settling | None = None
-
-
 def identity_of(status: os.stat_result) -> str:
     """Returns what stays the same when a file is written to, and differs for a file put in its place."""
     return f"{status.st_dev}:{status.st_ino}"
@@ -59,12 +49,16 @@ def real_root(path: str) -> str:
     return os.path.realpath(path).rstrip("/")
 
 
-def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
-    """Yields every file to deliver, and every one that can never be delivered, in order. Raises SourceMissing
-    if ``top`` does not exist, SourceUnreadable if it cannot be read."""
-    root = real_root(tree.path)
-    settled_ns = tree.settling.settled_ns if tree.settling is not None else None
-    levels = [_open_top(tree, root)]
+def walk(
+    path: str, top: str, selection: Selection, settling: Settling | None = None
+) -> Iterator[SourceFile | SourceProblem]:
+    """Yields every file to deliver, and every one that can never be delivered, in order. ``path`` is the
+    feed's root; ``top`` is the period's directory below it, empty or ending in ``/``. With ``settling``,
+    leaves out files that have not settled. Raises SourceMissing if ``top`` does not exist, SourceUnreadable
+    if it cannot be read."""
+    root = real_root(path)
+    settled_ns = settling.settled_ns if settling is not None else None
+    levels = [_open_top(f"{path}/{top}".rstrip("/"), root, top, selection)]
     try:
         while levels:
             level = levels[-1]
@@ -93,13 +87,13 @@ def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
                         identity = f"{status.st_dev}:{status.st_ino}"
                         yield SourceFile(prefix + name, status.st_size, modified_ns, identity)
                         continue
-                found = _judge(prefix + name, root, status, tree.settling)
+                found = _judge(prefix + name, root, status, settling)
                 if found is not None:
                     yield found
             if deeper is None:
                 levels.pop().close()
                 continue
-            opened = _open_below(tree, prefix + deeper, root)
+            opened = _open_below(root, prefix + deeper, top, selection)
             if isinstance(opened, _Level):
                 level.release()
                 levels.append(opened)
@@ -172,33 +166,32 @@ class _Level:
             self._spill.close()
 
 
-def _open_level(tree: Tree, prefix: str, root: str) -> _Level:
+def _open_level(root: str, prefix: str, top: str, selection: Selection) -> _Level:
     descriptor = os.open(f"{root}/{prefix}".rstrip("/") or "/", _OPEN_DIRECTORY)
     try:
-        names = sorted_names(descriptor, prefix[len(tree.top) :], tree.selection)
+        names = sorted_names(descriptor, prefix[len(top) :], selection)
         return _Level(prefix, descriptor, *names)
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _open_top(tree: Tree, root: str) -> _Level:
-    shown = f"{tree.path}/{tree.top}".rstrip("/")
-    path = f"{root}/{tree.top}".rstrip("/")
+def _open_top(shown: str, root: str, top: str, selection: Selection) -> _Level:
+    path = f"{root}/{top}".rstrip("/")
     if os.path.realpath(path) != path:
         raise SourceUnreadable(
             f"{shown} is reached through a symbolic link, and links to directories are not followed",
             hint="put the directory itself below the feed's root, or mount it there",
         )
     try:
-        return _open_level(tree, tree.top, root)
+        return _open_level(root, top, top, selection)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(shown) from error
     except OSError as error:
         raise closed_to_us(shown, error) from error
 
 
-def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | None:
+def _open_below(root: str, prefix: str, top: str, selection: Selection) -> _Level | SourceProblem | None:
     """Opens a directory. Returns None if it is deleted or ignored. The problem of a directory is named with
     ``/`` at its end, which is its position in the order."""
     path = f"{root}/{prefix}".rstrip("/")
@@ -206,7 +199,7 @@ def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | 
         reason = f"its files need object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path"
         return problem(prefix, ProblemCode.NAME_TOO_LONG, reason)
     try:
-        return _open_level(tree, prefix, root)
+        return _open_level(root, prefix, top, selection)
     except OSError as error:
         raise_if_out_of_descriptors(error)
         try:

@@ -22,7 +22,7 @@ from xmode_transfer.sources.interface import (
     not_scanned,
     period_of,
 )
-from xmode_transfer.sources.s3_bucket import SourceBucket, StoredObject
+from xmode_transfer.sources.s3_bucket import SourceBucket
 
 RANGE_BYTES = 16 * 1024 * 1024
 _MOST_PARKED = 4
@@ -82,7 +82,7 @@ class S3File(OpenFile):
         now = self._bucket.head(self._file.name, self._file.identity)
         # A listing may have fractions of a second, a header never has.
         written_again = now.modified_ns // _SECOND_NS != self._file.modified_ns // _SECOND_NS
-        if now.size != self._file.size or now.etag != self._file.identity or written_again:
+        if now.size != self._file.size or now.identity != self._file.identity or written_again:
             raise SourceChanged(
                 f"{readable(self._file.name)} changed after it was listed: it was written anew"
             )
@@ -177,14 +177,15 @@ class S3Source(FeedFiles):
         return S3File(self._bucket, file)
 
     def _scan(self, top: str, settling: Settling | None) -> Iterator[SourceFile | SourceProblem]:
-        for row in self._bucket.objects(top):
-            name = row.key[len(self._bucket.root) :]
-            if row.key.endswith("/") or not self._selection.takes(name[len(top) :]):
+        for file in self._bucket.objects(top):
+            if not _is_file(file.name) or not self._selection.takes(file.name[len(top) :]):
                 continue
-            if settling is not None and not settling.settles(row.modified_ns):
+            if settling is not None and not settling.settles(file.modified_ns):
                 continue
-            bad = name_problem(name) or (settling and settling.date_problem(name, row.modified_ns))
-            yield SourceFile(name, row.size, row.modified_ns, row.etag) if bad is None else bad
+            bad = name_problem(file.name)
+            if bad is None and settling is not None:
+                bad = settling.date_problem(file.name, file.modified_ns)
+            yield bad or file
 
     def _drop_folder(self) -> PeriodState:
         return self._by_file(self._seen(self._bucket.objects(), ""))
@@ -199,20 +200,19 @@ class S3Source(FeedFiles):
         return self._by_settling(period, self._seen(chain((first,), rows), directory))
 
     def _by_marker(self, period: Period, directory: str, marker: str) -> PeriodState | None:
-        key = self._bucket.root + directory + marker
-        for row in self._bucket.objects(directory + marker, limit=1):
-            if row.key == key:  # it is the first key with that prefix
-                return PeriodState(period, True, f"{marker} is there", f"{row.modified_ns}-{row.etag}")
+        for file in self._bucket.objects(directory + marker, limit=1):
+            if file.name == directory + marker:  # it is the first key with that prefix
+                return PeriodState(period, True, f"{marker} is there", f"{file.modified_ns}-{file.identity}")
         if next(self._bucket.objects(directory, limit=1), None) is None:
             return None
         return PeriodState(period, False, f"no {marker} yet")
 
-    def _seen(self, rows: Iterable[StoredObject], directory: str) -> Iterator[Seen]:
-        for row in rows:
-            path = row.key[len(self._bucket.root) + len(directory) :]
+    def _seen(self, files: Iterable[SourceFile], directory: str) -> Iterator[Seen]:
+        for file in files:
+            path = file.name[len(directory) :]
             above, slash, _ = path.rpartition("/")
-            if not row.key.endswith("/") and not (slash and self._selection.left_out_above(above)):
-                yield Seen(True, self._selection.takes(path), row.modified_ns)
+            if _is_file(file.name) and not (slash and self._selection.left_out_above(above)):
+                yield Seen(True, self._selection.takes(path), file.modified_ns)
 
     def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
         """Yields the prefixes of periods, in no order. Does not list prefixes that have only periods before
@@ -230,3 +230,7 @@ class S3Source(FeedFiles):
             period = period_of(partition, directory.rstrip("/"))
             if period is not None:
                 yield period, directory
+
+
+def _is_file(name: str) -> bool:
+    return name != "" and not name.endswith("/")

@@ -6,10 +6,10 @@ customer's role session. They need s3:ListBucket on the bucket and s3:GetObject 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from botocore import exceptions as aws
 from botocore.credentials import RefreshableCredentials
@@ -29,6 +29,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import readable
+from xmode_transfer.model.records import SourceFile
 
 _CONNECTIONS = 64
 
@@ -37,15 +38,6 @@ _OUR_KEYS = frozenset(
 )
 _KEYS_HINT = "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE, the shared credentials file and this machine's clock"
 _AGAIN_HINT = "The next run retries"
-
-
-class StoredObject(NamedTuple):
-    """A row of a listing. ``key`` includes the prefix; ``modified_ns`` in nanoseconds since 1970."""
-
-    key: str
-    size: int
-    modified_ns: int
-    etag: str
 
 
 def own_client(stop: threading.Event | None = None) -> Any:
@@ -107,9 +99,9 @@ class SourceBucket:
         self._client_factory = client_factory
         self._keys_refused = keys_refused
 
-    def objects(self, below: str = "", limit: int | None = None) -> Iterator[StoredObject]:
-        """Yields the objects below the root and ``below`` in the order of their keys. Raises if a page
-        fails."""
+    def objects(self, below: str = "", limit: int | None = None) -> Iterator[SourceFile]:
+        """Yields the objects below the root and ``below`` in the order of their keys, with their names
+        relative to the root and their ETags. Raises if a page fails."""
         previous = ""
         for page in self._pages(below, limit=limit):
             for row in page.get("Contents", ()):
@@ -120,7 +112,7 @@ class SourceBucket:
                         hint="A directory bucket (S3 Express) cannot be a source; a general purpose one can",
                     )
                 previous = key
-                yield StoredObject(key, row["Size"], nanoseconds(row["LastModified"]), row["ETag"].strip('"'))
+                yield _file(key[len(self.root) :], row["Size"], row)
 
     def directories(self, below: str) -> Iterator[str]:
         """Yields the names of the directories, without ``/``, directly below the root and ``below``."""
@@ -149,14 +141,13 @@ class SourceBucket:
                 )
             parameters["ContinuationToken"] = page["NextContinuationToken"]
 
-    def head(self, name: str, etag: str) -> StoredObject:
+    def head(self, name: str, etag: str) -> SourceFile:
         """Returns the object with that name. Raises SourceChanged if it is gone or has another ETag."""
-        key = self.root + name
         with self.translated("HeadObject", name):
-            answer = self._client_factory().head_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
-        return StoredObject(
-            key, answer["ContentLength"], nanoseconds(answer["LastModified"]), answer["ETag"].strip('"')
-        )
+            answer = self._client_factory().head_object(
+                Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"'
+            )
+        return _file(name, answer["ContentLength"], answer)
 
     def get(self, name: str, etag: str, first: int, last: int) -> Any:
         """Returns the stream of a range, both ends included. Raises SourceChanged if the ETag is another."""
@@ -186,7 +177,11 @@ class SourceBucket:
             raise translated from error
 
 
-def nanoseconds(moment: datetime) -> int:
+def _file(name: str, size: int, answer: Mapping[str, Any]) -> SourceFile:
+    return SourceFile(name, size, _nanoseconds(answer["LastModified"]), answer["ETag"].strip('"'))
+
+
+def _nanoseconds(moment: datetime) -> int:
     """Returns the exact nanoseconds since 1970."""
     whole = moment.astimezone(UTC).replace(microsecond=0)
     return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy import Step
@@ -238,17 +238,21 @@ class Operation:
     ) -> None:
         """Closes the operation. If the outcome of the last requests is unknown (``inconclusive``), the
         operation and its plan stay open, and the next operation of its kind settles them."""
-        if not inconclusive:
-            self._ledger.forget_planned(self._lease, self.id)
-        done = replace(
-            self._record,
-            finished_at=None if inconclusive else self._context.clock.now(),
-            outcome=outcome,
-            objects=objects,
-            bytes=size,
-            failed=failed,
-            failure=failure,
-        )
+        result: dict[str, Any] = {
+            "outcome": outcome,
+            "objects": objects,
+            "bytes": size,
+            "failed": failed,
+            "failure": failure,
+        }
+        if inconclusive:
+            self._ledger.finish(self._lease, replace(self._record, **result))
+        else:
+            self._close(self._record, **result)
+
+    def _close(self, record: OperationRecord, **result: Any) -> None:
+        self._ledger.forget_planned(self._lease, record.id)
+        done = replace(record, finished_at=self._context.clock.now(), **result)
         self._ledger.finish(self._lease, done)
 
     def inconclusive_feeds(self) -> set[str]:
@@ -265,22 +269,14 @@ class Operation:
     def close_died(self) -> None:
         """Closes each operation that died with its known outcomes. Its remaining plan is dropped."""
         for earlier in self.died:
-            self._ledger.forget_planned(self._lease, earlier.id)
             objects = size = failed = 0
             for item in self._ledger.removals(earlier.id):
                 ours = item.outcome in REMOVED_BY_US
                 objects += ours
                 size += item.size if ours else 0
                 failed += item.outcome is RemovalOutcome.FAILED
-            done = replace(
-                earlier,
-                finished_at=self._context.clock.now(),
-                outcome=earlier.outcome or INTERRUPTED,
-                objects=objects,
-                bytes=size,
-                failed=failed,
-            )
-            self._ledger.finish(self._lease, done)
+            outcome = earlier.outcome or INTERRUPTED
+            self._close(earlier, outcome=outcome, objects=objects, bytes=size, failed=failed)
         self.died = ()
 
 

@@ -7,7 +7,7 @@ completed, aborted, or recorded as orphaned.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -104,8 +104,7 @@ class LargeObjects:
             return None
         except UploadNotFound as error:
             self._check_answer(planned, opened, error)
-            for upload in opened:
-                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._close(opened, UploadStatus.ABORTED)
             raise
         except XmodeError as error:
             if isinstance(error, Unavailable):
@@ -124,8 +123,7 @@ class LargeObjects:
             return
         info = self._store.head(planned.key)
         if info is not None and info.token == self._delivery.id and info.size == planned.size:
-            for upload in opened:
-                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+            self._close(opened, UploadStatus.COMPLETED)
             what = f"{planned.key} already exists, from an upload with a lost response"
             raise ObjectExists(what) from error
 
@@ -151,9 +149,12 @@ class LargeObjects:
                 self.sent_bytes -= sum(sent)  # to be sent again
             raise
         self._learn_multipart(True)
-        for upload in opened:
-            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._close(opened, UploadStatus.COMPLETED)
         return answer
+
+    def _close(self, uploads: Iterable[MultipartUpload], status: UploadStatus) -> None:
+        for upload in uploads:
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, status)
 
     def _count_sent(self, count: int) -> None:
         with self._lock:
@@ -169,16 +170,10 @@ class LargeObjects:
         lifecycle rule. Gives up other uploads of this name."""
         found = None
         for upload in self._open_uploads(planned):
-            same = (upload.size, upload.modified_ns, upload.identity, upload.key, upload.part_size) == (
-                planned.size,
-                planned.modified_ns,
-                planned.identity,
-                planned.key,
-                part_size(planned.size),
-            )
-            ends = (
-                upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._context.clock.now()
-            )
+            same = planned[1:5] == (upload.key, upload.size, upload.modified_ns, upload.identity)
+            same = same and upload.part_size == part_size(planned.size)
+            at = upload.abort_at
+            ends = at is not None and at - _EXPIRY_MARGIN < self._context.clock.now()
             if same and not ends and found is None:
                 found = upload
             else:
@@ -241,13 +236,13 @@ class LargeObjects:
         answer = self._store.complete_upload(
             upload.key, upload.upload_id, [done[part.number] for part in parts], upload.size
         )
-        self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._close([upload], UploadStatus.COMPLETED)
         return answer
 
     def _parallel(self, upload: MultipartUpload) -> int:
         limits = self._context.limits
-        fitting = limits.memory_bytes // upload.part_size
-        return max(1, min(fitting, limits.parallel_objects_per_customer, 8))
+        in_memory = limits.memory_bytes // upload.part_size
+        return max(1, min(in_memory, limits.parallel_objects_per_customer, 8))
 
     def _refused(self, uploads: Sequence[MultipartUpload], error: PartsRefused) -> None:
         with self._lock:
@@ -265,9 +260,8 @@ class LargeObjects:
     def tidy(self) -> None:
         """Gives up the open uploads of this delivery and of earlier revisions: they are no longer needed."""
         earlier = own_ids(self._delivery)
-        for upload in self._context.ledger.uploads.find(
-            customer=self._customer, statuses=[UploadStatus.OPEN]
-        ):
+        uploads = self._context.ledger.uploads
+        for upload in uploads.find(customer=self._customer, statuses=[UploadStatus.OPEN]):
             if upload.delivery_id in earlier:
                 self.give_up(upload)
 
@@ -276,7 +270,7 @@ class LargeObjects:
         try:
             self._store.abort_upload(upload.key, upload.upload_id)
         except AccessDenied as error:
-            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.LEFT_BEHIND)
+            self._close([upload], UploadStatus.LEFT_BEHIND)
             self._context.ledger.checks.learn(
                 self._customer, Capabilities(abort=False, learned_at=self._context.clock.now())
             )
@@ -287,9 +281,7 @@ class LargeObjects:
                 Event.MULTIPART_ORPHANED,
                 key=upload.key,
                 upload_id=upload.upload_id,
-                size_bytes=next(
-                    (item.sent_bytes for item in orphaned if item.upload_id == upload.upload_id), 0
-                ),
+                size_bytes=sum(item.sent_bytes for item in orphaned if item.upload_id == upload.upload_id),
                 ends_at=upload.abort_at and upload.abort_at.isoformat(),
                 **error.log_context() | {"hint": _rule(upload)},
             )
@@ -297,7 +289,7 @@ class LargeObjects:
             # stays open in the ledger: the next run retries the abort
             telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
-            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._close([upload], UploadStatus.ABORTED)
 
 
 def _rule(upload: MultipartUpload) -> str:

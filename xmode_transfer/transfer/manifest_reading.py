@@ -223,18 +223,19 @@ def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> C
         last, count, total = receipt.name, count + 1, total + receipt.size
         if total > _MAX_TOTAL_BYTES:
             raise NoManifest("its objects have more bytes together than there can be")
-    said = reader.members
-    meant = {**location._asdict(), "delivery": identity}
-    if any(said.get(name) != value or type(said[name]) is not type(value) for name, value in meant.items()):
+    members = reader.members
+    expected = {**location._asdict(), "delivery": identity}
+    named = {name: members.get(name) for name in expected}
+    if named != expected or type(named["revision"]) is not int:
         raise NoManifest("it names another delivery than its key does")
-    if said.get("prefix") != prefix:
-        raise NoManifest(f"its prefix is {_shown(said.get('prefix'))} and not {prefix}")
-    if (said.get("count"), said.get("bytes")) != (count, total):
-        raise NoManifest(f"it says {_shown(said.get('count'))} objects and lists {count}")
+    if members.get("prefix") != prefix:
+        raise NoManifest(f"its prefix is {_shown(members.get('prefix'))} and not {prefix}")
+    if (members.get("count"), members.get("bytes")) != (count, total):
+        raise NoManifest(f"it says {_shown(members.get('count'))} objects and lists {count}")
     missing = reader.counts["missing"]
     if missing:
         _check_missing(read)
-    return Checked(count, total, missing, said)
+    return Checked(count, total, missing, members)
 
 
 def _check_missing(read: Read) -> None:

@@ -27,7 +27,7 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff, known_of
+from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff
 
 ILLEGAL_NAME = "illegal_name"  # the other codes of problems are the sources' (``ProblemCode``)
 
@@ -59,7 +59,8 @@ class Planner:
         if latest is not None and latest.status in FINISHED:
             news, known_count = self._news(lease, latest)
             if not news:
-                self._remember_marker(lease, latest)
+                if latest.marker != self.state.marker:  # the same content need not be read again
+                    self.context.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
                 return Plan(skipped=known_count)
         delivery = self._open_revision(latest)
         if delivery is not latest:
@@ -185,11 +186,12 @@ class Planner:
         known = 0
         renewed = self._declared_anew(latest)
         for difference in self._differences(latest, lease):
-            if difference.kind in (Kind.NEW, Kind.CHANGED, Kind.PROBLEM):
-                return True, known
-            if difference.kind is Kind.GONE and difference.current and renewed:
-                return True, known
-            if difference.kind is Kind.DELIVERED and not difference.current and self._is_back(difference):
+            kind, current = difference.kind, difference.current
+            if (
+                kind in (Kind.NEW, Kind.CHANGED, Kind.PROBLEM)
+                or (kind is Kind.GONE and current and renewed)
+                or (kind is Kind.DELIVERED and not current and self._is_back(difference))
+            ):
                 return True, known
             known += difference.kind is Kind.DELIVERED
         return False, known
@@ -206,11 +208,6 @@ class Planner:
         """Returns whether the producer has renewed the period's marker since this revision was planned."""
         return bool(self.state.marker) and delivery.marker != self.state.marker
 
-    def _remember_marker(self, lease: Lease, latest: Delivery) -> None:
-        """Records a renewed marker with the same content, so that the files need not be read again for it."""
-        if latest.marker != self.state.marker:
-            self.context.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
-
     @property
     def _period(self) -> str:
         return self.state.period.label
@@ -222,7 +219,7 @@ class Planner:
         current = self.context.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
         delivered = self.context.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
-        return self._with_same_content(diff(files, known_of(current, delivered)), lease)
+        return self._with_same_content(diff(files, current, delivered), lease)
 
     def _planned(self, plan: Plan, difference: Difference, revision: int) -> Iterator[PlannedObject]:
         entry = self._entry(difference, revision)

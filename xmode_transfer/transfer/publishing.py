@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from xmode_transfer.aws.checksums import OpenFile
@@ -20,7 +21,17 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import count as noun_count
-from xmode_transfer.model.records import Checksum, Delivery, Failure, Lease, Receipt, SourceProblem, Status
+from xmode_transfer.model.records import (
+    Checksum,
+    Delivery,
+    Failure,
+    Lease,
+    Receipt,
+    SourceFile,
+    SourceProblem,
+    Status,
+)
+from xmode_transfer.sources.local import LocalFile
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.planning import Plan
@@ -45,8 +56,8 @@ def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
     customer_only = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
     return (_IncompleteForCustomer if customer_only else Incomplete)(
         f"{count:,} of {noun_count(of_all, 'file')} could not be delivered",
-        *failures,
-        problems=plan.problems,
+        failures,
+        plan.problems,
     )
 
 
@@ -55,18 +66,17 @@ class Incomplete(XmodeError):
 
     code = "incomplete"
 
-    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
-        first = problems[0] if problems else None
-        if first is not None:
-            message += f"; first: {first.name}: {first.message}"
-        elif failures:
-            message += f"; first: {failures[0].message}"
+    def __init__(self, message: str, failures: list[Failure], problems: list[SourceProblem]) -> None:
         hint = (
             "see the log or --json for the names. The delivered files stay, and the manifest follows when "
             "the rest is delivered"
         )
-        if first is None and failures and failures[0].hint:
-            hint = f"{failures[0].hint}. {hint[:1].upper()}{hint[1:]}"
+        if problems:
+            message += f"; first: {problems[0].name}: {problems[0].message}"
+        elif failures:
+            message += f"; first: {failures[0].message}"
+            if failures[0].hint:
+                hint = f"{failures[0].hint}. {hint[:1].upper()}{hint[1:]}"
         super().__init__(message, hint=hint)
 
 
@@ -112,7 +122,7 @@ def publish(
         delivery,
         status=Status.DELIVERED,
         manifest_key=key,
-        manifest_checksum=f"{checksum.algorithm}:{checksum.value}",
+        manifest_checksum=":".join(checksum),
         delivered_at=now,
         updated_at=now,
         failure=None,
@@ -139,22 +149,14 @@ def note_published(
         if other.manifest_key is not None:
             continue
         key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
-        try:
+        checksum = None
+        with suppress(AccessDenied):
             info = store.head(key)
-        except AccessDenied:
-            info = None
-        else:
             if info is None or info.token != other.id:
                 continue
-        checksum = info.checksum if info is not None else None
-        context.ledger.deliveries.update(
-            lease,
-            replace(
-                other,
-                manifest_key=key,
-                manifest_checksum=f"{checksum.algorithm}:{checksum.value}" if checksum else None,
-            ),
-        )
+            checksum = info.checksum and ":".join(info.checksum)
+        put = replace(other, manifest_key=key, manifest_checksum=checksum)
+        context.ledger.deliveries.update(lease, put)
 
 
 def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
@@ -209,31 +211,16 @@ def chunks_of(body: OpenFile) -> Iterator[bytes]:
         yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
 
 
-class SpooledFile(OpenFile):
+class SpooledFile(LocalFile):
     """An unnamed temporary file."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._file = tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024)  # noqa: SIM115 - closed by close()
-        try:
+        with tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024) as file:
             for chunk in chunks:
-                self._file.write(chunk)
-            self._file.flush()
-        except BaseException:
-            self._file.close()
-            raise
-        self.size = os.fstat(self._file.fileno()).st_size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), length, offset)
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        return os.preadv(self._file.fileno(), [buffer], offset)
+                file.write(chunk)
+            file.flush()
+            spooled = SourceFile("the temporary file", file.tell(), 0, "")
+            super().__init__(spooled, "", os.dup(file.fileno()))
 
     def check_unchanged(self) -> None:
         """Does nothing: no other process can open an unnamed file."""
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def close(self) -> None:
-        self._file.close()

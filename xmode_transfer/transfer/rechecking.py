@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
@@ -77,9 +77,9 @@ class Recheck:
     lease: Lease
     before: datetime
     result: Rechecked = field(default_factory=Rechecked)
-    _listings: dict[str, "_Cursor[ListedObject]"] = field(default_factory=dict)
+    _listings: dict[str, Callable[[str], ListedObject | None]] = field(default_factory=dict)
     _listing_refused: bool = False
-    _at_source: "_Cursor[SourceFile | SourceProblem] | None" = None
+    _at_source: Callable[[str], SourceFile | SourceProblem | None] | None = None
 
     def run(self) -> Rechecked:
         """Raises what the store and the source raise: the manifest must not be put if an object cannot be
@@ -145,9 +145,9 @@ class Recheck:
         of_revision = _OF_REVISION.match(key, len(top))
         prefix = top + (of_revision[0] if of_revision else "")
         if prefix not in self._listings:
-            self._listings[prefix] = _Cursor(self.store.list(prefix), "key")
+            self._listings[prefix] = _finder(self.store.list(prefix), attrgetter("key"))
         try:
-            return self._listings[prefix].find(key)
+            return self._listings[prefix](key)
         except AccessDenied as error:  # the role grants less than the guide's: use HEAD
             telemetry.log(Event.LISTING_REFUSED, **error.log_context())
             self._listing_refused = True
@@ -241,8 +241,9 @@ class Recheck:
 
     def _source(self, name: str) -> SourceFile | SourceProblem | None:
         if self._at_source is None:
-            self._at_source = _Cursor(self.planner.source.scan(self.planner.state.period), "name")
-        return self._at_source.find(name)
+            files = self.planner.source.scan(self.planner.state.period)
+            self._at_source = _finder(files, attrgetter("name"))
+        return self._at_source(name)
 
     def _log(self, batch: list[_Lost], again: set[str]) -> None:
         logged = self.result.again + self.result.missing.total()
@@ -256,18 +257,16 @@ class Recheck:
             )
 
 
-class _Cursor(Generic[_Item]):
-    """Finds keys, in ascending order, in items that ascend by an attribute."""
+def _finder(items: Iterator[_Item], key_of: Callable[[_Item], str]) -> Callable[[str], _Item | None]:
+    """Returns a function that finds keys, in ascending order, in items that ascend by their keys."""
+    current: _Item | None = None
 
-    def __init__(self, items: Iterator[_Item], attribute: str) -> None:
-        self._items = items
-        self._key_of: Callable[[_Item], str] = attrgetter(attribute)
-        self._next: _Item | None = None
-        self._begun = False
+    def find(key: str) -> _Item | None:
+        nonlocal current
+        while current is None or key_of(current) < key:
+            current = next(items, None)
+            if current is None:
+                return None
+        return current if key_of(current) == key else None
 
-    def find(self, key: str) -> _Item | None:
-        if not self._begun:
-            self._next, self._begun = next(self._items, None), True
-        while self._next is not None and self._key_of(self._next) < key:
-            self._next = next(self._items, None)
-        return self._next if self._next is not None and self._key_of(self._next) == key else None
+    return find

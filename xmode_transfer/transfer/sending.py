@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws import checksums
@@ -52,8 +53,6 @@ _MAX_KEPT_FAILURES = 100
 _WINDOW = 32  # objects begun for each request in flight: they hide the ledger's group commit
 _REFILL = 0.75  # of the window: it empties this far before it is filled again
 
-_Step = Callable[[PlannedObject], None]
-
 
 @dataclass(slots=True)
 class Sent:
@@ -69,16 +68,6 @@ class Sent:
     halted: XmodeError | None = None
     passing: XmodeError | None = None
     stale: bool = False
-
-    def add(self, other: "Sent") -> None:
-        """Adds the result of a later send. This one must have no failures."""
-        self.uploaded += other.uploaded
-        self.uploaded_bytes += other.uploaded_bytes
-        self.adopted += other.adopted
-        self.failed += other.failed
-        self.failures |= other.failures
-        self.halted, self.passing = other.halted, other.passing
-        self.stale = self.stale or other.stale
 
 
 def failure_of(error: XmodeError) -> Failure:
@@ -113,14 +102,16 @@ class Sender:
         store: ObjectStore,
         delivery: Delivery,
         lease: Lease,
+        sent: Sent | None = None,
     ) -> None:
+        """Adds the counts to ``sent``, if it is given: the result of an earlier send without failures."""
         self._context = context
         self._feed = feed
         self._source = source
         self._store = store
         self._delivery = delivery
         self._lease = lease
-        self._sent = Sent()
+        self._sent = sent or Sent()
         self._lock = threading.Condition()
         self._outstanding = 0
         self._consecutive = 0
@@ -154,14 +145,15 @@ class Sender:
                 self._lock.wait_for(lambda: self._outstanding <= self._refill_below)
             self._outstanding += 1
         if planned.size > LARGE_BYTES and self._large.usable:
-            self._large_threads.submit(telemetry.carry(self._guarded), planned, self._send_large)
+            step = partial(self._send_large, planned)
+            self._large_threads.submit(telemetry.carry(self._guarded), planned, step)
         else:
-            self._guarded(planned, self._send_small)
+            self._guarded(planned, partial(self._send_small, planned))
 
-    def _guarded(self, planned: PlannedObject, step: _Step) -> None:
+    def _guarded(self, planned: PlannedObject, step: Callable[[], None]) -> None:
         """Runs one step of an object. An error fails that object; it never ends a thread silently."""
         try:
-            step(planned)
+            step()
         except XmodeError as error:
             self._failed(planned, error)
         except Exception as error:  # noqa: BLE001 - a defect must end the delivery, not vanish in a callback
@@ -186,7 +178,8 @@ class Sender:
         except BaseException:
             body.close()
             raise
-        future.add_done_callback(telemetry.carry(lambda done: self._answered(planned, body, sha256, done)))
+        answered = partial(self._answered, planned, body, sha256, future)
+        future.add_done_callback(telemetry.carry(lambda _: self._guarded(planned, answered)))
 
     def _send_large(self, planned: PlannedObject) -> None:
         if self._halted():
@@ -210,29 +203,21 @@ class Sender:
     def _answered(
         self, planned: PlannedObject, body: OpenFile, sha256: str | None, done: Future[PutAnswer]
     ) -> None:
-        def step(planned: PlannedObject) -> None:
-            error = done.exception()
-            if isinstance(error, ObjectExists):
-                taken = error
+        error = done.exception()
+        if isinstance(error, ObjectExists):
+            self._settle(planned, partial(self._adopt, planned, body, sha256, error))
+            return
+        body.close()
+        if error is not None:
+            raise error
+        answer = done.result()
+        prove = partial(self._prove, planned, sha256, answer)
+        if answer.proven:
+            prove()
+        else:
+            self._settle(planned, prove)
 
-                def adopt(planned: PlannedObject) -> None:
-                    with body:  # which is read again, and so stays open until then
-                        self._adopt(planned, body, sha256, taken)
-
-                self._settle(planned, adopt)
-                return
-            body.close()
-            if error is not None:
-                raise error
-            answer = done.result()
-            if answer.proven:
-                self._prove(planned, sha256, answer)
-            else:
-                self._settle(planned, lambda p: self._prove(p, sha256, answer))
-
-        self._guarded(planned, step)
-
-    def _settle(self, planned: PlannedObject, step: _Step) -> None:
+    def _settle(self, planned: PlannedObject, step: Callable[[], None]) -> None:
         """Runs further requests to the destination outside of the engine's threads."""
         self._settling.submit(telemetry.carry(self._guarded), planned, step)
 
@@ -253,6 +238,12 @@ class Sender:
         self._record(planned, receipt, adopted=False)
 
     def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
+        with body:
+            self._compare(planned, body, sha256, taken)
+
+    def _compare(
+        self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists
+    ) -> None:
         """Handles a key that exists. Our own object, after a lost response, is a success. Our own object with
         older content needs a new revision. Anything else is a conflict, and nothing is changed."""
         info = self._store.head(planned.key)

@@ -318,7 +318,7 @@ class _Adopting:
                     total_bytes=found.bytes,
                     missing_count=found.missing,
                     manifest_key=key,
-                    manifest_checksum=f"{checksum.algorithm}:{checksum.value}",
+                    manifest_checksum=":".join(checksum),
                     delivered_at=info.modified_at,
                     not_attested=item.not_attested,
                 ),

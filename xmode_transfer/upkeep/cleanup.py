@@ -5,7 +5,7 @@ from it. The plan is in the ledger before the first delete, so that the next cle
 killed. A first cleanup, and one that exceeds the caps, deletes nothing until a person confirms it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,11 +179,12 @@ class _Cleanup:
     ) -> None:
         result = self.result
         here = sum(item.objects for item in holdings if self.feed in (None, item.feed))
-        first = not self._confirmed_before()
+        before = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
+        first = not any(item.objects or item.outcome == CLEANED for item in before)
         most = self._most_objects(here)
-        periods: dict[tuple[str, str], list[Delivery]] = {}
+        periods: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
-            periods.setdefault((delivery.feed, delivery.period), []).append(delivery)
+            periods[delivery.feed, delivery.period].append(delivery)
         if operation is not None:
             operation.begin()
             result.operation_id = operation.id
@@ -192,7 +193,7 @@ class _Cleanup:
             customer=self.customer,
             store=store,
             verdicts=verdicts,
-            states={place: states_of(some) for place, some in periods.items()},
+            states={period: states_of(some) for period, some in periods.items()},
             feeds=feeds,
             operation=operation,
             most_objects=None if self.confirmed else -1 if first else most,
@@ -283,10 +284,6 @@ class _Cleanup:
             refusal.request_id if refusal is not None else None,
         )
 
-    def _confirmed_before(self) -> bool:
-        operations = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
-        return any(item.objects or item.outcome == CLEANED for item in operations)
-
     def _most_objects(self, here: int) -> int:
         if self.customer.retention is None:
             return 0
@@ -313,10 +310,10 @@ class _Cleanup:
         self.result.asks = why
 
     def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
-        place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"
+        destination = self.customer.destination
         return ListingEmpty(
-            f"the listing of {place} shows nothing of {', '.join(feeds)}, although the ledger has objects "
-            "there: nothing was deleted",
+            f"the listing of s3://{destination.bucket}/{destination.prefix} shows nothing of "
+            f"{', '.join(feeds)}, although the ledger has objects there: nothing was deleted",
             hint="confirm destination.bucket and destination.prefix with the customer. If the customer "
             "deleted the objects, there is nothing to clean up",
         )

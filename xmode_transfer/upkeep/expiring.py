@@ -127,10 +127,10 @@ class Planning:
         self._unseen.clear()
 
     def _period(self, removal: Removal) -> ExpiringPeriod:
-        place = (removal.feed, removal.period)
-        if place not in self._plan.periods:
-            self._plan.periods[place] = ExpiringPeriod(*place, removal.reason, self.states[place])
-        return self._plan.periods[place]
+        of = (removal.feed, removal.period)
+        if of not in self._plan.periods:
+            self._plan.periods[of] = ExpiringPeriod(*of, removal.reason, self.states[of])
+        return self._plan.periods[of]
 
     def _record(self, removal: Removal) -> None:
         if self.operation is not None:

@@ -72,7 +72,7 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
         "period": known.period,
         "revision": known.revision,
         "size": known.size if known.size is not None or checked.seen is None else checked.seen.size,
-        "checksum": checksum and {"algorithm": checksum.algorithm, "value": checksum.value},
+        "checksum": checksum and checksum._asdict(),
         "sha256": known.sha256,
         "etag": checked.seen.etag if checked.seen else None,
         "delivered_at": timestamp(known.delivered_at),

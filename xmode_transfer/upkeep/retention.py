@@ -42,10 +42,6 @@ class Reason(StrEnum):
     BEYOND_LAST = "beyond_last"  # expires: keep_last newer ones exist
     TOO_MUCH = "too_much"  # expires: max_bytes is exceeded, and it is the oldest
 
-    @property
-    def expires(self) -> bool:
-        return self in (Reason.TOO_OLD, Reason.BEYOND_LAST, Reason.TOO_MUCH)
-
 
 class Verdict(NamedTuple):
     """The decision on a delivery. ``words`` is the reason for people."""
@@ -55,7 +51,7 @@ class Verdict(NamedTuple):
 
     @property
     def expires(self) -> bool:
-        return self.reason.expires
+        return self.reason in (Reason.TOO_OLD, Reason.BEYOND_LAST, Reason.TOO_MUCH)
 
 
 DeliveryKey = tuple[str, str, int]

@@ -6,6 +6,7 @@ Memory does not grow with the number of keys.
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -208,10 +209,8 @@ class Verification:
         found = []
         known = self.context.ledger.keys.delivered(self.customer.name, self.scope.feed, self.scope.period)
         for item in islice(known, _USUAL_OF):
-            try:
+            with suppress(ObjectNotFound):
                 found.append(store.acl(item.key))
-            except ObjectNotFound:
-                continue
         return usual(found)
 
     def _check(

@@ -26,7 +26,7 @@ def standings(left: list[ListedObject], right: list[DeliveredKey], prefix: str =
     return {item.key: item.standing for item in compare(left, right, prefix)}
 
 
-def test_how_a_key_stands() -> None:
+def test_the_standing_of_a_key() -> None:
     left = [
         there("a"),
         there("b", size=2),

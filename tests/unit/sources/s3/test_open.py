@@ -314,7 +314,7 @@ def test_a_read_that_is_refused(
 @pytest.mark.parametrize(
     ("status", "kind"), [(403, SourceUnreadable), (404, SourceChanged), (412, SourceChanged)]
 )
-def test_a_look_that_is_refused_without_a_body(
+def test_a_head_that_is_refused_without_a_body(
     stub: Any, reply: Any, source: S3Source, status: int, kind: type[XmodeError]
 ) -> None:
     stub.reply(reply(status))
@@ -347,7 +347,7 @@ def test_keys_out_of_order_are_refused(stub: Any, reply: Any, source: S3Source) 
     assert "directory bucket" in raised.value.hint.lower()
 
 
-def test_a_lost_connection_is_tried_again_and_then_told(stub: Any, reply: Any, source: S3Source) -> None:
+def test_a_lost_connection_is_retried_and_then_reported(stub: Any, reply: Any, source: S3Source) -> None:
     stub.reply(reply(cut=True), reply(200, page("a")))
     assert [found.name for found in source.scan(NONE)] == ["a"]
     stub.reply(reply(cut=True))
@@ -405,7 +405,7 @@ def test_the_standard_variables_choose_the_region(
     assert "/eu-central-1/s3/" in stub.asked[0].headers["authorization"]
 
 
-def test_keys_that_were_replaced_are_found_at_the_next_look(
+def test_replaced_credentials_are_found_at_the_next_request(
     tmp_path: Path, stub: Any, reply: Any, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = tmp_path / "credentials"

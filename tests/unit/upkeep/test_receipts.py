@@ -169,7 +169,7 @@ def test_what_is_no_receipt_is_refused(content: bytes, public: PublicKey, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2J", "a\u202eb", "a\ud800"])
-def test_a_receipt_with_a_key_that_nobody_can_see_is_refused(
+def test_a_receipt_with_an_invisible_key_is_refused(
     name: str, signer: Signer, public: PublicKey, tmp_path: Path
 ) -> None:
     with ReceiptFile(tmp_path / "r", signer) as file:
@@ -241,9 +241,7 @@ def _openssl(*arguments: str) -> str:
         (lambda: "s3cret nonsense", "no private key"),
     ],
 )
-def test_a_key_that_will_not_do_is_told_without_being_shown(
-    make: Callable[[], str], told: str | None
-) -> None:
+def test_a_bad_key_is_reported_without_being_shown(make: Callable[[], str], told: str | None) -> None:
     text = make()
     if told is None:
         assert signer_of(text, "receipts.key").public.pem.startswith("-----BEGIN PUBLIC KEY")
@@ -254,7 +252,7 @@ def test_a_key_that_will_not_do_is_told_without_being_shown(
     assert text.splitlines()[-1] not in caught.value.message
 
 
-def test_a_public_key_that_will_not_do_is_told(tmp_path: Path, key: Path) -> None:
+def test_a_bad_public_key_is_reported(tmp_path: Path, key: Path) -> None:
     for path in (tmp_path / "absent", key):
         with pytest.raises(ConfigError):
             public_key_of(path)

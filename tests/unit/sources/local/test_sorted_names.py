@@ -27,29 +27,6 @@ def listed(directory: Path, selection: Selection = EVERYTHING, run_length: int =
         os.close(descriptor)
 
 
-def test_directories_are_sorted_as_what_their_files_begin_with(root: Path) -> None:
-    for name in ("a-b", "a0", "a.b"):
-        (root / name).touch()
-    (root / "a").mkdir()
-    assert listed(root) == ["a-b", "a.b", "a/", "a0"]
-
-
-def test_links_to_directories_are_listed_as_directories(root: Path) -> None:
-    (root / "target").mkdir()
-    (root / "link").symlink_to("target")
-    (root / "loop").symlink_to("loop")
-    (root / "dangling").symlink_to("nowhere")
-    assert listed(root) == ["dangling", "link/", "loop", "target/"]
-
-
-def test_only_what_the_selection_takes_is_kept(root: Path) -> None:
-    for name in ("a.csv", "a.tmp", "b.csv"):
-        (root / name).touch()
-    (root / "_temporary").mkdir()
-    (root / "more").mkdir()
-    assert listed(root, Selection.of(["*.csv"], ["_temporary"])) == ["a.csv", "b.csv", "more/"]
-
-
 def test_names_that_are_no_utf8_and_names_with_line_ends_survive_the_disk(root: Path) -> None:
     names = [b"caf\xe9", b"new\nline", b"\xff\xfe", "\N{SNOWMAN}".encode(), b"a" * 200, b"plain"]
     for name in names:
@@ -81,7 +58,7 @@ def test_a_short_directory_needs_no_disk(root: Path, monkeypatch: pytest.MonkeyP
     assert listed(root, run_length=4) == ["a", "b", "c"]
 
 
-def test_no_place_to_sort_in_is_told_with_the_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_temporary_directory_is_reported(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(root / "not-there"))
     for name in "abcde":
         (root / name).touch()
