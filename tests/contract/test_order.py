@@ -16,7 +16,7 @@ from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import Delivery, PlannedObject, SourceFile, Status
 from xmode_transfer.sources.local import LocalSource
-from xmode_transfer.transfer.plan import Kind, diff, known_of
+from xmode_transfer.transfer.plan import Kind, diff
 
 NOW = datetime(2126, 11, 24, tzinfo=UTC)  # what a test writes has settled by then
 ATOMS = [os.fsdecode(bytes([byte])) for byte in b"ab0-._ \\~\t\n\x7f\x80\xe9\xff"]
@@ -76,7 +76,7 @@ def test_any_names_have_one_order(ledger_url: str, tmp_path: Path) -> None:
         planned = (PlannedObject(file.name, f"p/{file.name}", *file[1:]) for file in files)
         ledger.objects.plan(lease, delivery.id, planned)
         assert [item.name for item, _ in ledger.objects.planned(delivery.id)] == [file.name for file in files]
-        differences = list(diff(found, known_of(ledger.objects.planned(delivery.id), ())))
+        differences = list(diff(found, ledger.objects.planned(delivery.id), ()))
         assert [(item.name, item.kind) for item in differences] == [
             (item.name, Kind.PENDING if isinstance(item, SourceFile) else Kind.PROBLEM) for item in found
         ]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.fakes import MemorySource
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.stores import Reader
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
@@ -21,7 +20,7 @@ from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import Adoption, adopt
 from xmode_transfer.upkeep.listing import Listing, Standing
-from xmode_transfer.upkeep.repair import Repaired, ToRepair, repair
+from xmode_transfer.upkeep.repair import Repaired, repair
 from xmode_transfer.upkeep.verify import Verification
 
 DAYS = ("2026-11-21", "2026-11-22")
@@ -56,7 +55,6 @@ class Place:
             ledger=self.ledger,
             clock=self.clock,
             progress=Tally(),
-            checksum_of=checksums.of,
             holder="elsewhere",
         )
 
@@ -88,10 +86,7 @@ class Place:
 
     def repair(self) -> Repaired:
         self.verify()
-        found = ToRepair()
-        for finding in self.findings:
-            found.add(finding)
-        return repair(self.context, self.configuration, self.case.customer, found, by="alice")
+        return repair(self.context, self.configuration, self.case.customer, self.findings, by="alice")
 
     def adopt(self, **how: Any) -> Adoption:
         return adopt(
@@ -112,7 +107,7 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     assert place.verify(deep=True, acl_sample=None) == {}
     assert place.last.verified.outcome == "proven"
     assert (place.last.verified.keys, place.last.verified.acl_checked) == (10, 10)
-    assert place.last.verified.foreign == 0
+    assert place.last.verified.unmanaged == 0
     case.customer_puts(case.key("us-daily/theirs.txt"), b"theirs")
     case.customer_puts(case.key("us-daily/2026/11/22/part 9.csv"), b"theirs too")
     case.customer_deletes(place.key(DAYS[0], 0))
@@ -126,12 +121,12 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
         place.key(DAYS[1], 3): DiscrepancyKind.ACL_CHANGED,
     }
     assert place.verify(acl_sample=None) == expected
-    assert place.last.verified.foreign == 2
+    assert place.last.verified.unmanaged == 2
     assert place.last.verified.outcome == "differs"
     assert place.last.verified.exit_code == 4
     assert place.verify(deep=True) == expected
     assert place.verify(Scope(period=DAYS[0])) == dict(list(expected.items())[:2])
-    assert place.last.verified.foreign is None
+    assert place.last.verified.unmanaged is None
     assert place.verify(Scope("us-daily", since=DAYS[1], until=DAYS[1])) == dict(list(expected.items())[2:])
     standings = {
         item.key: item.standing for item in Listing(place.context, case.customer, {"us-daily": FEED})
@@ -164,10 +159,7 @@ def test_a_manifest_waits_for_what_is_beyond_one_repair(
     place.verify()
     # a feed's files may sort behind its manifests
     place.findings.sort(key=lambda finding: finding.known.name != "")
-    found = ToRepair()
-    for finding in place.findings:
-        found.add(finding)
-    left = repair(place.context, place.configuration, place.case.customer, found, by="alice")
+    left = repair(place.context, place.configuration, place.case.customer, place.findings, by="alice")
     assert (left.sent, [item.cause for item in left.left]) == (2, ["not_whole"])
     assert (place.repair().outcome, place.verify()) == ("repaired", {})
 

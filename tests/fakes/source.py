@@ -96,7 +96,7 @@ class MemorySource:
         for period in found:
             state = self.state(period)
             if state is not None and since is not None and period != Period.none() and period.start < since:
-                state = PeriodState(period, False, "not looked into: it is older than what was asked for")
+                state = PeriodState(period, False, "not scanned: it is older than the requested periods")
             if state is not None:
                 yield state
 

@@ -23,7 +23,6 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.config import (
@@ -173,7 +172,6 @@ class World:
                 ledger=ledger if power is None else power.adapter(ledger),
                 clock=self.clock,
                 progress=_Silent(),
-                checksum_of=checksums.of,
                 holder="elsewhere",
             )
         finally:

@@ -169,7 +169,7 @@ def test_where_it_cannot_be_told_the_manifest_is_not_put(make_world: Make) -> No
     outcome = world.process()
     assert (outcome.outcome, outcome.exit_code) == ("blocked", 4)
     assert outcome.failure.cause == AccessDenied.code
-    assert f"whether {PLACE}a.csv is still there cannot be told" in outcome.failure.message
+    assert f"{PLACE}a.csv cannot be checked, so the manifest is not put" in outcome.failure.message
     assert "s3:ListBucket" in outcome.failure.hint
     assert len(world.manifests(since=2)) == 1
     world.grant(guide_permission_policy("acme-data"))

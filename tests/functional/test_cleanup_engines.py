@@ -12,7 +12,6 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.fakes import MemorySource
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.sessions import Credentials
@@ -129,7 +128,6 @@ def place(
             ledger=ledger,
             clock=clock,
             progress=Tally(),
-            checksum_of=checksums.of,
             holder="here",
         )
         for day in DAYS:

@@ -81,7 +81,7 @@ def test_what_is_as_it_was_delivered_is_only_listed(project: Make, acme: Custome
     assert len(listed(manifest(acme, 2))) == 6
 
 
-def test_a_foreign_object_under_a_listed_key_stays_and_ours_goes_beside_it(
+def test_an_unmanaged_object_under_a_listed_key_stays_and_ours_goes_beside_it(
     project: Make, acme: CustomerSetup
 ) -> None:
     here = project(acme)
@@ -97,7 +97,7 @@ def test_a_foreign_object_under_a_listed_key_stays_and_ours_goes_beside_it(
     assert bucket.read_object(acme, f"{PLACE}/_r2/c.csv") == b"3"
 
 
-def test_a_run_that_goes_on_looks_at_what_the_one_before_has_sent(project: Make, acme: CustomerSetup) -> None:
+def test_a_resumed_run_checks_what_the_previous_run_sent(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     bucket.put_object(acme, f"{PLACE}/d.csv", b"foreign")
     fill(here, {"a.csv": b"1", "b.csv": b"2", "c.csv": b"3", "d.csv": b"4"})
@@ -176,7 +176,7 @@ def test_what_the_source_cannot_give_again_is_named_as_missing(project: Make, ac
     assert here.run("ledger", "check").code == 0
 
 
-def test_a_role_that_may_not_list_is_looked_at_key_by_key(project: Make, acme: CustomerSetup) -> None:
+def test_without_listing_rights_each_key_is_checked(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     fill(here, {"a.csv": b"1", "b.csv": b"2"})
     here.deliver()
@@ -245,7 +245,7 @@ def test_what_no_manifest_names_is_removed_after_its_successor(project: Make, ac
     assert here.run("list", "--customer", "acme", "--json").json["counts"]["ours"] == 3
 
 
-def test_where_deleting_is_refused_it_is_told_and_done_later(project: Make, acme: CustomerSetup) -> None:
+def test_refused_deletes_are_reported_and_retried(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     superseded_first(here, acme)
     whole, narrow = accounts.permission_policy(acme), accounts.permission_policy(acme)

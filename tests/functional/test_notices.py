@@ -90,9 +90,9 @@ def test_a_notice_lies_in_the_bucket_once_and_is_the_customers(
     assert again.wait(120) == 0
     assert len(bucket.list_versions(acme, place(acme))) == 2
     listing = here.run("list", "--customer", "acme", "--json").json
-    assert (listing["counts"]["notice"], listing["counts"]["foreign"]) == (2, 0)
+    assert (listing["counts"]["notice"], listing["counts"]["unmanaged"]) == (2, 0)
     verified = here.run("verify", "--customer", "acme", "--json").json
-    assert (verified["outcome"], verified["foreign"]) == ("proven", 0)
+    assert (verified["outcome"], verified["unmanaged"]) == ("proven", 0)
     bucket.delete_object(acme, keys[0])
     listing = here.run("list", "--customer", "acme", "--json").json
     assert (listing["counts"]["notice"], listing["counts"]["missing"]) == (1, 0)

@@ -56,7 +56,7 @@ def test_what_is_wrong_is_named_signed_checked_offline_and_repaired(
         BASE + "a.csv": "missing",
         BASE + "b.csv": "altered",
     }
-    assert (answer.json["outcome"], answer.json["foreign"], answer.json["complete"]) == ("differs", 1, True)
+    assert (answer.json["outcome"], answer.json["unmanaged"], answer.json["complete"]) == ("differs", 1, True)
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "XMODE_CONFIG": "/nowhere"}
     checked = here.run("verify", "--receipt", str(receipt), "--public-key", f"{key}.pub", "--json", **nobody)
     assert checked.code == 0, checked.err
@@ -225,7 +225,7 @@ def test_a_customer_checks_a_manifest_as_documented(
     assert "Verification Failure" in checked(manifest.replace(b'"size":4', b'"size":5'), acme.bucket)
 
 
-def test_what_does_not_go_together_is_told(project: Make, acme: CustomerSetup) -> None:
+def test_options_that_exclude_each_other_are_refused(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
     for arguments in (
         ["verify"],

@@ -10,7 +10,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from xmode_transfer.model.errors import RequestRefused, SourceChanged, XmodeError
 
@@ -36,9 +36,11 @@ class OpenFile(Protocol):
     def close(self) -> None:
         """Idempotent."""
 
-    def __enter__(self) -> "OpenFile": ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 try:

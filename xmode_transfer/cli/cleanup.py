@@ -102,7 +102,7 @@ def _document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
         "removed": _removed(removed.keys, removed.bytes),
         "superseded": _removed(superseded.keys, superseded.bytes),
         "stay": {str(reason): count for reason, count in sorted(outcome.kept.items())},
-        "foreign": plan.foreign,
+        "unmanaged": plan.unmanaged,
         "left": [{"key": item.key, "outcome": str(item.outcome)} for item in outcome.left],
         "asks": outcome.asks,
         "lifecycle_rule": outcome.lifecycle_rule,

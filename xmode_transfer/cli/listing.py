@@ -48,7 +48,7 @@ def command(
     """List a customer's destination and compare it with the ledger. Reads only.
 
     Each key is ours (as delivered, by size and ETag), a manifest or notice of ours, changed since, missing,
-    superseded (of a revision that was never published), foreign (below our prefix, not written by us), or
+    superseded (of a revision that was never published), unmanaged (below our prefix, not written by us), or
     elsewhere (delivered to another prefix than the current one). `verify` checks more.
 
     --adopt recovers a lost ledger (docs/operations.md): it verifies the size, checksum and mark of every
@@ -132,9 +132,7 @@ def _document(item: ListedKey) -> dict[str, object]:
 def _sums(listing: Listing) -> dict[str, object]:
     return {
         **_counts(listing.whole),
-        "periods": [
-            {"feed": place.feed, "period": place.period, **_counts(of)} for place, of in listing.sums
-        ],
+        "periods": [{"feed": key.feed, "period": key.period, **_counts(of)} for key, of in listing.sums],
     }
 
 
@@ -201,7 +199,7 @@ def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, object]:
 def _adopted(item: "AdoptedDelivery") -> dict[str, object]:
     refused = item.outcome == "refused"
     return {
-        **item.place._asdict(),
+        **item.of._asdict(),
         "manifest_key": item.manifest_key,
         "outcome": item.outcome,
         "message": item.message or None,
@@ -216,11 +214,11 @@ def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
     refused = [item for item in found.deliveries if item.outcome == "refused"]
     doubted = {id(item) for item in found.deliveries if item.not_attested and item.outcome != "refused"}
     for item in found.deliveries:
-        place = item.place
-        revision = f" r{place.revision}" if place.revision > 1 else ""
+        feed, period, number = item.of
+        revision = f" r{number}" if number > 1 else ""
         what = item.message or f"{states.count(item.objects, 'object')}, {states.size(item.bytes)}"
         label = terminal.state(item.outcome, _INDENT)
-        terminal.say(f"{place.feed} {place.period}{revision}: {what}", label=label)
+        terminal.say(f"{feed} {period}{revision}: {what}", label=label)
         if id(item) in doubted:
             terminal.fact("not attested", str(item.not_attested), _INDENT)
         for key, message in item.unproven[:_SHOWN]:

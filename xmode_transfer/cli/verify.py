@@ -176,13 +176,10 @@ def _run(opened: Opened, verification: "Verification", report: "_Report", file: 
 
 def _repair(opened: Opened, customer: Customer, first: "Verification", by: str) -> "Repaired":
     """What is missing, by a verification of its own, is delivered again; the next one proves it."""
-    from xmode_transfer.upkeep.repair import ToRepair, repair
+    from xmode_transfer.upkeep.repair import repair
 
-    found = ToRepair()
-    for _, finding in first:
-        if finding is not None:
-            found.add(finding)
-    return repair(opened.context, opened.configuration, customer, found, by=by)
+    findings = (finding for _, finding in first if finding is not None)
+    return repair(opened.context, opened.configuration, customer, findings, by=by)
 
 
 def _receipt_file(configuration: "Configuration", path: Path) -> "ReceiptFile":
@@ -298,7 +295,7 @@ class _Report:
             "proofs": {str(proof): count for proof, count in sorted(verified.proofs.items())},
             **terminal.picked(verified, "rewritten acl_checked"),
             "flaws": {str(kind): count for kind, count in sorted(verified.discrepancies.items())},
-            **terminal.picked(verified, "foreign superseded"),
+            **terminal.picked(verified, "unmanaged superseded"),
         }
 
     def _fix(self, finding: Finding) -> str:
@@ -311,9 +308,9 @@ class _Report:
             terminal.say(f": {states.count(verified.discrepancies[kind], 'key')}", label=terminal.state(kind))
             terminal.responsible_for(kind.responsible, self._fix(finding))
         label = terminal.state(verified.outcome, 12)
-        foreign = [f"{verified.foreign:,} foreign"] if verified.foreign else []
+        unmanaged = [f"{verified.unmanaged:,} unmanaged"] if verified.unmanaged else []
         if not verified.keys:
-            terminal.say(f"{self._place}: {'; '.join([str(self.why_nothing), *foreign])}", label=label)
+            terminal.say(f"{self._place}: {'; '.join([str(self.why_nothing), *unmanaged])}", label=label)
             return
         how = ", ".join(f"{count:,} by {proof}" for proof, count in sorted(verified.proofs.items()))
         proven = f"{verified.proven:,} of {states.count(verified.keys, 'key')} as delivered"
@@ -323,7 +320,7 @@ class _Report:
             facts.append(f"{verified.rewritten:,} rewritten by someone with the same bytes")
         if verified.superseded:
             facts.append(f"{verified.superseded:,} superseded: no manifest lists them (`list` does)")
-        facts += [*foreign, states.duration(seconds)]
+        facts += [*unmanaged, states.duration(seconds)]
         terminal.say(f"{self._place}: {'; '.join(facts)}", label=label)
 
     def _tell_not_attested(self, *, with_receipt: bool) -> None:

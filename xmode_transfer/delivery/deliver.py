@@ -228,7 +228,7 @@ class _Work:
                 # If everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
                 before = None if sends_all else context.ledger.objects.last_proof(delivery.id)
-                sent = self._send(store, delivery)
+                self._send(store, delivery, sent)
                 error = obstacle(context, plan, sent)
                 if error is None and not sent.stale and before is not None:
                     recheck = Recheck(context, self.planner, store, delivery, self.lease, before, rechecked)
@@ -237,7 +237,7 @@ class _Work:
                     if rechecked.again and not sent.stale:
                         plan.upload_count += rechecked.again
                         context.progress.delivery_started(*what, rechecked.again, rechecked.again_bytes)
-                        sent.add(self._send(store, delivery))
+                        self._send(store, delivery, sent)
                         error = obstacle(context, plan, sent)
                     context.ledger.objects.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
@@ -259,10 +259,12 @@ class _Work:
         plan.skipped -= rechecked.again + rechecked.missing.total()
         return self._close(run, plan, sent, rechecked, delivery, earlier, error)
 
-    def _send(self, store: ObjectStore, delivery: Delivery) -> Sent:
-        source = self.planner.source
-        sender = Sender(self.context, self.customer, self.feed, source, store, delivery, self.lease)
-        return sender.send(self.context.ledger.objects.pending(delivery.id))
+    def _send(self, store: ObjectStore, delivery: Delivery, sent: Sent) -> None:
+        """Sends the pending objects of the delivery, and adds the counts to ``sent``."""
+        sender = Sender(
+            self.context, self.customer, self.feed, self.planner.source, store, delivery, self.lease, sent
+        )
+        sender.send(self.context.ledger.objects.pending(delivery.id))
 
     def _close(
         self,

@@ -26,27 +26,22 @@ def timestamp(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def content(item: Receipt | MissingObject) -> dict[str, Any]:
+    """Returns the members of an entry that are compared and signed: all but its time."""
+    members = {
+        "key": item.key,
+        "size": item.size,
+        "checksum": item.checksum._asdict(),
+        "source": item.name,
+    }
+    if isinstance(item, MissingObject):
+        return {**members, "reason": str(item.reason)}
+    return {**members, "sha256": item.sha256}
+
+
 def entry(receipt: Receipt) -> dict[str, Any]:
-    """Return the entry of an object."""
-    return {
-        "checksum": {"algorithm": receipt.checksum.algorithm, "value": receipt.checksum.value},
-        "delivered_at": timestamp(receipt.delivered_at),
-        "key": receipt.key,
-        "sha256": receipt.sha256,
-        "size": receipt.size,
-        "source": receipt.name,
-    }
-
-
-def missing_entry(gone: MissingObject) -> dict[str, Any]:
-    """Return the entry of an object that is gone."""
-    return {
-        "checksum": {"algorithm": gone.checksum.algorithm, "value": gone.checksum.value},
-        "key": gone.key,
-        "reason": str(gone.reason),
-        "size": gone.size,
-        "source": gone.name,
-    }
+    """Returns an object's entry."""
+    return {**content(receipt), "delivered_at": timestamp(receipt.delivered_at)}
 
 
 SIGNATURE = "signature"
@@ -107,7 +102,7 @@ def chunks(
     yield (canonical(head)[:-1] + ',"missing":[').encode()
     digest.begin("missing")
     for number, gone in enumerate(missing):
-        item = missing_entry(gone)
+        item = content(gone)
         digest.add(item)
         yield (("," if number else "") + canonical(item)).encode()
     yield b'],"objects":['

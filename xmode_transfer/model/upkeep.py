@@ -16,6 +16,7 @@ from zlib import crc32
 
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.keys import count, merge_join, visible
+from xmode_transfer.model.manifest import content
 from xmode_transfer.model.periods import Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, Failure, ObjectInfo, Receipt, same_etag
 
@@ -168,13 +169,7 @@ def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterabl
         elif entry is None:
             yield f"does not list {receipt.key}, which the ledger has"
         else:
-            recorded = {
-                "key": receipt.key,
-                "size": receipt.size,
-                "checksum": {"algorithm": receipt.checksum.algorithm, "value": receipt.checksum.value},
-                "sha256": receipt.sha256,
-            }
-            other = [member for member, value in recorded.items() if entry.get(member) != value]
+            other = [member for member, value in content(receipt).items() if entry.get(member) != value]
             if other:
                 yield f"lists {receipt.key} with a different {' and '.join(other)}"
 
@@ -295,7 +290,8 @@ class RemovalOutcome(StrEnum):
 
 INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.INCONCLUSIVE)
 """Outcomes of keys for which no request has been answered."""
-REMOVED = frozenset({RemovalOutcome.DELETED, RemovalOutcome.HIDDEN, RemovalOutcome.GONE})
+REMOVED_BY_US = (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN)
+REMOVED = frozenset({*REMOVED_BY_US, RemovalOutcome.GONE})
 """Outcomes after which the key holds no object of ours."""
 
 

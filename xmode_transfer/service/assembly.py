@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from xmode_transfer import telemetry
-from xmode_transfer.aws import checksums, s3_fast
+from xmode_transfer.aws import s3_fast
 from xmode_transfer.aws.probing import Prober
 from xmode_transfer.aws.sessions import SessionBudget
 from xmode_transfer.aws.stores import ObjectStores, Reader
@@ -72,7 +72,6 @@ def context(
                 ledger=record,
                 clock=clock,
                 progress=progress,
-                checksum_of=checksums.of,
                 holder=database.this_process(),
                 unsafe_roles=service.unsafe_roles,
                 backoff=Backoff(service.daemon.first_retry_seconds, service.daemon.longest_retry_seconds),

@@ -1,4 +1,4 @@
-"""A feed's files in a directory."""
+"""Read a feed's files from a directory."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.config import Feed
 from xmode_transfer.model.errors import SourceChanged, SourceError, SourceUnreadable
 from xmode_transfer.model.keys import readable
@@ -13,17 +14,8 @@ from xmode_transfer.model.periods import Partition, Period
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.sources.interface import (
-    NOT_LOOKED_INTO,
-    Completeness,
-    FeedFiles,
-    PeriodState,
-    Seen,
-    by_file,
-    by_settling,
-)
+from xmode_transfer.sources.interface import FeedFiles, PeriodState, Seen, not_scanned, period_of
 from xmode_transfer.sources.local_walk import (
-    Tree,
     closed_to_us,
     identity_of,
     missing,
@@ -34,13 +26,12 @@ from xmode_transfer.sources.local_walk import (
     walk,
 )
 
-# Without O_NONBLOCK a pipe that takes a file's place between the two looks would block the open for ever.
+# Without O_NONBLOCK, a pipe that replaces a file between stat and open would block for ever.
 _OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-class LocalFile:
-    """Implements ``OpenFile`` with one descriptor and positioned reads: any number of threads may
-    share it."""
+class LocalFile(OpenFile):
+    """An open file with one descriptor and positioned reads. Thread-safe."""
 
     def __init__(self, file: SourceFile, path: str, descriptor: int) -> None:
         self.size = file.size
@@ -49,7 +40,7 @@ class LocalFile:
         self._descriptor = descriptor
 
     def fileno(self) -> int:
-        """The descriptor, for engines that read by themselves. Raises ValueError once it is closed."""
+        """Returns the descriptor, for engines that read it themselves. Raises ValueError once closed."""
         if self._descriptor < 0:
             raise ValueError(f"{readable(self._file.name)} is closed")
         return self._descriptor
@@ -73,7 +64,7 @@ class LocalFile:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        # A file that grows meanwhile must not put more bytes into an object than its size says.
+        # A file that grows meanwhile must not add bytes to the object.
         wanted = max(0, min(len(buffer), self.size - offset))
         descriptor = self.fileno()
         done = 0
@@ -92,7 +83,7 @@ class LocalFile:
             opened = os.fstat(self.fileno())
             at_path = os.stat(self._path)
         except OSError as error:
-            raise _cannot_look(self._file.name, error) from error
+            raise _cannot_stat(self._file.name, error) from error
         _compare(self._file, opened)
         _compare(self._file, at_path)
 
@@ -100,12 +91,6 @@ class LocalFile:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> "LocalFile":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def open_file(root: str, file: SourceFile) -> LocalFile:
@@ -116,12 +101,15 @@ def open_file(root: str, file: SourceFile) -> LocalFile:
         descriptor = os.open(path, _OPEN_FILE)
     except OSError as error:
         raise_if_out_of_descriptors(error)
-        raise _cannot_look(file.name, error) from error
+        raise _cannot_stat(file.name, error) from error
     try:
         _compare(file, os.fstat(descriptor))
         real = _real_path(descriptor, path)
-        if real != path:  # a link somewhere on the way, often the root itself
-            _check_inside(root, file.name, real)
+        if real != path and not real.startswith(real_root(root) + "/"):
+            raise SourceUnreadable(
+                f"{readable(file.name)} leads to {readable(real)}, outside the feed's root",
+                hint="put the file itself below the feed's root",
+            )
     except BaseException:
         os.close(descriptor)
         raise
@@ -134,14 +122,14 @@ def _compare(file: SourceFile, status: os.stat_result) -> None:
             f"{readable(file.name)} is no longer a file", hint="see what was put in its place"
         )
     if status.st_size != file.size:
-        told = f"it had {file.size:,} bytes and now has {status.st_size:,}"
+        change = f"it had {file.size:,} bytes and now has {status.st_size:,}"
     elif status.st_mtime_ns != file.modified_ns:
-        told = f"it was written to at {_instant(status.st_mtime_ns)}"
+        change = f"it was written to at {_instant(status.st_mtime_ns)}"
     elif identity_of(status) != file.identity:
-        told = "another file was put in its place"
+        change = "another file was put in its place"
     else:
         return
-    raise SourceChanged(f"{readable(file.name)} changed after it was listed: {told}")
+    raise SourceChanged(f"{readable(file.name)} changed after it was listed: {change}")
 
 
 def _instant(ns: int) -> str:
@@ -152,24 +140,14 @@ def _instant(ns: int) -> str:
 
 
 def _real_path(descriptor: int, path: str) -> str:
-    """Where the opened file really lies. The kernel's own answer cannot be raced; without /proc the path is
-    resolved anew."""
+    """Returns the path of the open file without links. The kernel's answer cannot be raced."""
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}")
-    except OSError:
+    except OSError:  # there is no /proc
         return os.path.realpath(path)
 
 
-def _check_inside(root: str, name: str, real: str) -> None:
-    if real.startswith(real_root(root) + "/"):
-        return
-    raise SourceUnreadable(
-        f"{readable(name)} leads to {readable(real)}, outside the feed's root",
-        hint="put the file itself below the feed's root",
-    )
-
-
-def _cannot_look(name: str, error: OSError) -> SourceError:
+def _cannot_stat(name: str, error: OSError) -> SourceError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return SourceChanged(f"{readable(name)} is gone", hint="if it is put back, the next run delivers it")
     return _unreadable(name, error)
@@ -183,7 +161,7 @@ def _unreadable(name: str, error: OSError) -> SourceUnreadable:
 
 
 class LocalSource(FeedFiles):
-    """Implements ``Source`` over a directory tree. Thread-safe: it remembers nothing between calls."""
+    """The source of a feed in a directory tree. Thread-safe: it keeps no state between calls."""
 
     def __init__(self, feed: Feed, clock: Clock) -> None:
         super().__init__(feed, clock)
@@ -197,7 +175,7 @@ class LocalSource(FeedFiles):
         problems: list[SourceProblem] = []
         for period, directory in sorted(_period_directories(root, self._partition, problems)):
             if since is not None and period.start < since:
-                yield PeriodState(period, False, NOT_LOOKED_INTO)
+                yield not_scanned(period)
             elif (found := self._state(root, period, directory)) is not None:
                 yield found
         yield from problems
@@ -207,39 +185,31 @@ class LocalSource(FeedFiles):
         if self._partition is None:
             return self._drop_folder(root)
         directory = self._partition.path(period)
-        above = ""
-        for segment in directory.split("/")[:-1]:
-            above += segment
-            problem = unfollowed(above + "/", f"{root}/{above}", root)
-            if problem is not None:
-                raise _not_followed(problem)
-            above += "/"
-        found = self._state(root, period, directory)
+        found: PeriodState | SourceProblem | None = None
+        for end in (at for at, character in enumerate(directory) if character == "/"):
+            found = found or unfollowed(directory[: end + 1], f"{root}/{directory[:end]}", root)
+        found = found or self._state(root, period, directory)
         if isinstance(found, SourceProblem):
-            raise _not_followed(found)
+            raise SourceUnreadable(f"{readable(found.name)}: {found.message}")
         return found
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
         if self._partition is not None:
-            return walk(Tree(self._root, self._partition.path(period) + "/", self._selection))
-        return walk(Tree(self._root, "", self._selection, self._settling()))
+            return walk(self._root, self._partition.path(period) + "/", self._selection)
+        return walk(self._root, "", self._selection, self._settling())
 
     def open(self, file: SourceFile) -> LocalFile:
         return open_file(self._root, file)
 
     def _real_root(self) -> str:
-        """The root without links. Raises SourceMissing."""
         if not os.path.isdir(self._root):
             raise missing(self._root)
         return real_root(self._root)
 
     def _drop_folder(self, root: str) -> PeriodState:
         try:
-            return PeriodState(
-                Period.none(), *by_file(_entries(root, root, self._selection), self._settling())
-            )
+            return self._by_file(_entries(root, root, self._selection))
         except OSError as error:
-            raise_if_out_of_descriptors(error)
             raise closed_to_us(self._root, error) from error
 
     def _state(self, root: str, period: Period, directory: str) -> PeriodState | SourceProblem | None:
@@ -249,46 +219,39 @@ class LocalSource(FeedFiles):
             return problem
         try:
             os.lstat(path)
-            return PeriodState(period, *self._completeness(root, path))
+            if self._marker is not None:
+                return _by_marker(period, path, self._marker)
+            newest_ns = os.stat(path).st_mtime_ns
+            return self._by_settling(period, _entries(root, path, self._selection), newest_ns)
         except FileNotFoundError:
-            return None  # the source has nothing for it
+            return None
         except OSError as error:
             raise_if_out_of_descriptors(error)
             return unreadable(directory + "/", error)
-
-    def _completeness(self, root: str, path: str) -> Completeness:
-        """Raises OSError when the directory itself cannot be read; what cannot be read below it is the scan's
-        to report."""
-        if self._marker is not None:
-            return _by_marker(path, self._marker)
-        newest_ns = os.stat(path).st_mtime_ns
-        return by_settling(_entries(root, path, self._selection), self._settling(), newest_ns)
 
 
 def _period_directories(
     root: str, partition: Partition, problems: list[SourceProblem]
 ) -> Iterator[tuple[Period, str]]:
-    """What is named as a period's directory is, in no order, whatever it is; what only looks like one is left
-    out. What cannot be followed on the way is noted in ``problems``."""
-    level = [""]
-    for depth in range(len(partition.segments) - 1):
+    """Yields what is named like a period's directory, in no order. Adds to ``problems`` what cannot be
+    followed on the way."""
+    level, last = [""], len(partition.segments) - 1
+    for depth in range(len(partition.segments)):
         level = [
             below
             for above in level
             for below in _matching(root, above, partition, depth, problems)
-            if _is_followed(root, below, problems)
+            if depth == last or _is_followed(root, below, problems)
         ]
-    for above in level:
-        for directory in _matching(root, above, partition, len(partition.segments) - 1, problems):
-            period = partition.period(directory)
-            if period is not None and partition.path(period) == directory:
-                yield period, directory
+    for directory in level:
+        period = period_of(partition, directory)
+        if period is not None:
+            yield period, directory
 
 
 def _matching(
     root: str, above: str, partition: Partition, depth: int, problems: list[SourceProblem]
 ) -> list[str]:
-    """What lies directly below a directory and has a name that the partition has at that depth."""
     try:
         with os.scandir(f"{root}/{above}") as entries:
             return [
@@ -299,9 +262,9 @@ def _matching(
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise_if_out_of_descriptors(error)
         if not above:
             raise closed_to_us(root, error) from error
+        raise_if_out_of_descriptors(error)
         problems.append(unreadable(above + "/", error))
         return []
 
@@ -313,29 +276,25 @@ def _is_followed(root: str, directory: str, problems: list[SourceProblem]) -> bo
     return problem is None
 
 
-def _not_followed(problem: SourceProblem) -> SourceUnreadable:
-    return SourceUnreadable(f"{readable(problem.name)}: {problem.message}")
-
-
-def _by_marker(directory: str, marker: str) -> Completeness:
-    """Complete when the marker stands in the directory. Raises OSError when that cannot be seen."""
+def _by_marker(period: Period, directory: str, marker: str) -> PeriodState:
+    """Complete when the marker is in the directory. Raises OSError if the directory cannot be read."""
     try:
         status = os.stat(f"{directory}/{marker}")
     except (FileNotFoundError, NotADirectoryError):
-        return Completeness(False, f"no {marker} yet")
+        return PeriodState(period, False, f"no {marker} yet")
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        return Completeness(False, f"{marker} is a symbolic link that leads back to itself")
+        return PeriodState(period, False, f"{marker} is a symbolic link that leads back to itself")
     if not stat.S_ISREG(status.st_mode):
-        return Completeness(False, f"{marker} is there, but it is no file")
-    return Completeness(True, f"{marker} stands", f"{status.st_mtime_ns}-{status.st_size}")
+        return PeriodState(period, False, f"{marker} is there, but it is no file")
+    return PeriodState(period, True, f"{marker} is there", f"{status.st_mtime_ns}-{status.st_size}")
 
 
 def _entries(root: str, directory: str, selection: Selection) -> Iterator[Seen]:
-    """Everything below a directory of the feed's root, in no order. A link counts as what it leads to; a
-    linked directory is not looked into. What the scan will report, a directory that cannot be read or a link
-    to one outside the root, counts as a file that is wanted: else nobody would scan for it."""
+    """Yields everything below a directory, in no order. A link counts as its target; a linked directory is
+    not entered. What the scan will report counts as a wanted file, so that there is a scan: a directory that
+    cannot be read, a link to one outside the root."""
     waiting = [("", 0)]
     while waiting:
         below, changed_ns = waiting.pop()
@@ -362,5 +321,5 @@ def _entries(root: str, directory: str, selection: Selection) -> Iterator[Seen]:
 def _status(entry: os.DirEntry[str]) -> os.stat_result:
     try:
         return entry.stat()
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a dangling link
         return entry.stat(follow_symlinks=False)

@@ -1,75 +1,64 @@
-"""The ordered walk over a period's files.
+"""Walk a period's files below a feed's root in the order of their names, and find what cannot be delivered.
 
-The whole stream is in code-point order of the relative paths: a directory is sorted as its name with
-``/``, because that is what follows its name in the paths of its files (so ``a-b`` comes before ``a/b``,
-and ``a/b`` before ``a0``). Only the directory at hand is held open, so depth costs no descriptors.
-
-Links to files below the root are followed. Links to directories are not: one that stays below the root
-would deliver the same files a second time under another name, so it is left out in silence; one that
-leads outside is reported.
+The whole stream is in code-point order of the relative paths: a directory is sorted as its name with ``/``,
+as in the paths of its files (``a-b`` comes before ``a/b``, and ``a/b`` before ``a0``). Only the current
+directory is open, so depth costs no descriptors. Links to files below the root are followed. Links to
+directories are not: one that leads below the root would deliver the same files under a second name and is
+ignored; one that leads outside is reported.
 """
 
 import errno
+import heapq
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import chain, pairwise
+from typing import IO
 
 from xmode_transfer.model.errors import SourceMissing, SourceUnreadable
-from xmode_transfer.model.keys import readable
+from xmode_transfer.model.keys import MAX_KEY_BYTES, readable
 from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.sources.interface import MAX_KEY_BYTES, ProblemCode, Settling, name_problem, problem
-from xmode_transfer.sources.local_listing import RUN_LENGTH, SortedNames
+from xmode_transfer.sources.interface import ProblemCode, Settling, name_problem, problem
 
+RUN_LENGTH = 100_000  # names that are sorted in memory: about 15 MB
+_BLOCK_BYTES = 16 * 1024
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# An ordinary file that everybody may read: nothing more has to be asked about it.
+# An ordinary file that everyone may read needs no further check.
 _PLAIN_MASK = 0o170000 | stat.S_IROTH
 _PLAIN = stat.S_IFREG | stat.S_IROTH
-_SURELY_SHORT = MAX_KEY_BYTES // 4  # so many characters fit into a key, whatever they are
+_SURELY_SHORT = MAX_KEY_BYTES // 4  # this many characters fit into a key, whatever they are
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a directory",
+    stat.S_IFREG: "a file",
 }
 
 
-class Tree(NamedTuple):
-    """What is walked. ``path`` is the feed's root; ``top`` the period's directory below it, empty or
-    ending in ``/``. A file that has not settled by ``settling`` is still being written and waits; None for
-    no such limit."""
-
-    path: str
-    top: str
-    selection: Selection
-    settling: Settling | None = None
-    run_length: int = RUN_LENGTH
-
-
 def identity_of(status: os.stat_result) -> str:
-    """What stays the same while a file is written to, and differs in a file put in its place."""
+    """Returns what stays the same when a file is written to, and differs for a file put in its place."""
     return f"{status.st_dev}:{status.st_ino}"
 
 
 def real_root(path: str) -> str:
-    """A feed's root without links (the root itself may be one) and without a slash at its end."""
+    """Returns a feed's root without links and without a slash at its end."""
     return os.path.realpath(path).rstrip("/")
 
 
-def is_reached_without_links(root: str, below: str) -> bool:
-    """Whether no symbolic link stands between the root, itself without links, and what lies below it."""
-    path = f"{root}/{below}".rstrip("/")
-    return os.path.realpath(path) == path
-
-
-def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
-    """Every file to be delivered, and every one that never can be, in order. Raises SourceMissing when
-    ``top`` is not there, SourceUnreadable when it cannot be read."""
-    root = real_root(tree.path)
-    settled_ns = tree.settling.settled_ns if tree.settling is not None else None
-    levels = [_open_top(tree, root)]
+def walk(
+    path: str, top: str, selection: Selection, settling: Settling | None = None
+) -> Iterator[SourceFile | SourceProblem]:
+    """Yields every file to deliver, and every one that can never be delivered, in order. ``path`` is the
+    feed's root; ``top`` is the period's directory below it, empty or ending in ``/``. With ``settling``,
+    leaves out files that have not settled. Raises SourceMissing if ``top`` does not exist, SourceUnreadable
+    if it cannot be read."""
+    root = real_root(path)
+    settled_ns = settling.settled_ns if settling is not None else None
+    levels = [_open_top(f"{path}/{top}".rstrip("/"), root, top, selection)]
     try:
         while levels:
             level = levels[-1]
@@ -87,7 +76,7 @@ def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
                         descriptor = level.descriptor(root)
                     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                 except FileNotFoundError:
-                    continue  # gone since it was listed, so no longer at the source
+                    continue  # deleted since it was listed
                 except OSError as error:
                     raise_if_out_of_descriptors(error)
                     yield unreadable(prefix + name, error)
@@ -98,13 +87,13 @@ def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
                         identity = f"{status.st_dev}:{status.st_ino}"
                         yield SourceFile(prefix + name, status.st_size, modified_ns, identity)
                         continue
-                found = _judge(prefix + name, root, status, tree.settling)
+                found = _judge(prefix + name, root, status, settling)
                 if found is not None:
                     yield found
             if deeper is None:
                 levels.pop().close()
                 continue
-            opened = _open_below(tree, prefix + deeper, root)
+            opened = _open_below(root, prefix + deeper, top, selection)
             if isinstance(opened, _Level):
                 level.release()
                 levels.append(opened)
@@ -118,7 +107,8 @@ def walk(tree: Tree) -> Iterator[SourceFile | SourceProblem]:
 def _judge(
     name: str, root: str, status: os.stat_result, settling: Settling | None
 ) -> SourceFile | SourceProblem | None:
-    """The long way for what is not plainly an ordinary file; None for what is gone, waits, or is left out."""
+    """Checks what is not plainly an ordinary file. Returns None for what is deleted, not settled or
+    ignored."""
     path = f"{root}/{name}"
     try:
         bad = name_problem(name)
@@ -133,7 +123,8 @@ def _judge(
         if bad is not None:
             return bad
         if not stat.S_ISREG(status.st_mode):
-            return not_a_file(name, status.st_mode)
+            reason = f"it is {_kind(status.st_mode)}, not a file; move it away or exclude it"
+            return problem(name, ProblemCode.NOT_A_FILE, reason)
         if settling is not None and (bad := settling.date_problem(name, status.st_mtime_ns)) is not None:
             return bad
         if not os.access(path, os.R_OK, effective_ids=True):
@@ -148,19 +139,16 @@ def _judge(
 
 class _Level:
     """A directory on the way down. ``prefix`` is its path below the root, empty or ending in ``/``. Its
-    descriptor is given back while a directory below it is walked, and opened again when it is next needed."""
+    descriptor is closed while a directory below it is walked, and opened again when it is needed."""
 
-    __slots__ = ("_descriptor", "_sorted", "names", "prefix", "previous", "shortest_bad")
-
-    def __init__(self, prefix: str, descriptor: int, names: SortedNames) -> None:
+    def __init__(self, prefix: str, descriptor: int, names: Iterator[str], spill: IO[bytes] | None) -> None:
         self.prefix = prefix
-        self.names = iter(names)
+        self.names = names
         self.previous = ""
-        # Names of fewer characters need no look at the whole path's length, if what stands before them is
-        # good.
+        # Shorter names need no check of the whole path's length, if the prefix is good.
         self.shortest_bad = _SURELY_SHORT - len(prefix) if name_problem(prefix.rstrip("/")) is None else 0
         self._descriptor: int | None = descriptor
-        self._sorted = names
+        self._spill = spill
 
     def descriptor(self, root: str) -> int:
         if self._descriptor is None:
@@ -174,47 +162,44 @@ class _Level:
 
     def close(self) -> None:
         self.release()
-        self._sorted.close()
+        if self._spill is not None:
+            self._spill.close()
 
 
-def _open_level(tree: Tree, prefix: str, root: str) -> _Level:
+def _open_level(root: str, prefix: str, top: str, selection: Selection) -> _Level:
     descriptor = os.open(f"{root}/{prefix}".rstrip("/") or "/", _OPEN_DIRECTORY)
     try:
-        names = SortedNames(descriptor, prefix[len(tree.top) :], tree.selection, tree.run_length)
+        names = sorted_names(descriptor, prefix[len(top) :], selection)
+        return _Level(prefix, descriptor, *names)
     except BaseException:
         os.close(descriptor)
         raise
-    return _Level(prefix, descriptor, names)
 
 
-def _open_top(tree: Tree, root: str) -> _Level:
-    shown = f"{tree.path}/{tree.top}".rstrip("/")
-    if not is_reached_without_links(root, tree.top):
+def _open_top(shown: str, root: str, top: str, selection: Selection) -> _Level:
+    path = f"{root}/{top}".rstrip("/")
+    if os.path.realpath(path) != path:
         raise SourceUnreadable(
             f"{shown} is reached through a symbolic link, and links to directories are not followed",
             hint="put the directory itself below the feed's root, or mount it there",
         )
     try:
-        return _open_level(tree, tree.top, root)
+        return _open_level(root, top, top, selection)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(shown) from error
     except OSError as error:
-        raise_if_out_of_descriptors(error)
         raise closed_to_us(shown, error) from error
 
 
-def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | None:
-    """A directory met on the way; None when it is gone or left out in silence. What is wrong with it is said
-    under its name with ``/``, which is its place in the order."""
+def _open_below(root: str, prefix: str, top: str, selection: Selection) -> _Level | SourceProblem | None:
+    """Opens a directory. Returns None if it is deleted or ignored. The problem of a directory is named with
+    ``/`` at its end, which is its position in the order."""
     path = f"{root}/{prefix}".rstrip("/")
     if len(prefix.encode("utf-8", "surrogateescape")) >= MAX_KEY_BYTES:
-        return problem(
-            prefix,
-            ProblemCode.NAME_TOO_LONG,
-            f"what lies in it needs object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path",
-        )
+        reason = f"its files need object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path"
+        return problem(prefix, ProblemCode.NAME_TOO_LONG, reason)
     try:
-        return _open_level(tree, prefix, root)
+        return _open_level(root, prefix, top, selection)
     except OSError as error:
         raise_if_out_of_descriptors(error)
         try:
@@ -227,21 +212,93 @@ def _open_below(tree: Tree, prefix: str, root: str) -> _Level | SourceProblem | 
         return unreadable(prefix, error)
 
 
-# --- Why a file cannot be delivered as it is ---------------------------------------------------------
+def sorted_names(
+    descriptor: int, directory: str, selection: Selection
+) -> tuple[Iterator[str], IO[bytes] | None]:
+    """Returns the names in an open directory that ``selection`` takes, in order: directories, and links to
+    directories, end in ``/``. ``directory`` is relative to the period. Memory does not grow with the number
+    of names: more than one run of them is sorted in an unnamed temporary file, which the caller closes.
+
+    Raises OSError if the directory cannot be listed to its end, and SourceUnreadable if there is no disk
+    space to sort its names in.
+    """
+    runs = _sorted_runs(descriptor, directory, selection)
+    first, second = next(runs, []), next(runs, None)
+    if second is None:
+        return iter(first), None
+    try:
+        file = tempfile.TemporaryFile(buffering=0, prefix="xmode-names-")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise _no_room(error) from error
+    try:
+        ends = [0]
+        for run in chain((first, second), runs):
+            ends.append(_append(file.fileno(), run, ends[-1]))
+    except BaseException:
+        file.close()
+        raise
+    return heapq.merge(*(_names(file.fileno(), *span) for span in pairwise(ends))), file
+
+
+def _sorted_runs(descriptor: int, directory: str, selection: Selection) -> Iterator[list[str]]:
+    takes, leaves_out = selection.chooser(directory), selection.leaves_out
+    run: list[str] = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            name = entry.name
+            try:
+                is_directory = entry.is_dir()  # accesses the disk for links only
+            except OSError:  # a link in a loop, or to a path that may not be read: checked as a file
+                is_directory = False
+            if not is_directory:
+                if takes(name):
+                    run.append(name)
+            elif not leaves_out(directory + name):
+                run.append(name + "/")
+            if len(run) >= RUN_LENGTH:
+                yield sorted(run)
+                run = []
+    if run:
+        yield sorted(run)
+
+
+def _append(descriptor: int, names: list[str], offset: int) -> int:
+    """Writes the names, separated by NUL, which no name can contain. Returns the offset behind them."""
+    data = memoryview(("\0".join(names) + "\0").encode("utf-8", "surrogateescape"))
+    try:
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            offset += written
+            data = data[written:]
+    except OSError as error:
+        raise _no_room(error) from error
+    return offset
+
+
+def _names(descriptor: int, offset: int, end: int) -> Iterator[str]:
+    tail = b""
+    while offset < end:
+        block = os.pread(descriptor, min(_BLOCK_BYTES, end - offset), offset)
+        offset += len(block)
+        whole, found, tail = (tail + block).rpartition(b"\0")
+        if found:
+            yield from whole.decode("utf-8", "surrogateescape").split("\0")
+
+
+def _no_room(error: OSError) -> SourceUnreadable:
+    return SourceUnreadable(
+        f"a directory of many files could not be sorted: {error.strerror or error}",
+        hint=f"its names are sorted in {tempfile.gettempdir()}, which needs space for them; set TMPDIR to "
+        "another directory",
+    )
 
 
 def unreadable(name: str, error: OSError) -> SourceProblem:
-    return problem(
-        name,
-        ProblemCode.UNREADABLE,
-        f"it cannot be read ({error.strerror or error}) by the user that this service runs as; let it read",
+    """Returns the problem of a file or directory that cannot be read."""
+    reason = (
+        f"it cannot be read ({error.strerror or error}) by the user that this service runs as; let it read"
     )
-
-
-def not_a_file(name: str, mode: int) -> SourceProblem:
-    return problem(
-        name, ProblemCode.NOT_A_FILE, f"it is {_kind(mode)}, not a file; move it away or exclude it"
-    )
+    return problem(name, ProblemCode.UNREADABLE, reason)
 
 
 def _kind(mode: int) -> str:
@@ -249,19 +306,15 @@ def _kind(mode: int) -> str:
 
 
 def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
-    """Why what should be a directory of the partition's path is not one that is looked into; None for one
-    that is, and for what is gone. ``root`` as in ``link_problem``."""
+    """Returns why a directory of the partition's path is not followed; None for one that is, and for one that
+    does not exist. ``root`` is as in ``link_problem``."""
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
             return None
         if not stat.S_ISLNK(mode):
-            kind = "a file" if stat.S_ISREG(mode) else _kind(mode)
-            return problem(
-                name,
-                ProblemCode.NOT_A_DIRECTORY,
-                f"it is {kind}, and its name says that it is a directory of periods; move it away",
-            )
+            reason = f"it is {_kind(mode)}, and its name says that it is a directory of periods; move it away"
+            return problem(name, ProblemCode.NOT_A_DIRECTORY, reason)
         return link_problem(name, path, root) or problem(
             name,
             ProblemCode.LINK_TO_DIRECTORY,
@@ -276,39 +329,31 @@ def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
 
 
 def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
-    """What is wrong with where a symbolic link leads; None when that is something below the root. ``root`` is
-    without links and without a slash at its end. Raises OSError."""
+    """Returns the problem of a symbolic link; None if its target is below the root. ``root`` has no links and
+    no slash at its end. Raises OSError."""
     dangling = False
     try:
         os.stat(path)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return problem(
-                name, ProblemCode.LINK_LOOP, "it is a symbolic link that leads back to itself; remove it"
-            )
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            dangling = True
-        elif error.errno != errno.EACCES:  # where we may not look may still be outside the root
+            reason = "it is a symbolic link that leads back to itself; remove it"
+            return problem(name, ProblemCode.LINK_LOOP, reason)
+        dangling = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        if not dangling and error.errno != errno.EACCES:  # a target that may not be read may be outside
             raise
     target = os.path.realpath(path)
+    what = f"it is a symbolic link to {readable(target)}"
     if not target.startswith(root + "/"):
-        return problem(
-            name,
-            ProblemCode.LINK_LEAVES_ROOT,
-            f"it is a symbolic link to {readable(target)}, outside the feed's root; "
-            + ("put the directory itself there, or mount it" if name.endswith("/") else "put the file there"),
-        )
+        fix = "put the directory itself there, or mount it" if name.endswith("/") else "put the file there"
+        return problem(name, ProblemCode.LINK_LEAVES_ROOT, f"{what}, outside the feed's root; {fix}")
     if dangling:
-        return problem(
-            name,
-            ProblemCode.LINK_DANGLING,
-            f"it is a symbolic link to {readable(target)}, which is not there; remove it or restore the file",
-        )
+        reason = f"{what}, which does not exist; remove it or restore the file"
+        return problem(name, ProblemCode.LINK_DANGLING, reason)
     return None
 
 
 def raise_if_out_of_descriptors(error: OSError) -> None:
-    """Running out of file descriptors is our own limit, no file's fault. Raises SourceUnreadable."""
+    """Raises SourceUnreadable if this process has no file descriptors left: no file is at fault."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         raise SourceUnreadable(
             f"no more files can be opened ({error.strerror})",
@@ -317,13 +362,16 @@ def raise_if_out_of_descriptors(error: OSError) -> None:
 
 
 def missing(shown: str) -> SourceMissing:
+    """Returns the error for a directory that does not exist."""
     return SourceMissing(
-        f"{shown} is not there, or is no directory",
+        f"{shown} does not exist, or is no directory",
         hint="check the feed's source, and that its disk is mounted",
     )
 
 
 def closed_to_us(shown: str, error: OSError) -> SourceUnreadable:
+    """Returns the error for the root or a period's directory that cannot be read."""
+    raise_if_out_of_descriptors(error)
     return SourceUnreadable(
         f"{shown} cannot be read: {error.strerror or error}",
         hint="the user that this service runs as needs to be able to read it",

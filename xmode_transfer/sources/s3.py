@@ -1,4 +1,4 @@
-"""A feed's files in a bucket."""
+"""Read a feed's files from a bucket."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
+from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.config import Feed
 from xmode_transfer.model.errors import SourceChanged, SourceUnreadable
 from xmode_transfer.model.keys import readable
@@ -13,34 +14,31 @@ from xmode_transfer.model.periods import Partition, Period
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import SourceFile, SourceProblem
 from xmode_transfer.sources.interface import (
-    NOT_LOOKED_INTO,
-    Completeness,
     FeedFiles,
     PeriodState,
     Seen,
     Settling,
-    by_file,
-    by_settling,
     name_problem,
+    not_scanned,
+    period_of,
 )
-from xmode_transfer.sources.s3_bucket import SourceBucket, StoredObject
+from xmode_transfer.sources.s3_bucket import SourceBucket
 
 RANGE_BYTES = 16 * 1024 * 1024
 _MOST_PARKED = 4
-_ATTEMPTS = 4
-"""How often a range is asked for in a row without a byte coming of it."""
+_ATTEMPTS = 4  # consecutive requests for a range that return no byte
 _SECOND_NS = 10**9
 
 
-class S3File:
-    """Implements ``OpenFile``. Thread-safe: a stream that is being read from belongs to one thread."""
+class S3File(OpenFile):
+    """An object of a given ETag, read by ranges. Thread-safe: a range belongs to the thread that reads it."""
 
     def __init__(self, bucket: SourceBucket, file: SourceFile) -> None:
         self.size = file.size
         self._bucket = bucket
         self._file = file
         self._lock = threading.Lock()
-        self._parked: dict[int, _Range] = {}  # by where they go on
+        self._parked: dict[int, _Range] = {}  # by position
         self._closed = False
         self.check_unchanged()
 
@@ -49,7 +47,7 @@ class S3File:
         count = self.read_into(memoryview(buffer), offset)
         if count < length:
             raise SourceChanged(
-                f"{readable(self._file.name)} has {self.size:,} bytes; {offset + length:,} were asked for"
+                f"{readable(self._file.name)} has {self.size:,} bytes; {offset + length:,} were requested"
             )
         return bytes(buffer)
 
@@ -66,9 +64,13 @@ class S3File:
             except (SourceUnreadable, OSError) as error:
                 stream.close()
                 failures += 1
-                if failures == _ATTEMPTS:
-                    raise self._broken(error) from error
-                continue
+                if failures < _ATTEMPTS:
+                    continue
+                if isinstance(error, SourceUnreadable):
+                    raise
+                raise SourceUnreadable(
+                    f"{readable(self._file.name)} cannot be read: {error}", hint="the next run retries"
+                ) from error
             if piece:
                 buffer[done : done + len(piece)] = piece
                 done += len(piece)
@@ -78,9 +80,9 @@ class S3File:
 
     def check_unchanged(self) -> None:
         now = self._bucket.head(self._file.name, self._file.identity)
-        # A listing may tell fractions of a second, a header never does.
+        # A listing may have fractions of a second, a header never has.
         written_again = now.modified_ns // _SECOND_NS != self._file.modified_ns // _SECOND_NS
-        if now.size != self._file.size or now.etag != self._file.identity or written_again:
+        if now.size != self._file.size or now.identity != self._file.identity or written_again:
             raise SourceChanged(
                 f"{readable(self._file.name)} changed after it was listed: it was written anew"
             )
@@ -92,12 +94,6 @@ class S3File:
         for stream in parked.values():
             stream.close()
 
-    def __enter__(self) -> "S3File":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
     def _range(self, position: int) -> "_Range":
         with self._lock:
             parked = self._parked.pop(position, None)
@@ -107,7 +103,6 @@ class S3File:
         return _Range(self._bucket.get(self._file.name, self._file.identity, position, last), position, last)
 
     def _park(self, stream: "_Range") -> None:
-        """Keeps it for whoever reads on from there."""
         if stream.position > stream.last:
             stream.close()
             return
@@ -122,18 +117,9 @@ class S3File:
         if surplus is not None:
             surplus.close()
 
-    def _broken(self, error: Exception) -> SourceUnreadable:
-        if isinstance(error, SourceUnreadable):
-            return error
-        return SourceUnreadable(
-            f"{readable(self._file.name)} cannot be read: {error}", hint="The next run tries again"
-        )
-
 
 class _Range:
-    """A request whose body is being read; ``position`` is the next byte's place in the object."""
-
-    __slots__ = ("_body", "last", "position")
+    """The body of a GetObject request. ``position`` is the offset of the next byte in the object."""
 
     def __init__(self, body: Any, first: int, last: int) -> None:
         self._body = body
@@ -141,10 +127,10 @@ class _Range:
         self.last = last
 
     def read(self, length: int) -> bytes:
-        """At most that many bytes, at least one. Raises OSError when the answer ends too soon."""
+        """Returns at least one byte, at most ``length``. Raises OSError if the response ends too soon."""
         piece: bytes = self._body.read(min(length, self.last + 1 - self.position))
         if not piece:
-            raise OSError("the answer ended before its range did")
+            raise OSError("the response ended before its range did")
         self.position += len(piece)
         return piece
 
@@ -153,11 +139,8 @@ class _Range:
 
 
 class S3Source(FeedFiles):
-    """Implements ``Source`` over the keys below a prefix. Thread-safe: it remembers nothing between
-    calls.
-
-    Keys that end in ``/`` are the folders that the S3 console makes, and no files.
-    """
+    """The source of a feed in the keys below a prefix. Thread-safe: it keeps no state between calls. Keys
+    that end in ``/`` are folders of the S3 console, not files."""
 
     def __init__(
         self,
@@ -166,82 +149,74 @@ class S3Source(FeedFiles):
         client_factory: Callable[[], Any],
         keys_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        """``client_factory`` answers botocore's S3 client, the same one until ``keys_refused`` was called."""
+        """``client_factory`` returns botocore's S3 client, a new one after ``keys_refused`` was called."""
         super().__init__(feed, clock)
         self._bucket = SourceBucket(feed.source, client_factory, keys_refused)
 
     def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
         if self._partition is None:
-            yield PeriodState(Period.none(), *self._drop_folder())
+            yield self._drop_folder()
             return
         for period, directory in sorted(self._directories(self._partition, since)):
             if since is not None and period.start < since:
-                yield PeriodState(period, False, NOT_LOOKED_INTO)
+                yield not_scanned(period)
             elif (found := self._state(period, directory)) is not None:
                 yield found
 
     def state(self, period: Period) -> PeriodState | None:
         if self._partition is None:
-            return PeriodState(Period.none(), *self._drop_folder())
+            return self._drop_folder()
         return self._state(period, self._partition.path(period) + "/")
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
         if self._partition is not None:
-            yield from self._scan(self._partition.path(period) + "/", None)
-        else:
-            yield from self._scan("", self._settling())
+            return self._scan(self._partition.path(period) + "/", None)
+        return self._scan("", self._settling())
 
     def open(self, file: SourceFile) -> S3File:
         return S3File(self._bucket, file)
 
     def _scan(self, top: str, settling: Settling | None) -> Iterator[SourceFile | SourceProblem]:
-        for row in self._bucket.objects(top):
-            name = row.key[len(self._bucket.root) :]
-            if row.key.endswith("/") or not self._selection.takes(name[len(top) :]):
+        for file in self._bucket.objects(top):
+            if not _is_file(file.name) or not self._selection.takes(file.name[len(top) :]):
                 continue
-            if settling is not None and not settling.settles(row.modified_ns):
+            if settling is not None and not settling.settles(file.modified_ns):
                 continue
-            bad = name_problem(name) or (settling and settling.date_problem(name, row.modified_ns))
-            yield SourceFile(name, row.size, row.modified_ns, row.etag) if bad is None else bad
+            bad = name_problem(file.name)
+            if bad is None and settling is not None:
+                bad = settling.date_problem(file.name, file.modified_ns)
+            yield bad or file
 
-    # Completeness.
+    def _drop_folder(self) -> PeriodState:
+        return self._by_file(self._seen(self._bucket.objects(), ""))
 
     def _state(self, period: Period, directory: str) -> PeriodState | None:
-        marker = self._marker
-        found = self._by_settling(directory) if marker is None else self._by_marker(directory, marker)
-        return None if found is None else PeriodState(period, *found)
-
-    def _by_marker(self, directory: str, marker: str) -> Completeness | None:
-        key = self._bucket.root + directory + marker
-        for row in self._bucket.objects(directory + marker, limit=1):
-            if row.key == key:  # the first of the keys that begin so, if it is there
-                return Completeness(True, f"{marker} stands", f"{row.modified_ns}-{row.etag}")
-        if next(self._bucket.objects(directory, limit=1), None) is None:
-            return None
-        return Completeness(False, f"no {marker} yet")
-
-    def _by_settling(self, directory: str) -> Completeness | None:
+        if self._marker is not None:
+            return self._by_marker(period, directory, self._marker)
         rows = self._bucket.objects(directory)
         first = next(rows, None)
         if first is None:
             return None
-        return by_settling(self._seen(chain((first,), rows), directory), self._settling())
+        return self._by_settling(period, self._seen(chain((first,), rows), directory))
 
-    def _drop_folder(self) -> Completeness:
-        return by_file(self._seen(self._bucket.objects(), ""), self._settling())
+    def _by_marker(self, period: Period, directory: str, marker: str) -> PeriodState | None:
+        for file in self._bucket.objects(directory + marker, limit=1):
+            if file.name == directory + marker:  # it is the first key with that prefix
+                return PeriodState(period, True, f"{marker} is there", f"{file.modified_ns}-{file.identity}")
+        if next(self._bucket.objects(directory, limit=1), None) is None:
+            return None
+        return PeriodState(period, False, f"no {marker} yet")
 
-    def _seen(self, rows: Iterable[StoredObject], directory: str) -> Iterator[Seen]:
-        for row in rows:
-            path = row.key[len(self._bucket.root) + len(directory) :]
+    def _seen(self, files: Iterable[SourceFile], directory: str) -> Iterator[Seen]:
+        for file in files:
+            path = file.name[len(directory) :]
             above, slash, _ = path.rpartition("/")
-            if not row.key.endswith("/") and not (slash and self._selection.left_out_above(above)):
-                yield Seen(True, self._selection.takes(path), row.modified_ns)
-
-    # Partitions.
+            if _is_file(file.name) and not (slash and self._selection.left_out_above(above)):
+                yield Seen(True, self._selection.takes(path), file.modified_ns)
 
     def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
-        """The prefixes that are a period each, in no order. Years of periods before ``since`` are not
-        listed where their names sort as their times do: each level of them would be a request."""
+        """Yields the prefixes of periods, in no order. Does not list prefixes that have only periods before
+        ``since``, if the names tell: each would cost a request."""
         level, last = [""], len(partition.segments) - 1
         for depth in range(len(partition.segments)):
             level = [
@@ -252,6 +227,10 @@ class S3Source(FeedFiles):
                 and (depth == last or since is None or not partition.is_before(above + name, since))
             ]
         for directory in level:
-            period = partition.period(directory.rstrip("/"))
-            if period is not None and partition.path(period) + "/" == directory:
+            period = period_of(partition, directory.rstrip("/"))
+            if period is not None:
                 yield period, directory
+
+
+def _is_file(name: str) -> bool:
+    return name != "" and not name.endswith("/")

@@ -1,15 +1,15 @@
-"""The requests that a source bucket is sent, and what its answers mean for a source.
+"""Send requests to a source bucket and translate its errors.
 
-The bucket is ours and is read as we ourselves, by the standard AWS variables and files: never with a
-customer's role session. Needed: s3:ListBucket on the bucket, s3:GetObject on its objects
+The bucket is read with the vendor's own credentials, from the standard AWS variables and files, never with a
+customer's role session. They need s3:ListBucket on the bucket and s3:GetObject on its objects
 (docs/sources.md).
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from botocore import exceptions as aws
 from botocore.credentials import RefreshableCredentials
@@ -29,6 +29,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import readable
+from xmode_transfer.model.records import SourceFile
 
 _CONNECTIONS = 64
 
@@ -36,20 +37,11 @@ _OUR_KEYS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 )
 _KEYS_HINT = "Look at AWS_ACCESS_KEY_ID, AWS_PROFILE, the shared credentials file and this machine's clock"
-_AGAIN_HINT = "The next run tries again"
-
-
-class StoredObject(NamedTuple):
-    """A row of a listing. ``key`` is whole; ``modified_ns`` in nanoseconds since 1970."""
-
-    key: str
-    size: int
-    modified_ns: int
-    etag: str
+_AGAIN_HINT = "The next run retries"
 
 
 def own_client(stop: threading.Event | None = None) -> Any:
-    """A client of S3 with our own credentials; nobody waits for it any longer when ``stop`` is set. Raises
+    """Returns an S3 client with the vendor's credentials; its requests end early when ``stop`` is set. Raises
     ConfigError, VendorIdentityError."""
     try:
         with making_clients:
@@ -75,7 +67,7 @@ def own_client(stop: threading.Event | None = None) -> Any:
 
 
 class OwnClient:
-    """The one client that all feeds in buckets share. Thread-safe."""
+    """The client that all feeds in buckets share. Thread-safe."""
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         self._lock = threading.Lock()
@@ -90,15 +82,14 @@ class OwnClient:
             return self._client
 
     def forget(self) -> None:
-        """AWS refuses the keys that it was made with: others may lie where they came from by now, and the
-        next look reads them."""
+        """Drops a client with refused credentials. The next one reads the credentials again."""
         with self._lock:
             self._client = None
 
 
 class SourceBucket:
-    """One bucket and the prefix that a feed's files lie below: empty, or ending in ``/``. ``keys_refused`` is
-    called when AWS does not let our keys in. Thread-safe."""
+    """A bucket and the prefix of a feed's files: empty, or ending in ``/``. Calls ``keys_refused`` when AWS
+    refuses the vendor's credentials. Thread-safe."""
 
     def __init__(
         self, address: str, client_factory: Callable[[], Any], keys_refused: Callable[[], None]
@@ -108,9 +99,9 @@ class SourceBucket:
         self._client_factory = client_factory
         self._keys_refused = keys_refused
 
-    def objects(self, below: str = "", limit: int | None = None) -> Iterator[StoredObject]:
-        """The objects whose keys begin with the root and ``below``, in the order of their keys, page by
-        page. A page that fails raises: a listing never ends early in silence."""
+    def objects(self, below: str = "", limit: int | None = None) -> Iterator[SourceFile]:
+        """Yields the objects below the root and ``below`` in the order of their keys, with their names
+        relative to the root and their ETags. Raises if a page fails."""
         previous = ""
         for page in self._pages(below, limit=limit):
             for row in page.get("Contents", ()):
@@ -121,11 +112,10 @@ class SourceBucket:
                         hint="A directory bucket (S3 Express) cannot be a source; a general purpose one can",
                     )
                 previous = key
-                yield StoredObject(key, row["Size"], nanoseconds(row["LastModified"]), row["ETag"].strip('"'))
+                yield _file(key[len(self.root) :], row["Size"], row)
 
     def directories(self, below: str) -> Iterator[str]:
-        """The names, without ``/``, that stand directly below the root and ``below`` and have something below
-        them."""
+        """Yields the names of the directories, without ``/``, directly below the root and ``below``."""
         begin = len(self.root) + len(below)
         for page in self._pages(below, delimiter="/"):
             for row in page.get("CommonPrefixes", ()):
@@ -134,34 +124,33 @@ class SourceBucket:
     def _pages(
         self, below: str, delimiter: str | None = None, limit: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        asked: dict[str, Any] = {"Bucket": self.name, "Prefix": self.root + below}
+        parameters: dict[str, Any] = {"Bucket": self.name, "Prefix": self.root + below}
         if delimiter is not None:
-            asked["Delimiter"] = delimiter
+            parameters["Delimiter"] = delimiter
         if limit is not None:
-            asked["MaxKeys"] = limit
+            parameters["MaxKeys"] = limit
         while True:
             with self.translated("ListObjectsV2"):
-                page: dict[str, Any] = self._client_factory().list_objects_v2(**asked)
+                page: dict[str, Any] = self._client_factory().list_objects_v2(**parameters)
             yield page
             if limit is not None or not page.get("IsTruncated"):
                 return
             if not page.get("NextContinuationToken"):
                 raise SourceUnreadable(
-                    f"s3://{self.name} says that its listing goes on, and not where", hint=_AGAIN_HINT
+                    f"s3://{self.name} truncated its listing without a continuation token", hint=_AGAIN_HINT
                 )
-            asked["ContinuationToken"] = page["NextContinuationToken"]
+            parameters["ContinuationToken"] = page["NextContinuationToken"]
 
-    def head(self, name: str, etag: str) -> StoredObject:
-        """What lies under the name now. Raises SourceChanged when it is gone or its ETag is another."""
-        key = self.root + name
+    def head(self, name: str, etag: str) -> SourceFile:
+        """Returns the object with that name. Raises SourceChanged if it is gone or has another ETag."""
         with self.translated("HeadObject", name):
-            answer = self._client_factory().head_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
-        return StoredObject(
-            key, answer["ContentLength"], nanoseconds(answer["LastModified"]), answer["ETag"].strip('"')
-        )
+            answer = self._client_factory().head_object(
+                Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"'
+            )
+        return _file(name, answer["ContentLength"], answer)
 
     def get(self, name: str, etag: str, first: int, last: int) -> Any:
-        """The stream of a range, both ends included. Raises SourceChanged when the ETag is another by now."""
+        """Returns the stream of a range, both ends included. Raises SourceChanged if the ETag is another."""
         with self.translated("GetObject", name):
             answer = self._client_factory().get_object(
                 Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"', Range=f"bytes={first}-{last}"
@@ -170,7 +159,7 @@ class SourceBucket:
 
     @contextmanager
     def translated(self, operation: str, name: str | None = None) -> Iterator[None]:
-        """Turns what botocore raises into the errors of a source."""
+        """Translates botocore's errors into those of a source."""
         what = f"{operation} on s3://{self.name}/{self.root}{name or ''}"
         try:
             yield
@@ -180,16 +169,20 @@ class SourceBucket:
             raise SourceUnreadable(f"{what}: {failed.error}", hint=failed.error.hint) from None
         except AWS_ERRORS as error:
             if isinstance(error, ClientError):
-                told = _with_answer(answer_of(error), what, self.name, name)
+                translated = _with_answer(answer_of(error), what, self.name, name)
             else:
-                told = _without_answer(error, what)
-            if isinstance(told, VendorIdentityError):
+                translated = _without_answer(error, what)
+            if isinstance(translated, VendorIdentityError):
                 self._keys_refused()
-            raise told from error
+            raise translated from error
 
 
-def nanoseconds(moment: datetime) -> int:
-    """Nanoseconds since 1970, exactly."""
+def _file(name: str, size: int, answer: Mapping[str, Any]) -> SourceFile:
+    return SourceFile(name, size, _nanoseconds(answer["LastModified"]), answer["ETag"].strip('"'))
+
+
+def _nanoseconds(moment: datetime) -> int:
+    """Returns the exact nanoseconds since 1970."""
     whole = moment.astimezone(UTC).replace(microsecond=0)
     return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000
 
@@ -202,7 +195,7 @@ def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> Xm
     elif answer.code == "NoSuchKey" or answer.status == 404:
         kind, said, hint = SourceChanged, f"{name} is gone", "If it is put back, the next run delivers it"
     elif answer.status == 412:
-        kind, said = SourceChanged, f"{name} changed after it was listed: another object lies in its place"
+        kind, said = SourceChanged, f"{name} changed after it was listed: another object replaced it"
         hint = "It is delivered by a later run, once it no longer changes"
     elif answer.code in _OUR_KEYS:
         kind, hint = VendorIdentityError, _KEYS_HINT
@@ -211,8 +204,8 @@ def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> Xm
         hint = "Restore it from its storage class, or exclude it"
     elif answer.status == 403:
         action = "s3:ListBucket" if name is None else "s3:GetObject"
-        if name is not None:  # a HEAD needs the same right as a GET, and is refused without a word
-            said = f"{readable(name)} cannot be read: AWS refuses us {action} on it ({said})"
+        if name is not None:  # a HEAD needs the permission of a GET, and its refusal has no message
+            said = f"{readable(name)} cannot be read: AWS denies us {action} on it ({said})"
         kind, hint = SourceUnreadable, _denied_hint(answer.text, action, bucket)
     else:
         kind, hint = SourceUnreadable, _AGAIN_HINT
@@ -220,26 +213,26 @@ def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> Xm
 
 
 def _denied_hint(said: str, action: str, bucket: str) -> str:
-    """Who must allow the action. Which policy is missing, or denies it, stands in AWS's own words, where it
-    says it: for a HEAD it does not (IAM User Guide, "Troubleshoot access denied error messages")."""
+    """Returns who must allow the action. AWS's message names the policy that denies or lacks it, except for a
+    HEAD (IAM User Guide, "Troubleshoot access denied error messages")."""
     of = "the bucket" if action == "s3:ListBucket" else "the objects of the bucket"
     if "explicit deny in a resource-based policy" in said:
         return (
-            f"Whoever owns the bucket {bucket} must except our user or role from the Deny of {action} in the "
+            f"The owner of the bucket {bucket} must exempt our user or role from the Deny of {action} in the "
             "bucket's policy (docs/sources.md)"
         )
     if "explicit deny in " in said:
         policy = said.partition("explicit deny in ")[2].removeprefix("a ").removeprefix("an ").rstrip(". ")
         return f"We must change the {policy} that denies {action} to our user or role (docs/sources.md)"
     ours = f"our user or role needs {action} on {of} {bucket} in a policy of its own"
-    theirs = f"the bucket's policy must allow it to us, which whoever owns {bucket} has to add"
+    theirs = f"the owner of {bucket} must allow it to us in the bucket's policy"
     if "no identity-based policy" in said:
         return f"We must act: {ours} (docs/sources.md)"
     if "no resource-based policy" in said:
         return f"The bucket {bucket} belongs to another account: {theirs} (docs/sources.md)"
-    key = "" if action == "s3:ListBucket" else "; 3. kms:Decrypt, where a key of KMS encrypts them"
+    key = "" if action == "s3:ListBucket" else "; 3. kms:Decrypt, if a KMS key encrypts them"
     return (
-        f"We must check, in this order: 1. {ours}; 2. where the bucket belongs to another account, {theirs}"
+        f"We must check, in this order: 1. {ours}; 2. if the bucket belongs to another account, {theirs}"
         f"{key} (docs/sources.md)"
     )
 

@@ -1,12 +1,14 @@
-"""The context of an execution: the interfaces and settings that deliveries and upkeep work with."""
+"""The context of an execution: its interfaces and settings, its lease, and the record of an operation on a
+bucket other than a delivery."""
 
+import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy.documents import Step
@@ -18,8 +20,16 @@ from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import AlreadyRunning, Interrupted, LeaseLost, UnsafeRole, XmodeError
 from xmode_transfer.model.jobs import Backoff
 from xmode_transfer.model.process import Clock, Progress
-from xmode_transfer.model.records import Capabilities, Lease
-from xmode_transfer.sources.interface import ChecksumOf, SourceFactory
+from xmode_transfer.model.records import Capabilities, Failure, Lease
+from xmode_transfer.model.upkeep import (
+    INTENDED,
+    REMOVED_BY_US,
+    OperationKind,
+    OperationRecord,
+    Removal,
+    RemovalOutcome,
+)
+from xmode_transfer.sources.interface import SourceFactory
 from xmode_transfer.telemetry import Event
 
 if TYPE_CHECKING:
@@ -28,9 +38,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The ports, put together by ``service.assembly``. ``stop`` is set when the process is asked to end;
-    work then stops at the next object, recorded and resumable. ``holder`` names this process in leases.
-    Without ``attestation`` nothing is signed or attested."""
+    """The interfaces and settings, put together by ``service.assembly``. When ``stop`` is set, work stops at
+    the next object, recorded and resumable. ``holder`` names this process in leases. Without ``attestation``
+    nothing is signed or attested."""
 
     vendor: Vendor
     limits: Limits
@@ -40,7 +50,6 @@ class Context:
     ledger: Ledger
     clock: Clock
     progress: Progress
-    checksum_of: ChecksumOf
     holder: str
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
     backoff: Backoff = field(default_factory=Backoff)
@@ -53,8 +62,7 @@ class Context:
         return min(self.limits.parallel_objects, self.limits.parallel_objects_per_customer)
 
     def check_stop(self, hint: str) -> None:
-        """Raises Interrupted when the process is asked to end; ``hint`` says how the work
-        continues."""
+        """Raises Interrupted if the process is asked to end; ``hint`` says how the work continues."""
         if self.stop.is_set():
             raise Interrupted("stopped on request", hint=hint)
 
@@ -183,3 +191,107 @@ def kept(ledger: Ledger, lease: Lease, *, lost: Callable[[], None] = lambda: Non
     finally:
         done.set()
         renewer.join()
+
+
+INTERRUPTED = "interrupted"
+
+
+class Operation:
+    """An operation on a customer's bucket other than a delivery, recorded before its first request and closed
+    with its outcome. Every operation of a kind holds the same ``lease`` while it runs. Therefore the
+    unfinished ones in ``died`` belong to processes that were killed, or that do not know the outcome of their
+    last requests."""
+
+    def __init__(
+        self, context: Context, lease: Lease, kind: OperationKind, customer: str, *, person: str, reason: str
+    ) -> None:
+        now = context.clock.now()
+        self._context = context
+        self._lease = lease
+        self._ledger = context.ledger.operations
+        self._record = OperationRecord(
+            id=f"{kind}-{customer}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
+            kind=kind,
+            customer=customer,
+            holder=context.holder,
+            person=person,
+            reason=reason,
+            started_at=now,
+        )
+        self.id = self._record.id
+        self.died: Sequence[OperationRecord] = [
+            earlier for earlier in self._ledger.newest(customer, kind, None) if earlier.finished_at is None
+        ]
+
+    def begin(self) -> None:
+        self._ledger.start(self._lease, self._record)
+
+    def record(self, removals: Sequence[Removal]) -> None:
+        """Records keys that are planned to be deleted, or their outcomes."""
+        self._ledger.record_removals(self._lease, self.id, removals)
+
+    def finish(
+        self,
+        outcome: str,
+        *,
+        objects: int,
+        size: int,
+        failed: int,
+        failure: Failure | None,
+        inconclusive: bool = False,
+    ) -> None:
+        """Closes the operation. If the outcome of the last requests is unknown (``inconclusive``), the
+        operation and its plan stay open, and the next operation of its kind settles them."""
+        result: dict[str, Any] = {
+            "outcome": outcome,
+            "objects": objects,
+            "bytes": size,
+            "failed": failed,
+            "failure": failure,
+        }
+        if inconclusive:
+            self._ledger.finish(self._lease, replace(self._record, **result))
+        else:
+            self._close(self._record, **result)
+
+    def _close(self, record: OperationRecord, **result: Any) -> None:
+        self._ledger.forget_planned(self._lease, record.id)
+        done = replace(record, finished_at=self._context.clock.now(), **result)
+        self._ledger.finish(self._lease, done)
+
+    def inconclusive_feeds(self) -> set[str]:
+        """Returns the feeds from which the operations that died had planned to delete keys."""
+        return {item.feed for died in self.died for item in self._ledger.removals(died.id, outcomes=INTENDED)}
+
+    def settle(self, keys: Sequence[str]) -> set[str]:
+        """Records as deleted, of keys that the bucket no longer lists, those that an operation that died had
+        planned to delete. Returns them."""
+        versioned = self._context.ledger.checks.capabilities(self._record.customer).versioned
+        outcome = RemovalOutcome.HIDDEN if versioned else RemovalOutcome.DELETED
+        return self._ledger.settle_removals(self._lease, self.died, keys, outcome, self._context.clock.now())
+
+    def close_died(self) -> None:
+        """Closes each operation that died with its known outcomes. Its remaining plan is dropped."""
+        for earlier in self.died:
+            objects = size = failed = 0
+            for item in self._ledger.removals(earlier.id):
+                ours = item.outcome in REMOVED_BY_US
+                objects += ours
+                size += item.size if ours else 0
+                failed += item.outcome is RemovalOutcome.FAILED
+            outcome = earlier.outcome or INTERRUPTED
+            self._close(earlier, outcome=outcome, objects=objects, bytes=size, failed=failed)
+        self.died = ()
+
+
+@contextmanager
+def begun(
+    context: Context, kind: OperationKind, customer: str, *, person: str, reason: str
+) -> Iterator[Operation]:
+    """Closes the operations that died and begins a new one that needs nothing from them. Raises
+    AlreadyRunning while another process runs an operation of this kind."""
+    with held(context.ledger, f"{kind}/{customer}", context.holder) as lease:
+        operation = Operation(context, lease, kind, customer, person=person, reason=reason)
+        operation.close_died()
+        operation.begin()
+        yield operation

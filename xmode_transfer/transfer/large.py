@@ -1,13 +1,13 @@
 """Send large objects by multipart uploads that a restart resumes.
 
-The ledger has the upload ID before the first part, and each part's ETag and checksum as soon as S3 has
-acknowledged it. Therefore an upload resumes after kill -9 without ListParts, which the guide does not grant.
-An engine that does not resume parts first aborts the old upload, then sends the object again. Every upload
-ends completed, aborted, or recorded as orphaned.
+The ledger has the upload ID before the first part, and each part's ETag and checksum as soon as S3
+acknowledges it. Therefore an upload resumes after kill -9 without ListParts, which the guide does not grant.
+An engine that does not resume parts aborts the old upload and sends the object again. Every upload ends
+completed, aborted, or recorded as orphaned.
 """
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ MAX_PARTS = 10_000  # S3 User Guide, qfacts; a part has 5 MiB to 5 GiB, the last
 
 
 class Part(NamedTuple):
-    """One part: ``number`` counts from 1, ``offset`` and ``length`` in bytes."""
+    """A part of an object. ``number`` counts from 1; ``offset`` and ``length`` are in bytes."""
 
     number: int
     offset: int
@@ -51,22 +51,17 @@ class Part(NamedTuple):
 
 
 def part_size(size: int) -> int:
-    """The part size for an object of that many bytes: whole MiB, and so that 10,000 parts suffice."""
+    """Returns the part size for an object of ``size`` bytes: whole MiB, so that 10,000 parts suffice."""
     needed = -(-size // MAX_PARTS)
     return max(MIN_PART_BYTES, -(-needed // MIB) * MIB)
 
 
 def split(size: int, part_bytes: int) -> list[Part]:
-    """All parts of an object, in order."""
+    """Returns all parts of an object, in order."""
     return [
         Part(number, offset, min(part_bytes, size - offset))
         for number, offset in enumerate(range(0, size, part_bytes), start=1)
     ]
-
-
-def missing(parts: list[Part], done: Collection[int]) -> list[Part]:
-    """The parts whose numbers are not done yet."""
-    return [part for part in parts if part.number not in done]
 
 
 _EXPIRY_MARGIN = timedelta(hours=1)
@@ -89,9 +84,9 @@ class LargeObjects:
         self.usable = context.ledger.checks.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        """Uploads one object in parts. Returns None if the destination refuses parts (use a single PutObject)
-        or the process is asked to stop. Raises ObjectExists if the key exists, also from one of our uploads
-        with a lost response: the caller compares. Raises SourceChanged, or what the store raises."""
+        """Uploads one object in parts. Returns None if the destination refuses parts, or the process is asked
+        to stop. Raises ObjectExists if the key exists, also from one of our own uploads with a lost response;
+        and SourceChanged, or what the store raises."""
         try:
             return self._send(planned, request, body)
         except UploadNotFound:  # aborted by the bucket's lifecycle rule or the customer: start again
@@ -109,8 +104,7 @@ class LargeObjects:
             return None
         except UploadNotFound as error:
             self._check_answer(planned, opened, error)
-            for upload in opened:
-                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._close(opened, UploadStatus.ABORTED)
             raise
         except XmodeError as error:
             if isinstance(error, Unavailable):
@@ -123,21 +117,19 @@ class LargeObjects:
     def _check_answer(
         self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError
     ) -> None:
-        """Checks whether the response to CompleteMultipartUpload was lost. Raises ObjectExists if this
-        delivery's object exists."""
+        """Raises ObjectExists if this delivery's object exists: the response to CompleteMultipartUpload was
+        lost."""
         if not opened:
             return
         info = self._store.head(planned.key)
         if info is not None and info.token == self._delivery.id and info.size == planned.size:
-            for upload in opened:
-                self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+            self._close(opened, UploadStatus.COMPLETED)
             what = f"{planned.key} already exists, from an upload with a lost response"
             raise ObjectExists(what) from error
 
     def _send_anew(
         self, planned: PlannedObject, request: PutRequest, body: OpenFile, opened: list[MultipartUpload]
     ) -> PutAnswer:
-        """Sends the object in one new upload, with an engine that does not resume parts."""
         for earlier in self._open_uploads(planned):
             self.give_up(earlier)
         sent: list[int] = []
@@ -157,9 +149,12 @@ class LargeObjects:
                 self.sent_bytes -= sum(sent)  # to be sent again
             raise
         self._learn_multipart(True)
-        for upload in opened:
-            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._close(opened, UploadStatus.COMPLETED)
         return answer
+
+    def _close(self, uploads: Iterable[MultipartUpload], status: UploadStatus) -> None:
+        for upload in uploads:
+            self._context.ledger.uploads.close(self._lease, upload.upload_id, status)
 
     def _count_sent(self, count: int) -> None:
         with self._lock:
@@ -171,20 +166,14 @@ class LargeObjects:
         return [upload for upload in found if upload.name == planned.name]
 
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
-        """Returns the upload to resume: of the same state of the source, and not about to be aborted by the
-        bucket's lifecycle rule. Gives up other uploads of this name."""
+        """Returns the upload to resume: of the same state of the source, and not soon aborted by the bucket's
+        lifecycle rule. Gives up other uploads of this name."""
         found = None
         for upload in self._open_uploads(planned):
-            same = (upload.size, upload.modified_ns, upload.identity, upload.key, upload.part_size) == (
-                planned.size,
-                planned.modified_ns,
-                planned.identity,
-                planned.key,
-                part_size(planned.size),
-            )
-            ends = (
-                upload.abort_at is not None and upload.abort_at - _EXPIRY_MARGIN < self._context.clock.now()
-            )
+            same = planned[1:5] == (upload.key, upload.size, upload.modified_ns, upload.identity)
+            same = same and upload.part_size == part_size(planned.size)
+            at = upload.abort_at
+            ends = at is not None and at - _EXPIRY_MARGIN < self._context.clock.now()
             if same and not ends and found is None:
                 found = upload
             else:
@@ -223,13 +212,14 @@ class LargeObjects:
         parts = split(upload.size, upload.part_size)
 
         def todo() -> Iterator[Part]:
-            for part in missing(parts, done):
+            for part in parts:
                 if self._context.stop.is_set():
                     return
-                yield part
+                if part.number not in done:
+                    yield part
 
         def send(part: Part) -> UploadedPart:
-            # A part is in flight until it is on disk: after kill -9 only parts in flight are sent again.
+            # A part is in flight until it is recorded: after kill -9, only parts in flight are sent again.
             acknowledged = self._store.upload_part(
                 upload.key, upload.upload_id, part.number, body, part.offset, part.length
             ).result()
@@ -246,13 +236,13 @@ class LargeObjects:
         answer = self._store.complete_upload(
             upload.key, upload.upload_id, [done[part.number] for part in parts], upload.size
         )
-        self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.COMPLETED)
+        self._close([upload], UploadStatus.COMPLETED)
         return answer
 
     def _parallel(self, upload: MultipartUpload) -> int:
         limits = self._context.limits
-        fitting = limits.memory_bytes // upload.part_size
-        return max(1, min(fitting, limits.parallel_objects_per_customer, 8))
+        in_memory = limits.memory_bytes // upload.part_size
+        return max(1, min(in_memory, limits.parallel_objects_per_customer, 8))
 
     def _refused(self, uploads: Sequence[MultipartUpload], error: PartsRefused) -> None:
         with self._lock:
@@ -270,33 +260,28 @@ class LargeObjects:
     def tidy(self) -> None:
         """Gives up the open uploads of this delivery and of earlier revisions: they are no longer needed."""
         earlier = own_ids(self._delivery)
-        for upload in self._context.ledger.uploads.find(
-            customer=self._customer, statuses=[UploadStatus.OPEN]
-        ):
+        uploads = self._context.ledger.uploads
+        for upload in uploads.find(customer=self._customer, statuses=[UploadStatus.OPEN]):
             if upload.delivery_id in earlier:
                 self.give_up(upload)
-
-    def _sent_bytes(self, upload: MultipartUpload) -> int:
-        """Returns the bytes of the upload in the bucket, according to the ledger."""
-        journalled = self._context.ledger.uploads.find(
-            delivery_id=upload.delivery_id, statuses=[UploadStatus.ORPHANED]
-        )
-        return next((found.sent_bytes for found in journalled if found.upload_id == upload.upload_id), 0)
 
     def give_up(self, upload: MultipartUpload) -> None:
         """Aborts an upload, or records it as orphaned."""
         try:
             self._store.abort_upload(upload.key, upload.upload_id)
         except AccessDenied as error:
-            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ORPHANED)
+            self._close([upload], UploadStatus.ORPHANED)
             self._context.ledger.checks.learn(
                 self._customer, Capabilities(abort=False, learned_at=self._context.clock.now())
+            )
+            orphaned = self._context.ledger.uploads.find(
+                delivery_id=upload.delivery_id, statuses=[UploadStatus.ORPHANED]
             )
             telemetry.warn(
                 Event.MULTIPART_ORPHANED,
                 key=upload.key,
                 upload_id=upload.upload_id,
-                size_bytes=self._sent_bytes(upload),
+                size_bytes=sum(item.sent_bytes for item in orphaned if item.upload_id == upload.upload_id),
                 ends_at=upload.abort_at and upload.abort_at.isoformat(),
                 **error.log_context() | {"hint": _rule(upload)},
             )
@@ -304,11 +289,10 @@ class LargeObjects:
             # stays open in the ledger: the next run retries the abort
             telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
-            self._context.ledger.uploads.close(self._lease, upload.upload_id, UploadStatus.ABORTED)
+            self._close([upload], UploadStatus.ABORTED)
 
 
 def _rule(upload: MultipartUpload) -> str:
-    """Returns the hint on what frees the parts of an orphaned upload."""
     if upload.abort_at is not None:
         return f"nothing to do: the bucket's lifecycle rule frees its parts by {upload.abort_at:%Y-%m-%d}"
     return (

@@ -1,7 +1,8 @@
-"""Reading a manifest as it comes: one of a million objects has hundreds of megabytes.
+"""Read manifests, as streams and within bounds.
 
-Whoever may write into a bucket may write what looks like a manifest, so everything has a bound, and whatever
-is not as we write it is refused with its reason, always as NoManifest.
+The manifest of a million objects has hundreds of megabytes. Anyone who may write to a bucket may write
+something that looks like a manifest, so every value has a bound. What differs from our format is refused with
+NoManifest, which says why.
 """
 
 import codecs
@@ -14,18 +15,15 @@ from itertools import zip_longest
 from typing import Any, NamedTuple, NoReturn
 
 from xmode_transfer.model import keys
-from xmode_transfer.model.keys import unseen_character, visible
+from xmode_transfer.model.keys import MANIFESTS, unseen_character, visible
 from xmode_transfer.model.manifest import FORMAT, LISTS, SignedDigest
+from xmode_transfer.model.periods import period_labelled
 from xmode_transfer.model.records import Checksum, MissingObject, MissingReason, Receipt
-from xmode_transfer.transfer.layout import ManifestPlace
 
-MAX_BYTES = 5 * 1024**3
-"""Of a whole manifest: it is put by one PutObject, which carries no more (S3 User Guide, upload-objects)."""
-MAX_OBJECT_BYTES = 50 * 1024**4
-"""Of one object (S3 User Guide, "Amazon S3 objects overview": 50 TB)."""
+MAX_BYTES = 5 * 1024**3  # one PutObject carries no more (S3 User Guide, upload-objects)
+_MAX_OBJECT_BYTES = 50 * 1024**4  # S3 User Guide, "Amazon S3 objects overview"
 _MAX_TOTAL_BYTES = 10**18  # the ledger's numbers end at 9.2 * 10**18
-_MOST_CHARACTERS = 4 * 1024 * 1024
-"""Of one member or one object's entry; no manifest of ours comes near it."""
+_MOST_CHARACTERS = 4 * 1024 * 1024  # of one member or entry; no manifest of ours comes near it
 _MOST_MEMBERS = 64
 _MOST_SPACES = 64 * 1024
 _MOST_DIGITS = 18
@@ -35,10 +33,30 @@ _YEARS = range(2006, 2201)  # S3 began in 2006
 _CHECKSUMS = frozenset({"crc32", "crc32c", "crc64nvme", "sha1", "sha256"})
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{4,60}={0,2}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MANIFEST = re.compile(rf"([^/]+)/{MANIFESTS}/([^/]+)/([0-9]{{6,9}})\.json")
 
 
 class NoManifest(ValueError):
-    """These bytes are no manifest of the format that we know; the message says why."""
+    """The bytes are not a manifest of the known format; the message says why."""
+
+
+class ManifestKey(NamedTuple):
+    """The feed, period and revision in a manifest's key."""
+
+    feed: str
+    period: str
+    revision: int
+
+
+def parse_manifest_key(prefix: str, key: str) -> ManifestKey | None:
+    """Returns None for a key that none of our manifests can have."""
+    match = _MANIFEST.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+    if match is None or period_labelled(match[2]) is None:
+        return None
+    revision = int(match[3])
+    if revision < 1 or match[3] != f"{revision:06d}":
+        return None
+    return ManifestKey(match[1], match[2], revision)
 
 
 def _whole(digits: str) -> int:
@@ -48,18 +66,17 @@ def _whole(digits: str) -> int:
 
 
 def _not_whole(number: str) -> NoReturn:
-    raise NoManifest(f"a number of it is not whole: {_told(number)}")
+    raise NoManifest(f"a number of it is not whole: {_shown(number)}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise NoManifest("a member stands in it twice")
+        raise NoManifest("it has a member twice")
     return found
 
 
-def _told(value: object) -> str:
-    """For a sentence: visible, and not without end."""
+def _shown(value: object) -> str:
     return visible(str(value))[:200]
 
 
@@ -69,8 +86,8 @@ _DECODER = json.JSONDecoder(
 
 
 class ManifestReader:
-    """Iterate over it once: the entries of its objects, or of ``lists``, in the order in which they stand.
-    After the last, ``members`` has all that are no lists, and ``counts`` the entries of each list. Raises
+    """A manifest as a stream. Iterate over it once: yields the entries of ``lists`` in their order.
+    Afterwards ``members`` has all members that are not lists, and ``counts`` the length of each list. Raises
     NoManifest."""
 
     def __init__(self, chunks: Iterable[bytes], lists: Collection[str] = ("objects",)) -> None:
@@ -81,13 +98,13 @@ class ManifestReader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         text = self._text
-        text.expect("{")
+        text.next_of("{")
         seen: set[str] = set()
         while True:
             name = text.value()
-            text.expect(":")
+            text.next_of(":")
             if not isinstance(name, str) or name in self.members or name in seen:
-                raise NoManifest(f"the name of a member is none, or stands twice: {_told(name)}")
+                raise NoManifest(f"the name of a member is missing, or comes twice: {_shown(name)}")
             if name in LISTS:
                 seen.add(name)
                 for entry in self._entries():
@@ -100,17 +117,18 @@ class ManifestReader:
                 self.members[name] = text.value()
             if text.next_of(",}") == "}":
                 break
-        text.expect_end()
+        if text.peek():
+            raise NoManifest("something follows after its end")
         if self.members.get("format") != FORMAT:
-            raise NoManifest(f"its format is {_told(self.members.get('format'))} and not {FORMAT}")
+            raise NoManifest(f"its format is {_shown(self.members.get('format'))} and not {FORMAT}")
         if seen != set(LISTS):
             raise NoManifest("it has no list of objects, or none of what is missing")
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         text = self._text
-        text.expect("[")
+        text.next_of("[")
         if text.peek() == "]":
-            text.expect("]")
+            text.next_of("]")
             return
         while True:
             entry = text.value()
@@ -122,43 +140,41 @@ class ManifestReader:
 
 
 def receipt_of(entry: Mapping[str, Any]) -> Receipt:
-    """What a manifest says of an object, the opposite of ``manifest.entry``; without an ETag, which it does
-    not know. Raises NoManifest."""
-    name, key, size, checksum = _told_object(entry)
+    """Returns the receipt of an object's entry, the inverse of ``manifest.entry``. It has no ETag, which the
+    manifest does not have either. Raises NoManifest."""
+    name, key, size, checksum = _object_of(entry)
     sha256, delivered_at = entry.get("sha256", ""), _time_of(entry.get("delivered_at"))
     sound = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
     if not sound or delivered_at is None:
-        raise NoManifest(f"an entry of its list is not as we write it: {_told(key)}")
+        raise NoManifest(f"an entry of its list is not as we write it: {_shown(key)}")
     return Receipt(name, key, size, checksum, "", delivered_at, sha256=sha256)
 
 
 def missing_of(entry: Mapping[str, Any]) -> MissingObject:
-    """What a manifest says of an object that is not in its list, the opposite of ``manifest.missing_entry``.
-    Raises NoManifest."""
-    name, key, size, checksum = _told_object(entry)
+    """Returns a missing object's entry, the inverse of ``manifest.content``. Raises NoManifest."""
+    name, key, size, checksum = _object_of(entry)
     try:
         return MissingObject(name, key, size, checksum, MissingReason(str(entry.get("reason"))))
     except ValueError:
-        raise NoManifest(f"an entry of what is missing is not as we write it: {_told(key)}") from None
+        raise NoManifest(f"an entry of what is missing is not as we write it: {_shown(key)}") from None
 
 
-def _told_object(entry: Mapping[str, Any]) -> tuple[str, str, int, Checksum]:
-    """The source's name, the key, the size and the checksum of an entry."""
+def _object_of(entry: Mapping[str, Any]) -> tuple[str, str, int, Checksum]:
     try:
         checksum = entry["checksum"]
         name, key, size = entry["source"], entry["key"], entry["size"]
         algorithm, value = checksum["algorithm"], checksum["value"]
     except (KeyError, TypeError) as error:
-        raise NoManifest(f"an entry of its list is not as we write it: {_told(error)}") from None
+        raise NoManifest(f"an entry of its list is not as we write it: {_shown(error)}") from None
     for what, text in (("source", name), ("key", key)):
         if not isinstance(text, str) or not text or len(text) > keys.MAX_KEY_BYTES:
-            raise NoManifest(f"an entry of its list is not as we write it: {what} {_told(text)}")
+            raise NoManifest(f"an entry of its list is not as we write it: {what} {_shown(text)}")
         unseen = unseen_character(text)
         if unseen is not None:
-            raise NoManifest(f"a {what} of it has {unseen}: {_told(text)}")
+            raise NoManifest(f"a {what} of it has {unseen}: {_shown(text)}")
     sound = (
         type(size) is int
-        and 0 <= size <= MAX_OBJECT_BYTES
+        and 0 <= size <= _MAX_OBJECT_BYTES
         and len(key.encode()) <= keys.MAX_KEY_BYTES
         and isinstance(algorithm, str)
         and algorithm in _CHECKSUMS
@@ -166,28 +182,26 @@ def _told_object(entry: Mapping[str, Any]) -> tuple[str, str, int, Checksum]:
         and _BASE64.fullmatch(value)
     )
     if not sound:
-        raise NoManifest(f"an entry of its list is not as we write it: {_told(key)}")
+        raise NoManifest(f"an entry of its list is not as we write it: {_shown(key)}")
     return name, key, size, Checksum(algorithm, value)
 
 
-def _time_of(told: object) -> datetime | None:
-    """A time as ``manifest.timestamp`` writes it."""
-    if not isinstance(told, str) or not _TIME.fullmatch(told):
+def _time_of(text: object) -> datetime | None:
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
         return None
     try:
-        at = datetime.fromisoformat(told)
+        at = datetime.fromisoformat(text)
     except ValueError:
         return None
     return at.astimezone(UTC) if at.year in _YEARS else None
 
 
 Read = Callable[[], Iterable[bytes]]
-"""Answers the bytes of a manifest from its beginning, each time it is called."""
+"""Returns the bytes of a manifest from its beginning, on each call."""
 
 
 class Checked(NamedTuple):
-    """What a manifest says as a whole: how many objects, their bytes, how many are missing, and all members
-    but its lists."""
+    """The totals of a manifest, and its members that are not lists."""
 
     objects: int
     bytes: int
@@ -195,36 +209,37 @@ class Checked(NamedTuple):
     members: dict[str, Any]
 
 
-def check(read: Read, *, identity: str, place: ManifestPlace, prefix: str) -> Checked:
-    """Reads a manifest to its end and compares it with what its own key says: ``identity`` is the delivery's
-    ID, ``prefix`` the destination's. Raises NoManifest for what no manifest of ours says."""
+def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> Checked:
+    """Reads a whole manifest and compares it with its key. ``identity`` is the delivery's ID, ``prefix`` the
+    destination's. Raises NoManifest for anything that our manifests never have."""
     reader = ManifestReader(read())
     count = total = 0
     last = ""
     for entry in reader:
         receipt = receipt_of(entry)
-        _check_key(receipt, prefix, place.feed)
+        _check_key(receipt, prefix, location.feed)
         if count and receipt.name <= last:
             raise NoManifest(f"it lists {receipt.name} out of order or twice")
         last, count, total = receipt.name, count + 1, total + receipt.size
         if total > _MAX_TOTAL_BYTES:
             raise NoManifest("its objects have more bytes together than there can be")
-    said = reader.members
-    meant = {**place._asdict(), "delivery": identity}
-    if any(said.get(name) != value or type(said[name]) is not type(value) for name, value in meant.items()):
+    members = reader.members
+    expected = {**location._asdict(), "delivery": identity}
+    named = {name: members.get(name) for name in expected}
+    if named != expected or type(named["revision"]) is not int:
         raise NoManifest("it names another delivery than its key does")
-    if said.get("prefix") != prefix:
-        raise NoManifest(f"its prefix is {_told(said.get('prefix'))} and not {prefix}")
-    if (said.get("count"), said.get("bytes")) != (count, total):
-        raise NoManifest(f"it says {_told(said.get('count'))} objects and lists {count}")
+    if members.get("prefix") != prefix:
+        raise NoManifest(f"its prefix is {_shown(members.get('prefix'))} and not {prefix}")
+    if (members.get("count"), members.get("bytes")) != (count, total):
+        raise NoManifest(f"it says {_shown(members.get('count'))} objects and lists {count}")
     missing = reader.counts["missing"]
     if missing:
         _check_missing(read)
-    return Checked(count, total, missing, said)
+    return Checked(count, total, missing, members)
 
 
 def _check_missing(read: Read) -> None:
-    """No name comes twice, neither among what is missing nor there and among the objects."""
+    """Raises NoManifest if a name comes twice, in the list of missing objects or in both lists."""
     listed = (str(entry["source"]) for entry in ManifestReader(read()))
     last = ""
     for name in merge(listed, (missing_of(entry).name for entry in ManifestReader(read(), ("missing",)))):
@@ -234,7 +249,7 @@ def _check_missing(read: Read) -> None:
 
 
 def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
-    """What our signature would have to be over for this manifest in that bucket. Raises NoManifest."""
+    """Returns what our signature must cover, for this manifest in that bucket. Raises NoManifest."""
     try:
         digest = SignedDigest(checked.members, bucket)
         digest.begin("missing")
@@ -252,21 +267,21 @@ def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
 def _check_key(receipt: Receipt, prefix: str, feed: str) -> None:
     below = f"{prefix}{feed}/"
     if not receipt.key.startswith(below):
-        raise NoManifest(f"it lists {receipt.key}, which does not lie below {below}")
+        raise NoManifest(f"it lists {receipt.key}, which is not below {below}")
     try:
         keys.check_name(receipt.name)
     except keys.IllegalName as error:
         raise NoManifest(f"it lists {receipt.name}: {error}") from None
     if not keys.is_key_of(receipt.key.removeprefix(below), receipt.name):
-        raise NoManifest(f"it lists {receipt.key} as the object of {receipt.name}, whose key is another")
+        raise NoManifest(f"it lists {receipt.key} as the object of {receipt.name}, which has another key")
 
 
 _ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes")
 
 
 def same_objects(one: Iterable[bytes], other: Iterable[bytes]) -> bool:
-    """Whether two manifests list the same objects with the same content, whenever each was delivered, and the
-    same as missing. Raises NoManifest."""
+    """Returns whether two manifests list the same objects and the same missing objects, regardless of their
+    times. Raises NoManifest."""
     left, right = ManifestReader(one, LISTS), ManifestReader(other, LISTS)
     for mine, theirs in zip_longest(left, right, fillvalue=None):
         if mine is None or theirs is None or _essence(mine) != _essence(theirs):
@@ -279,15 +294,13 @@ def _essence(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Text:
-    """The characters that have come and are not taken yet."""
-
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._buffer = ""
         self._at = 0
         self._ended = False
-        self._come = 0
+        self._received = 0
 
     def value(self) -> Any:
         self.peek()
@@ -306,7 +319,7 @@ class _Text:
             return found
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """Returns the next character that is no white space; empty at the end."""
         spaces = 0
         while True:
             while self._at < len(self._buffer) and self._buffer[self._at] in _SPACES:
@@ -322,19 +335,10 @@ class _Text:
     def next_of(self, choices: str) -> str:
         found = self.peek()
         if not found or found not in choices:
-            wanted = " or ".join(choices)
-            raise NoManifest(
-                f"it ends too early: {wanted} is missing" if not found else f"{wanted} is missing"
-            )
+            early = "" if found else "it ends too early: "
+            raise NoManifest(f"{early}{' or '.join(choices)} is missing")
         self._at += 1
         return found
-
-    def expect(self, character: str) -> None:
-        self.next_of(character)
-
-    def expect_end(self) -> None:
-        if self.peek():
-            raise NoManifest("something follows after its end")
 
     def _more(self) -> bool:
         if self._ended:
@@ -342,8 +346,8 @@ class _Text:
         if len(self._buffer) - self._at > _MOST_CHARACTERS:
             raise NoManifest(f"one of its values has more than {_MOST_CHARACTERS} characters")
         chunk = next(self._chunks, None)
-        self._come += len(chunk or b"")
-        if self._come > MAX_BYTES:
+        self._received += len(chunk or b"")
+        if self._received > MAX_BYTES:
             raise NoManifest(f"it has more than {MAX_BYTES:,} bytes")
         try:
             text = self._decoder.decode(chunk or b"", final=chunk is None)

@@ -12,16 +12,6 @@ from xmode_transfer.model.keys import merge_join
 from xmode_transfer.model.records import PlannedObject, Receipt, SourceFile, SourceProblem
 
 
-class Known(NamedTuple):
-    """What the ledger has of a name. ``current`` is true if it belongs to the revision that is being planned;
-    ``before`` is then its last receipt in any revision, if there is one."""
-
-    object: PlannedObject
-    receipt: Receipt | None
-    current: bool
-    before: Receipt | None = None
-
-
 class Kind(StrEnum):
     """The difference between a source name and the ledger."""
 
@@ -35,8 +25,8 @@ class Kind(StrEnum):
 
 
 class Difference(NamedTuple):
-    """One name at the source and in the ledger. ``known`` to ``before`` are as in ``Known``, and empty if the
-    name is new. ``file`` is None if it is gone; ``problem`` is set for a problem."""
+    """A name at the source and in the ledger. ``current``: it belongs to the revision that is being planned;
+    ``before`` is then its last receipt in any other revision."""
 
     kind: Kind
     name: str
@@ -46,9 +36,6 @@ class Difference(NamedTuple):
     before: Receipt | None = None
     file: SourceFile | None = None
     problem: SourceProblem | None = None
-
-
-_UNKNOWN: tuple[PlannedObject | None, Receipt | None, bool, Receipt | None] = (None, None, False, None)
 
 
 class Action(StrEnum):
@@ -70,36 +57,30 @@ class PlanEntry(NamedTuple):
 
 
 def same_state(file: SourceFile, known: PlannedObject) -> bool:
-    """Returns whether the file is as planned, by size and time. The inode is ignored, because a restored
-    backup has others."""
+    """Returns whether the file is as planned, by size and time. A restored backup has other inodes."""
     return file.size == known.size and file.modified_ns == known.modified_ns
 
 
-def known_of(
+def diff(
+    files: Iterable[SourceFile | SourceProblem],
     current: Iterable[tuple[PlannedObject, Receipt | None]],
     delivered: Iterable[tuple[PlannedObject, Receipt]],
-) -> Iterator[Known]:
-    """Merges both streams of the ledger in the order of names. The revision that is being planned takes
-    precedence over what other revisions delivered."""
-    for one, other in merge_join(current, delivered, _planned_name, _planned_name):
-        if one is not None:
-            yield Known(one[0], one[1], True, other[1] if other is not None else None)
-        elif other is not None:
-            yield Known(other[0], other[1], False)
-
-
-def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) -> Iterator[Difference]:
-    """Joins both sides in the order of names. Raises ValueError if a side is out of order, because a wrong
-    plan is worse than none."""
+) -> Iterator[Difference]:
+    """Joins the source with the revision that is being planned, which takes precedence, and with what was
+    delivered before. All are in the order of names. Raises ValueError if a side is out of order."""
+    known = merge_join(current, delivered, _planned_name, _planned_name)
     last_left = last_right = ""
-    for item, pair in merge_join(files, known, attrgetter("name"), _planned_name):
+    for item, pair in merge_join(files, known, attrgetter("name"), _known_name):
+        own, other = pair or (None, None)
+        planned, receipt = own or other or (None, None)
+        before = other[1] if own is not None and other is not None else None
         if item is not None:
             name = last_left = _ascending(last_left, item.name, "source")
-        if pair is not None:
-            name = last_right = _ascending(last_right, pair.object.name, "ledger")
-        planned, receipt, current, before = pair or _UNKNOWN
+        if planned is not None:
+            name = last_right = _ascending(last_right, planned.name, "ledger")
+        is_current = own is not None
         if isinstance(item, SourceProblem):
-            yield Difference(Kind.PROBLEM, name, planned, receipt, current, before, None, item)
+            yield Difference(Kind.PROBLEM, name, planned, receipt, is_current, before, None, item)
             continue
         if planned is None:
             kind = Kind.NEW
@@ -109,10 +90,18 @@ def diff(files: Iterable[SourceFile | SourceProblem], known: Iterable[Known]) ->
             kind = Kind.PENDING if same_state(item, planned) else Kind.MOVED_ON
         else:
             kind = Kind.DELIVERED if same_state(item, planned) else Kind.CHANGED
-        yield Difference(kind, name, planned, receipt, current, before, item)
+        yield Difference(kind, name, planned, receipt, is_current, before, item)
 
 
-def _planned_name(known: tuple[PlannedObject, *tuple[object, ...]]) -> str:
+def _planned_name(known: tuple[PlannedObject, Receipt | None]) -> str:
+    return known[0].name
+
+
+def _known_name(
+    pair: tuple[tuple[PlannedObject, Receipt | None] | None, tuple[PlannedObject, Receipt] | None],
+) -> str:
+    known = pair[0] or pair[1]
+    assert known is not None
     return known[0].name
 
 

@@ -1,13 +1,13 @@
-"""Making a delivery's plan: which revision, and what is uploaded, skipped or carried over.
+"""Plan a delivery: its revision, and what is uploaded, skipped or carried over.
 
-The plan is recorded before the first byte is sent, so what a crash left behind can always be told from the
-ledger.
+The plan is recorded before the first byte is sent, so that after a crash the ledger knows what to expect.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from xmode_transfer.aws import checksums
 from xmode_transfer.config import Customer, Feed
 from xmode_transfer.model import keys
 from xmode_transfer.model.errors import SourceError
@@ -27,15 +27,14 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff, known_of
+from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff
 
-ILLEGAL_NAME = "illegal_name"
-"""A problem of a source file whose name makes no object key of ours; the sources know the others."""
+ILLEGAL_NAME = "illegal_name"  # the other codes of problems are the sources' (``ProblemCode``)
 
 
 @dataclass(slots=True)
 class Plan:
-    """A recorded plan. ``delivery`` is None when there is nothing to do. Counts are objects, sizes bytes."""
+    """A recorded plan. ``delivery`` is None if there is nothing to do. Counts are objects."""
 
     delivery: Delivery | None = None
     upload_count: int = 0
@@ -55,12 +54,13 @@ class Planner:
     source: Source
 
     def record(self, lease: Lease) -> Plan:
-        """Decides and records. Idempotent: after a crash it goes on with the plan that is there."""
+        """Makes and records the plan. Idempotent: after a crash it continues the recorded plan."""
         latest = self.latest()
         if latest is not None and latest.status in FINISHED:
             news, known_count = self._news(lease, latest)
             if not news:
-                self._remember_marker(lease, latest)
+                if latest.marker != self.state.marker:  # the same content need not be read again
+                    self.context.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
                 return Plan(skipped=known_count)
         delivery = self._open_revision(latest)
         if delivery is not latest:
@@ -70,27 +70,22 @@ class Planner:
             delivery = self._open_revision(self.latest())
             self.context.ledger.deliveries.create(lease, delivery)
             plan = self._record(lease, delivery)
-        assert plan is not None  # a revision that was just begun holds nothing that could be stale
+        assert plan is not None  # nothing of a new revision can be stale
         return plan
 
     def key(self, name: str, revision: int = 1) -> str:
-        """The key of a file of this period, or of its correction by that revision. Raises IllegalName."""
-        return keys.object_key(
-            self.customer.destination.prefix,
-            self.feed.name,
-            name,
-            partition=self._partition,
-            revision=revision,
-        )
+        """Returns the key of a file of this period, or of its correction. Raises IllegalName."""
+        prefix = self.customer.destination.prefix
+        return keys.object_key(prefix, self.feed.name, name, partition=self._partition, revision=revision)
 
     @property
-    def place(self) -> str:
-        """The prefix of the keys of this period. A drop folder's is that of all its batches."""
+    def prefix(self) -> str:
+        """The prefix of this period's keys; of a drop folder, the prefix of all batches."""
         head = f"{self.customer.destination.prefix}{self.feed.name}/"
         return f"{head}{self._partition}/" if self._partition else head
 
     def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
-        """The delivery with its counts as planned now, recorded."""
+        """Returns and records the delivery with the counts of its current plan."""
         count, total = self.context.ledger.objects.totals(delivery.id)
         delivery = replace(
             delivery,
@@ -104,7 +99,7 @@ class Planner:
         return delivery
 
     def preview(self) -> Iterator[PlanEntry]:
-        """What ``record`` would do, name by name, with reasons; writes nothing."""
+        """Yields what ``record`` would do, name by name, with reasons. Writes nothing."""
         latest = self.latest()
         delivery = self._open_revision(latest)
         renewed = latest is not None and self._declared_anew(latest)
@@ -112,8 +107,8 @@ class Planner:
             yield self._entry(difference, delivery.revision, renewed=renewed)
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
-        """Closes a revision of which an object was delivered with content that the source has replaced since.
-        The next revision takes over what is still right."""
+        """Closes a revision with a delivered object that the source has replaced since. The next revision
+        carries over what is still right."""
         failure = Failure(
             cause=SUPERSEDED,
             responsible="vendor",
@@ -126,7 +121,7 @@ class Planner:
         )
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
-        """The unfinished delivery to go on with, or the next revision, not recorded yet."""
+        """Returns the unfinished delivery to continue, or the next revision, not recorded yet."""
         if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
             return latest
         revision = latest.revision + 1 if latest else 1
@@ -144,8 +139,7 @@ class Planner:
         )
 
     def _record(self, lease: Lease, delivery: Delivery) -> Plan | None:
-        """Records the plan, or brings it up to date with the source. None when the revision had to be
-        closed."""
+        """Records the plan, or updates it from the source. Returns None if the revision had to be closed."""
         plan = Plan()
         gone: list[str] = []
         stale = False
@@ -168,7 +162,7 @@ class Planner:
                         yield from self._planned(plan, difference, delivery.revision)
                         continue
                     plan.skipped += 1
-                    # A drop folder's batch lists what no batch before it lists.
+                    # A batch of a drop folder lists what no earlier batch lists.
                     if not difference.current and (not self._is_drop_folder or _never_published(difference)):
                         yield _carried(difference)
                 elif difference.kind is Kind.CHANGED and difference.current:
@@ -186,40 +180,33 @@ class Planner:
         return plan
 
     def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
-        """Whether the source has anything that the latest revision does not list, and how much it has. Gone
-        files are no news, since sources are cleaned up too, unless the producer has declared the period
-        complete anew without them."""
+        """Returns whether the source has anything that the latest revision does not list, and the number of
+        delivered files. Gone files do not count, because sources are cleaned up too, unless the producer has
+        declared the period complete again without them."""
         known = 0
         renewed = self._declared_anew(latest)
         for difference in self._differences(latest, lease):
-            if difference.kind in (Kind.NEW, Kind.CHANGED, Kind.PROBLEM):
-                return True, known
-            if difference.kind is Kind.GONE and difference.current and renewed:
-                return True, known
-            if difference.kind is Kind.DELIVERED and not difference.current and self._is_back(difference):
+            kind, current = difference.kind, difference.current
+            if (
+                kind in (Kind.NEW, Kind.CHANGED, Kind.PROBLEM)
+                or (kind is Kind.GONE and current and renewed)
+                or (kind is Kind.DELIVERED and not current and self._is_back(difference))
+            ):
                 return True, known
             known += difference.kind is Kind.DELIVERED
         return False, known
 
     def _is_back(self, difference: Difference) -> bool:
-        """Whether a file that was delivered once is to be listed again: an earlier revision had it, the
-        latest has not, and the source has. What expired stays away."""
+        """Returns whether to list a file again that an earlier revision had and the latest has not. Expired
+        files are not delivered again."""
         assert difference.receipt is not None
         if self._is_drop_folder:
             return _never_published(difference)
         return _swept(difference) or not difference.receipt.removed
 
     def _declared_anew(self, delivery: Delivery) -> bool:
-        """Whether the producer has renewed the period's marker since this revision was planned."""
+        """Returns whether the producer has renewed the period's marker since this revision was planned."""
         return bool(self.state.marker) and delivery.marker != self.state.marker
-
-    def _remember_marker(self, lease: Lease, latest: Delivery) -> None:
-        """The producer declared the period complete again with the same content; it need not be read again
-        for that."""
-        if latest.marker != self.state.marker:
-            self.context.ledger.deliveries.update(lease, replace(latest, marker=self.state.marker))
-
-    # --- shared ---------------------------------------------------------------------------------------
 
     @property
     def _period(self) -> str:
@@ -229,31 +216,26 @@ class Planner:
         return self.context.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
 
     def _differences(self, delivery: Delivery | None, lease: Lease | None = None) -> Iterator[Difference]:
-        """The source against the revision ``delivery``, if any, and everything delivered before."""
         current = self.context.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
         delivered = self.context.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
-        return self._looked_into(diff(files, known_of(current, delivered)), lease)
+        return self._with_same_content(diff(files, current, delivered), lease)
 
     def _planned(self, plan: Plan, difference: Difference, revision: int) -> Iterator[PlannedObject]:
-        """The object for a name that is to be uploaded, or a problem noted."""
-        if difference.problem is not None:
-            plan.problems.append(_shown(difference.problem))
+        entry = self._entry(difference, revision)
+        if entry.action is Action.CONFLICT:
+            code = difference.problem.code if difference.problem is not None else ILLEGAL_NAME
+            plan.problems.append(SourceProblem(entry.name, code, entry.reason))
             return
         file = difference.file
         assert file is not None
-        try:
-            key = self._key(difference, revision)
-        except keys.IllegalName as error:
-            plan.problems.append(_shown(SourceProblem(file.name, ILLEGAL_NAME, str(error))))
-            return
         plan.upload_count += 1
         plan.upload_bytes += file.size
-        yield PlannedObject(file.name, key, file.size, file.modified_ns, file.identity)
+        yield PlannedObject(file.name, entry.key, file.size, file.modified_ns, file.identity)
 
     def _key(self, difference: Difference, revision: int) -> str:
         known, before = difference.known, difference.before
-        # A manifest that names a key goes on telling the truth: other content goes beside it.
+        # A manifest that names a key must stay right: other content gets another key.
         named = known is not None and before is not None and before.key == known.key
         changed = difference.kind is Kind.CHANGED or (difference.kind is Kind.MOVED_ON and named)
         if not changed and difference.kind is not Kind.NEW and known is not None:
@@ -270,15 +252,17 @@ class Planner:
             return ""
         return Partition(self.feed.partition, self.feed.period).path(self.state.period)
 
-    def _looked_into(self, differences: Iterable[Difference], lease: Lease | None) -> Iterator[Difference]:
-        """Looks into files that only seem changed: a copy or a restored backup has other times and the same
-        content, and must not become a correction. With a lease, the new times are remembered."""
+    def _with_same_content(
+        self, differences: Iterable[Difference], lease: Lease | None
+    ) -> Iterator[Difference]:
+        """Reads files that seem changed: a copy or a restored backup has other times and the same content,
+        and must not become a correction. With a lease, records the new times."""
         touched: list[SourceFile] = []
         for difference in differences:
             file, receipt = difference.file, difference.receipt
             if difference.kind is Kind.CHANGED and file is not None and receipt is not None:
                 known = difference.known
-                if known is not None and same_content(self.context, self.source, file, receipt):
+                if known is not None and same_content(self.source, file, receipt):
                     touched.append(file)
                     known = known._replace(modified_ns=file.modified_ns, identity=file.identity)
                     yield difference._replace(kind=Kind.DELIVERED, known=known)
@@ -289,55 +273,55 @@ class Planner:
                 lease, self.customer.name, self.feed.name, self._period, touched
             )
 
-    def _entry(self, difference: Difference, revision: int, *, renewed: bool) -> PlanEntry:
+    def _entry(self, difference: Difference, revision: int, *, renewed: bool = False) -> PlanEntry:
+        kind, name, known, receipt = difference[:4]
         if difference.problem is not None:
-            problem = _shown(difference.problem)
-            return PlanEntry(Action.CONFLICT, problem.name, 0, "", problem.message)
-        if difference.kind is Kind.GONE:
-            assert difference.known is not None
+            return PlanEntry(Action.CONFLICT, keys.readable(name), 0, "", difference.problem.message)
+        if kind is Kind.GONE:
+            assert known is not None
             reason = "no longer at the source, was never delivered"
-            if difference.receipt is not None:
+            if receipt is not None:
                 what = "its marker was renewed: not listed any more" if renewed else "stays as delivered"
                 reason = f"no longer at the source; {what}"
-            return PlanEntry(
-                Action.SKIP, difference.name, difference.known.size, difference.known.key, reason
-            )
+            return PlanEntry(Action.SKIP, name, known.size, known.key, reason)
         assert difference.file is not None
         size = difference.file.size
-        if difference.kind is Kind.DELIVERED:
-            assert difference.known is not None
-            removed = difference.receipt is not None and difference.receipt.removed
+        if kind is Kind.DELIVERED and not _swept(difference):
+            assert known is not None
+            removed = receipt is not None and receipt.removed
             reason = "delivered, removed by a cleanup since" if removed else "delivered, unchanged"
-            return PlanEntry(Action.SKIP, difference.name, size, difference.known.key, reason)
+            return PlanEntry(Action.SKIP, name, size, known.key, reason)
         try:
             key = self._key(difference, revision)
         except keys.IllegalName as error:
-            return PlanEntry(Action.CONFLICT, difference.name, size, "", str(error))
-        reason = {
-            Kind.NEW: "new",
-            Kind.PENDING: "planned before, not delivered yet",
-            Kind.MOVED_ON: "planned before, changed since",
-            Kind.CHANGED: "changed since it was delivered: a correction",
-        }[difference.kind]
-        return PlanEntry(Action.UPLOAD, difference.name, size, key, reason)
+            return PlanEntry(Action.CONFLICT, keys.readable(name), size, "", str(error))
+        return PlanEntry(Action.UPLOAD, name, size, key, _REASONS[kind])
 
 
-def same_content(context: Context, source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
-    """Whether the file still is what was delivered, by its checksum."""
+_REASONS = {
+    Kind.NEW: "new",
+    Kind.PENDING: "planned before, not delivered yet",
+    Kind.MOVED_ON: "planned before, changed since",
+    Kind.CHANGED: "changed since it was delivered: a correction",
+    Kind.DELIVERED: "delivered before, but no manifest names it",
+}
+
+
+def same_content(source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
+    """Returns whether the file has the delivered content, by its checksum."""
     if file.size != known.size or known.checksum is None:
         return False
     try:
         with source.open(file) as body:
-            value = context.checksum_of(body, known.checksum.algorithm)
+            value = checksums.of(body, known.checksum.algorithm)
             body.check_unchanged()
     except SourceError:
-        return False  # it is being written, or cannot be read: sending it will tell
+        return False  # it is being written, or cannot be read: sending it reports why
     return value == known.checksum.value
 
 
 def own_ids(delivery: Delivery) -> set[str]:
-    """The IDs of this delivery and of the revisions before it: whose tokens mean that an object is of
-    ours."""
+    """Returns the IDs of this delivery and of earlier revisions: the tokens of our objects."""
     return {
         delivery_id(delivery.customer, delivery.feed, delivery.period, revision)
         for revision in range(1, delivery.revision + 1)
@@ -345,14 +329,9 @@ def own_ids(delivery: Delivery) -> set[str]:
 
 
 def delivery_id(customer: str, feed: str, period: str, revision: int) -> str:
-    """The delivery's ID and token: always the same for the same delivery, so that objects of a lost ledger
-    are still known."""
+    """Returns the delivery's ID and token. It is derived from the arguments, so that objects are known even
+    without the ledger."""
     return hashlib.sha256("\0".join((customer, feed, period, str(revision))).encode()).hexdigest()[:32]
-
-
-def _shown(problem: SourceProblem) -> SourceProblem:
-    """A problem as people and programs are told it: its name may be made of any bytes."""
-    return problem._replace(name=keys.readable(problem.name))
 
 
 def _carried(difference: Difference) -> PlannedObject:
@@ -361,10 +340,10 @@ def _carried(difference: Difference) -> PlannedObject:
 
 
 def _never_published(difference: Difference) -> bool:
-    """Whether only a revision has delivered it that no manifest was put for."""
+    """Returns whether only revisions without a manifest have delivered it."""
     return difference.receipt is not None and difference.receipt.superseded
 
 
 def _swept(difference: Difference) -> bool:
-    """Whether we removed it because no manifest named it: that is no retention policy's word."""
+    """Returns whether we deleted it because no manifest named it, not because it expired."""
     return _never_published(difference) and difference.receipt is not None and difference.receipt.removed

@@ -1,8 +1,9 @@
-"""Put the manifest last, once, when every object has its receipt; or say what prevents that."""
+"""Put the manifest last, once, when every object has its receipt; or return what prevents it."""
 
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from xmode_transfer.aws.checksums import OpenFile
@@ -20,7 +21,17 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import count as noun_count
-from xmode_transfer.model.records import Checksum, Delivery, Failure, Lease, Receipt, SourceProblem, Status
+from xmode_transfer.model.records import (
+    Checksum,
+    Delivery,
+    Failure,
+    Lease,
+    Receipt,
+    SourceFile,
+    SourceProblem,
+    Status,
+)
+from xmode_transfer.sources.local import LocalFile
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.planning import Plan
@@ -42,11 +53,11 @@ def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
         return sent.passing  # nothing was delivered: the error is the destination's, not these files'
     of_all = plan.skipped + plan.upload_count + len(plan.problems)
     failures = list(sent.failures.values())
-    theirs = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
-    return (_IncompleteForCustomer if theirs else Incomplete)(
+    customer_only = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
+    return (_IncompleteForCustomer if customer_only else Incomplete)(
         f"{count:,} of {noun_count(of_all, 'file')} could not be delivered",
-        *failures,
-        problems=plan.problems,
+        failures,
+        plan.problems,
     )
 
 
@@ -55,24 +66,21 @@ class Incomplete(XmodeError):
 
     code = "incomplete"
 
-    def __init__(self, message: str, *failures: Failure, problems: list[SourceProblem]) -> None:
-        first = problems[0] if problems else None
-        if first is not None:
-            message += f"; first: {first.name}: {first.message}"
-        elif failures:
-            message += f"; first: {failures[0].message}"
+    def __init__(self, message: str, failures: list[Failure], problems: list[SourceProblem]) -> None:
         hint = (
             "see the log or --json for the names. The delivered files stay, and the manifest follows when "
             "the rest is delivered"
         )
-        if first is None and failures and failures[0].hint:
-            hint = f"{failures[0].hint}. {hint[:1].upper()}{hint[1:]}"
+        if problems:
+            message += f"; first: {problems[0].name}: {problems[0].message}"
+        elif failures:
+            message += f"; first: {failures[0].message}"
+            if failures[0].hint:
+                hint = f"{failures[0].hint}. {hint[:1].upper()}{hint[1:]}"
         super().__init__(message, hint=hint)
 
 
 class _IncompleteForCustomer(ForCustomer, Incomplete):
-    """Only the customer can fix what prevented the rest."""
-
     code = Incomplete.code
 
 
@@ -114,7 +122,7 @@ def publish(
         delivery,
         status=Status.DELIVERED,
         manifest_key=key,
-        manifest_checksum=f"{checksum.algorithm}:{checksum.value}",
+        manifest_checksum=":".join(checksum),
         delivered_at=now,
         updated_at=now,
         failure=None,
@@ -128,12 +136,11 @@ def publish(
 def note_published(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> None:
-    """Records manifests of earlier revisions that failed. A process that was killed may have put such a
-    manifest without recording it. What it lists must stay. A manifest that cannot be checked counts as
-    put."""
-    place = (delivery.customer, delivery.feed, delivery.period)
+    """Records manifests that a killed process may have put for earlier revisions without recording them: what
+    they list must stay. A manifest that cannot be checked counts as put."""
+    period = (delivery.customer, delivery.feed, delivery.period)
     failed = {
-        item.revision: item for item in context.ledger.deliveries.find(*place, statuses=[Status.FAILED])
+        item.revision: item for item in context.ledger.deliveries.find(*period, statuses=[Status.FAILED])
     }
     for revision in range(delivery.revision - 1, 0, -1):
         other = failed.get(revision)
@@ -142,27 +149,19 @@ def note_published(
         if other.manifest_key is not None:
             continue
         key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
-        try:
+        checksum = None
+        with suppress(AccessDenied):
             info = store.head(key)
-        except AccessDenied:
-            info = None
-        else:
             if info is None or info.token != other.id:
                 continue
-        checksum = info.checksum if info is not None else None
-        context.ledger.deliveries.update(
-            lease,
-            replace(
-                other,
-                manifest_key=key,
-                manifest_checksum=f"{checksum.algorithm}:{checksum.value}" if checksum else None,
-            ),
-        )
+            checksum = info.checksum and ":".join(info.checksum)
+        put = replace(other, manifest_key=key, manifest_checksum=checksum)
+        context.ledger.deliveries.update(lease, put)
 
 
 def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
-    """Returns why our signature must not attest the delivery: it carries over objects of a revision that was
-    adopted without a signature."""
+    """Returns why our signature must not attest the delivery: it carries over objects of an adopted revision
+    without a signature."""
     earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
     unattested = next((item for item in earlier if item.not_attested is not None), None)
     if unattested is None or not any(
@@ -182,8 +181,7 @@ def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
 
 
 def prove(store: ObjectStore, key: str, size: int) -> None:
-    """Proves an object by a HEAD, if S3's response had no checksum. Raises Unavailable if the object is
-    missing."""
+    """Proves an object by a HEAD. Raises Unavailable if it is missing."""
     info = store.head(key)
     if info is None or info.size != size:
         raise Unavailable(
@@ -213,37 +211,16 @@ def chunks_of(body: OpenFile) -> Iterator[bytes]:
         yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
 
 
-class SpooledFile:
-    """An unnamed temporary file that vanishes when it is closed or the process ends."""
+class SpooledFile(LocalFile):
+    """An unnamed temporary file."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._file = tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024)  # noqa: SIM115 - closed by close()
-        try:
+        with tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024) as file:
             for chunk in chunks:
-                self._file.write(chunk)
-            self._file.flush()
-        except BaseException:
-            self._file.close()
-            raise
-        self.size = os.fstat(self._file.fileno()).st_size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), length, offset)
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        return os.preadv(self._file.fileno(), [buffer], offset)
+                file.write(chunk)
+            file.flush()
+            spooled = SourceFile("the temporary file", file.tell(), 0, "")
+            super().__init__(spooled, "", os.dup(file.fileno()))
 
     def check_unchanged(self) -> None:
         """Does nothing: no other process can open an unnamed file."""
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> "SpooledFile":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -1,21 +1,22 @@
-"""Removing what a plan names: period by period, the manifests first and then their objects.
+"""Delete what a plan names: period by period, the manifests first, then their objects.
 
-A reader never sees a manifest whose objects are gone: where a manifest stays, for whatever reason, its
-objects stay too. The period's delivery lease is held meanwhile, so nobody delivers a correction that carries
-over what is being removed.
+A reader never sees a manifest without its objects: if a manifest stays, for whatever reason, its objects stay
+too. The period's delivery lease is held meanwhile, so that no correction carries over what is being deleted.
 """
 
 import random
 import threading
-import zlib
-from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import reduce
 from itertools import groupby, islice
+from zlib import crc32
 
 from xmode_transfer import telemetry
+from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
 from xmode_transfer.config import Customer
@@ -29,10 +30,25 @@ from xmode_transfer.model.records import (
     Status,
     same_etag,
 )
-from xmode_transfer.model.upkeep import INTENDED, REMOVED, OperationKind, Removal, RemovalOutcome
+from xmode_transfer.model.upkeep import (
+    INTENDED,
+    REMOVED,
+    REMOVED_BY_US,
+    OperationKind,
+    Removal,
+    RemovalOutcome,
+)
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer.context import TTL_SECONDS, Context, held, in_order, of_delivery, opened
-from xmode_transfer.transfer.operations import Operation, Removed, begun
+from xmode_transfer.transfer.context import (
+    TTL_SECONDS,
+    Context,
+    Operation,
+    begun,
+    held,
+    in_order,
+    of_delivery,
+    opened,
+)
 from xmode_transfer.transfer.planning import own_ids
 from xmode_transfer.transfer.sending import failure_of
 
@@ -41,9 +57,9 @@ States = tuple[tuple[int, Status], ...]
 
 @dataclass(slots=True)
 class ExpiringPeriod:
-    """What goes of one period. ``objects`` and ``bytes`` were listed as we put them; ``manifests`` are beside
-    them, ``doubtful`` objects too. ``states`` are the revisions when it was judged. ``kept_because`` says why
-    nothing of it was removed after all."""
+    """The part of a period that expires. ``objects`` and ``bytes`` are listed as we put them; ``doubtful``
+    counts objects that are not. ``states`` has the revisions when the plan was made. ``kept_because`` says
+    why nothing of the period was deleted after all."""
 
     feed: str
     period: str
@@ -59,12 +75,12 @@ class ExpiringPeriod:
 
 
 def states_of(deliveries: Sequence[Delivery]) -> States:
-    """What must not have changed between the plan and the removal."""
+    """Returns what must not change between the plan and the deletion."""
     return tuple(sorted((item.revision, item.status) for item in deliveries))
 
 
 def planned_removal(known: DeliveredKey, there: ListedObject | None, reason: str, now: datetime) -> Removal:
-    """As it is planned: to be deleted as it is ``there``, or (None) only to be looked at."""
+    """Plans to delete the key as it is ``there``; or, with None, only to check it."""
     return Removal(
         known.key,
         known.feed,
@@ -80,24 +96,46 @@ def planned_removal(known: DeliveredKey, there: ListedObject | None, reason: str
     )
 
 
+LEFT_NAMED = 1000  # of the keys that were not deleted, those that a result names; the ledger has all
+
+
+@dataclass(slots=True)
+class Removed:
+    """Counts of keys and of their bytes by outcome, including manifests. ``left`` has the first thousand keys
+    that we did not delete; ``refusal`` is the first refusal."""
+
+    keys: Counter[RemovalOutcome] = field(default_factory=Counter)
+    bytes: Counter[RemovalOutcome] = field(default_factory=Counter)
+    left: list[Removal] = field(default_factory=list)
+    interrupted: bool = False
+    refusal: XmodeError | None = None
+
+    @property
+    def ours(self) -> int:
+        """The number of keys that this operation deleted itself."""
+        return sum(self.keys[outcome] for outcome in REMOVED_BY_US)
+
+    @property
+    def our_bytes(self) -> int:
+        return sum(self.bytes[outcome] for outcome in REMOVED_BY_US)
+
+    def count(self, removal: Removal) -> None:
+        self.keys[removal.outcome] += 1
+        self.bytes[removal.outcome] += removal.size
+        if removal.outcome not in REMOVED_BY_US and len(self.left) < LEFT_NAMED:
+            self.left.append(removal)
+
+
 REQUESTS_AT_ONCE = 8
 PERIODS_AT_ONCE = 8
 _ROUNDS = 4
 _LONGEST_PAUSE_SECONDS = 20.0
-_OUTCOMES = {
-    DeletionResult.DELETED: RemovalOutcome.DELETED,
-    DeletionResult.HIDDEN: RemovalOutcome.HIDDEN,
-    DeletionResult.GONE: RemovalOutcome.GONE,
-    DeletionResult.CHANGED: RemovalOutcome.CHANGED,
-    DeletionResult.DENIED: RemovalOutcome.RETAINED,
-    DeletionResult.FAILED: RemovalOutcome.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Remover:
-    """Carries out what the ledger holds as planned for an operation, several periods at once; what became of
-    each key is written there, and counted in ``result``."""
+    """Carries out what the ledger has as planned for an operation, several periods at once. Records each
+    key's outcome and counts it in ``result``."""
 
     context: Context
     customer: Customer
@@ -108,8 +146,8 @@ class Remover:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def remove(self, periods: Sequence[ExpiringPeriod]) -> None:
-        """In the order given. Stops between two requests when it is asked to. Raises what a request as a
-        whole raises: what was planned and not answered for stays planned in the ledger."""
+        """Deletes the periods in order. Stops between two requests if the process is asked to. Raises what a
+        whole request raises: keys without an answer stay planned in the ledger."""
         several = max(1, min(len(periods), PERIODS_AT_ONCE))
         requests = max(1, REQUESTS_AT_ONCE // several)  # of one period
 
@@ -121,7 +159,7 @@ class Remover:
                     with telemetry.bind(feed=period.feed, period=period.period):
                         self._remove_period(period, requests)
                 except BaseException:
-                    self._halted.set()  # what one meets, the others would meet too
+                    self._halted.set()  # the other periods would fail too
                     raise
 
         with ThreadPoolExecutor(several, thread_name_prefix="cleanup") as threads:
@@ -144,11 +182,9 @@ class Remover:
         except AlreadyRunning:
             period.kept_because = "it is being delivered right now"
 
-    # --- Manifests ----------------------------------------------------------------------------------
-
     def _remove_manifests(self, period: ExpiringPeriod) -> bool:
-        """Whether they are all gone. They are proven to be ours by their delivery's token and checksum, since
-        the ledger knows no ETag of theirs."""
+        """Returns whether all manifests are gone. The ledger has no ETag of a manifest; the token and the
+        checksum prove that it is ours."""
         done: list[Removal] = []
         same = []
         for manifest in period.manifests:
@@ -177,17 +213,11 @@ class Remover:
         return False
 
     def _checksum(self, found: ObjectInfo, algorithm: str) -> str | None:
-        """As the store tells it, or from the bytes where it does not."""
         if found.checksum is not None and found.checksum.algorithm == algorithm:
             return found.checksum.value
-        if algorithm != "crc32":
+        if algorithm != checksums.ALGORITHM:
             return None
-        crc32 = 0
-        for chunk in self.store.read(found.key):
-            crc32 = zlib.crc32(chunk, crc32)
-        return b64encode(crc32.to_bytes(4, "big")).decode()
-
-    # --- Objects ------------------------------------------------------------------------------------
+        return checksums.encode(reduce(lambda crc, chunk: crc32(chunk, crc), self.store.read(found.key), 0))
 
     def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, requests: int) -> None:
         planned = self.context.ledger.operations.removals(
@@ -200,22 +230,22 @@ class Remover:
                     self.result.interrupted = True
                 if self.result.interrupted or self._halted.is_set():
                     return
-                # Suspended for longer than a lease lives, we would remove what a correction carries over.
+                # After a suspension longer than the lease, a correction may carry over these objects.
                 self.context.ledger.leases.renew(delivering, TTL_SECONDS)
                 yield some
 
         def work(some: list[Removal]) -> None:
-            # Recorded at once: what another request meets makes nobody forget what this one has done.
+            # Recorded at once, so that the error of another request loses nothing.
             done = self._deleted([item for item in some if item.outcome is RemovalOutcome.PLANNED])
-            done += [self._looked_at(item) for item in some if item.outcome is RemovalOutcome.INCONCLUSIVE]
+            done += [self._checked(item) for item in some if item.outcome is RemovalOutcome.INCONCLUSIVE]
             self._settle(period, done)
 
         with in_order(work, batches(), name="cleanup-request", threads=requests) as results:
             for _ in results:
                 pass
 
-    def _looked_at(self, item: Removal) -> Removal:
-        """What the listing does not show as we put it is never deleted: a HEAD tells what became of it."""
+    def _checked(self, item: Removal) -> Removal:
+        """Returns the outcome for an object that is not listed as we put it. It is never deleted."""
         found = self.store.head(item.key)
         if found is None:
             return item._replace(outcome=RemovalOutcome.GONE)
@@ -223,7 +253,7 @@ class Remover:
         return item._replace(outcome=RemovalOutcome.FAILED if same else RemovalOutcome.CHANGED)
 
     def _deleted(self, some: Sequence[Removal]) -> list[Removal]:
-        """Deletes, and again what failed and may pass; each with its outcome."""
+        """Deletes the keys, with retries of transient failures, and returns their outcomes."""
         todo = {item.key: item for item in some}
         done: list[Removal] = []
         for attempt in range(1, _ROUNDS + 1):
@@ -231,12 +261,14 @@ class Remover:
             wanted = [Deletion(item.key, item.etag) for item in todo.values()]
             for answer in self.store.delete_many(wanted) if wanted else ():
                 item = todo[answer.key]
-                may_pass = answer.error is not None and answer.error.retryable
-                if answer.result is DeletionResult.FAILED and may_pass and attempt < _ROUNDS:
+                transient = answer.error is not None and answer.error.retryable
+                if answer.result is DeletionResult.FAILED and transient and attempt < _ROUNDS:
                     again[item.key] = item
                     continue
-                done.append(item._replace(outcome=_OUTCOMES[answer.result]))
-                if answer.result is DeletionResult.DENIED:
+                denied = answer.result is DeletionResult.DENIED
+                outcome = RemovalOutcome.RETAINED if denied else RemovalOutcome(answer.result)
+                done.append(item._replace(outcome=outcome))
+                if denied:
                     self.result.refusal = self.result.refusal or answer.error
                 if answer.error is not None:
                     telemetry.log(Event.REMOVAL_REFUSED, key=item.key, **answer.error.log_context())
@@ -250,12 +282,11 @@ class Remover:
         return done
 
     def _settle(self, period: ExpiringPeriod, done: Sequence[Removal]) -> None:
-        """Writes what became of some keys, and counts it."""
         at = self.context.clock.now()
         done = [item._replace(at=at) for item in done]
         self.operation.record(done)
         for item in done:
-            ours = item.outcome in (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN)
+            ours = item.outcome in REMOVED_BY_US
             with self._lock:
                 self.result.count(item)
                 period.removed += ours and not item.manifest
@@ -267,27 +298,25 @@ class Remover:
 
 def in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:
     source = iter(items)
-    while some := list(islice(source, DELETE_MANY_KEYS)):
-        yield some
+    return iter(lambda: list(islice(source, DELETE_MANY_KEYS)), [])
 
 
-REASON = "no manifest names it: its revision was superseded"
+_SUPERSEDED = "no manifest names it: its revision was superseded"
 
 
 def sweep(
     context: Context, customer: Customer, feed: str | None = None, *, refused: bool = False
 ) -> Removed | None:
-    """Removes them, of one feed or of all; ``refused`` also tries again what the bucket did not let go
-    before. None where there are none, or another process removes them. Whatever prevents it is logged and
-    hurts no delivery: a later sweep goes on."""
+    """Deletes objects that only superseded revisions have, of one feed or of all. ``refused`` also retries
+    what the bucket refused to delete before. Returns None if there are none, or if another process deletes
+    them. An error is logged and harms no delivery: a later sweep continues."""
     with telemetry.bind(customer=customer.name):
         try:
             found = context.ledger.keys.superseded(customer.name, feed, refused=refused)
             if not found:
                 return None
             kind, person = OperationKind.SUPERSEDED, "xmode-transfer"
-            # what those before it have removed, this one finds gone
-            with begun(context, kind, customer.name, person=person, reason=REASON) as operation:
+            with begun(context, kind, customer.name, person=person, reason=_SUPERSEDED) as operation:
                 return _remove(context, customer, operation, found)
         except AlreadyRunning:
             return None
@@ -300,7 +329,7 @@ def _remove(
     context: Context, customer: Customer, operation: Operation, found: Sequence[DeliveredKey]
 ) -> Removed:
     now = context.clock.now()
-    planned = (planned_removal(item, None, REASON, now) for item in found)
+    planned = (planned_removal(item, None, _SUPERSEDED, now) for item in found)
     for some in in_batches(item._replace(outcome=RemovalOutcome.PLANNED) for item in planned):
         operation.record(some)
     removed, failure = Removed(), None
@@ -308,12 +337,16 @@ def _remove(
     context.progress.delivery_started(customer.name, found[0].feed, "superseded", len(found), size)
     try:
         with opened(context, customer, Step.CLEANUP) as store:
-            Remover(context, customer, store, operation, removed).remove(_periods(context, customer, found))
+            periods = []
+            for (feed, period), _ in groupby(found, lambda item: (item.feed, item.period)):
+                states = states_of(context.ledger.deliveries.find(customer.name, feed, period))
+                periods.append(ExpiringPeriod(feed, period, _SUPERSEDED, states))
+            Remover(context, customer, store, operation, removed).remove(periods)
     except XmodeError as error:
         failure = failure_of(error)
         if not isinstance(error, AccessDenied):
             raise
-        # some stores say it of all keys at once
+        # some stores refuse all keys at once
         left = context.ledger.operations.removals(operation.id, outcomes=[RemovalOutcome.PLANNED])
         for some in in_batches(item._replace(outcome=RemovalOutcome.RETAINED) for item in left):
             operation.record(some)
@@ -334,11 +367,3 @@ def _remove(
         **{str(outcome): count for outcome, count in removed.keys.items()},
     )
     return removed
-
-
-def _periods(context: Context, customer: Customer, found: Sequence[DeliveredKey]) -> list[ExpiringPeriod]:
-    periods = []
-    for (feed, period), _ in groupby(found, lambda item: (item.feed, item.period)):
-        states = states_of(context.ledger.deliveries.find(customer.name, feed, period))
-        periods.append(ExpiringPeriod(feed, period, REASON, states))
-    return periods

@@ -1,19 +1,21 @@
 """Send a delivery's pending objects, with many requests in flight.
 
 Each object ends in a receipt or a recorded failure. A small object is one PutObject, driven by callbacks,
-because a thread would cost more than the request. Large objects use ``large.LargeObjects`` in a few threads.
-A permanent refusal halts the delivery at once: a broken role causes one refusal, not a million.
+because a thread would cost more than the request. A few threads send large objects (``large.LargeObjects``).
+A permanent refusal halts the delivery: a broken role causes one refusal, not a million.
 """
 
-import hashlib
+import base64
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from xmode_transfer import telemetry
+from xmode_transfer.aws import checksums
 from xmode_transfer.aws.checksums import OpenFile
-from xmode_transfer.aws.stores import ObjectStore, PutAnswer, PutRequest
+from xmode_transfer.aws.stores import SINGLE_PUT_MAX_BYTES, ObjectStore, PutAnswer, PutRequest
 from xmode_transfer.config import Customer, Feed
 from xmode_transfer.model import keys
 from xmode_transfer.model.errors import (
@@ -46,21 +48,17 @@ from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import own_ids
 
 LARGE_BYTES = 64 * 1024 * 1024
-MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3 User Guide, upload-objects: one PutObject
 _MAX_CONSECUTIVE_FAILURES = 20
 _MAX_KEPT_FAILURES = 100
 _WINDOW = 32  # objects begun for each request in flight: they hide the ledger's group commit
-_REFILL = 0.75  # of the window: so far it empties before it is filled again, in one go
-_HASH_CHUNK_BYTES = 1024 * 1024
-
-_Step = Callable[[PlannedObject], None]
+_REFILL = 0.75  # of the window: it empties this far before it is filled again
 
 
 @dataclass(slots=True)
 class Sent:
     """The result. ``failures`` has the first failures by the source's name. ``halted`` is the error that
-    ended the delivery. ``passing`` is the first failure if all are transient. ``stale``: one of our
-    uncommitted objects has older content, so a new revision is due."""
+    ended the delivery. ``passing`` is the first failure if all are transient. If ``stale``, one of our
+    objects has older content, so a new revision is due."""
 
     uploaded: int = 0
     uploaded_bytes: int = 0
@@ -70,16 +68,6 @@ class Sent:
     halted: XmodeError | None = None
     passing: XmodeError | None = None
     stale: bool = False
-
-    def add(self, other: "Sent") -> None:
-        """Adds the result of a later send. This one must have no failures."""
-        self.uploaded += other.uploaded
-        self.uploaded_bytes += other.uploaded_bytes
-        self.adopted += other.adopted
-        self.failed += other.failed
-        self.failures |= other.failures
-        self.halted, self.passing = other.halted, other.passing
-        self.stale = self.stale or other.stale
 
 
 def failure_of(error: XmodeError) -> Failure:
@@ -114,14 +102,16 @@ class Sender:
         store: ObjectStore,
         delivery: Delivery,
         lease: Lease,
+        sent: Sent | None = None,
     ) -> None:
+        """Adds the counts to ``sent``, if it is given: the result of an earlier send without failures."""
         self._context = context
         self._feed = feed
         self._source = source
         self._store = store
         self._delivery = delivery
         self._lease = lease
-        self._sent = Sent()
+        self._sent = sent or Sent()
         self._lock = threading.Condition()
         self._outstanding = 0
         self._consecutive = 0
@@ -146,8 +136,6 @@ class Sender:
         self._sent.uploaded_bytes += self._large.sent_bytes
         return self._sent
 
-    # --- starting one object ------------------------------------------------------------------------
-
     def _halted(self) -> bool:
         return self._context.stop.is_set() or self._sent.halted is not None
 
@@ -157,14 +145,15 @@ class Sender:
                 self._lock.wait_for(lambda: self._outstanding <= self._refill_below)
             self._outstanding += 1
         if planned.size > LARGE_BYTES and self._large.usable:
-            self._large_threads.submit(telemetry.carry(self._guarded), planned, self._send_large)
+            step = partial(self._send_large, planned)
+            self._large_threads.submit(telemetry.carry(self._guarded), planned, step)
         else:
-            self._guarded(planned, self._send_small)
+            self._guarded(planned, partial(self._send_small, planned))
 
-    def _guarded(self, planned: PlannedObject, step: _Step) -> None:
+    def _guarded(self, planned: PlannedObject, step: Callable[[], None]) -> None:
         """Runs one step of an object. An error fails that object; it never ends a thread silently."""
         try:
-            step(planned)
+            step()
         except XmodeError as error:
             self._failed(planned, error)
         except Exception as error:  # noqa: BLE001 - a defect must end the delivery, not vanish in a callback
@@ -175,10 +164,10 @@ class Sender:
         if self._halted():
             self._finish()
             return
-        if planned.size > MAX_SINGLE_PUT_BYTES:
+        if planned.size > SINGLE_PUT_MAX_BYTES:
             raise PartsRefused(
                 f"{planned.name} has {count(planned.size, 'byte')}. A single PutObject sends at most "
-                f"{MAX_SINGLE_PUT_BYTES:,}, and the destination refuses multipart uploads",
+                f"{SINGLE_PUT_MAX_BYTES:,}, and the destination refuses multipart uploads",
                 hint="ask the customer to allow multipart uploads (`xmode-transfer check-access` prints the "
                 "statement), or split the file at the source",
             )
@@ -189,7 +178,8 @@ class Sender:
         except BaseException:
             body.close()
             raise
-        future.add_done_callback(telemetry.carry(lambda done: self._answered(planned, body, sha256, done)))
+        answered = partial(self._answered, planned, body, sha256, future)
+        future.add_done_callback(telemetry.carry(lambda _: self._guarded(planned, answered)))
 
     def _send_large(self, planned: PlannedObject) -> None:
         if self._halted():
@@ -210,34 +200,24 @@ class Sender:
     def _request(self, planned: PlannedObject) -> PutRequest:
         return PutRequest(planned.key, self._delivery.id, planned.size, keys.content_type(planned.name))
 
-    # --- its answer -----------------------------------------------------------------------------------
-
     def _answered(
         self, planned: PlannedObject, body: OpenFile, sha256: str | None, done: Future[PutAnswer]
     ) -> None:
-        def step(planned: PlannedObject) -> None:
-            error = done.exception()
-            if isinstance(error, ObjectExists):
-                taken = error
+        error = done.exception()
+        if isinstance(error, ObjectExists):
+            self._settle(planned, partial(self._adopt, planned, body, sha256, error))
+            return
+        body.close()
+        if error is not None:
+            raise error
+        answer = done.result()
+        prove = partial(self._prove, planned, sha256, answer)
+        if answer.proven:
+            prove()
+        else:
+            self._settle(planned, prove)
 
-                def adopt(planned: PlannedObject) -> None:
-                    with body:  # which is read again, and so stays open until then
-                        self._adopt(planned, body, sha256, taken)
-
-                self._settle(planned, adopt)
-                return
-            body.close()
-            if error is not None:
-                raise error
-            answer = done.result()
-            if answer.proven:
-                self._prove(planned, sha256, answer)
-            else:
-                self._settle(planned, lambda p: self._prove(p, sha256, answer))
-
-        self._guarded(planned, step)
-
-    def _settle(self, planned: PlannedObject, step: _Step) -> None:
+    def _settle(self, planned: PlannedObject, step: Callable[[], None]) -> None:
         """Runs further requests to the destination outside of the engine's threads."""
         self._settling.submit(telemetry.carry(self._guarded), planned, step)
 
@@ -252,22 +232,20 @@ class Sender:
                     hint="check whether something else writes to this prefix. The object is left as it is",
                 )
             version_id = version_id or info.version_id
-        receipt = Receipt(
-            planned.name,
-            planned.key,
-            planned.size,
-            answer.checksum,
-            answer.etag,
-            self._context.clock.now(),
-            version_id,
-            sha256,
-        )
+        name, key, size = planned[:3]
+        now = self._context.clock.now()
+        receipt = Receipt(name, key, size, answer.checksum, answer.etag, now, version_id, sha256)
         self._record(planned, receipt, adopted=False)
 
     def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
-        """Handles a key that exists. Our own object, from a request with a lost response: success. Our own
-        object with an older state of the source: a new revision is due. Anything else: a conflict, and
-        nothing is changed."""
+        with body:
+            self._compare(planned, body, sha256, taken)
+
+    def _compare(
+        self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists
+    ) -> None:
+        """Handles a key that exists. Our own object, after a lost response, is a success. Our own object with
+        older content needs a new revision. Anything else is a conflict, and nothing is changed."""
         info = self._store.head(planned.key)
         if info is None:
             raise ObjectExists(
@@ -275,7 +253,7 @@ class Sender:
                 hint="ask the customer what else writes to this key. The delivery is retried",
             )
         if info.checksum is not None and info.token in own_ids(self._delivery):
-            value = self._context.checksum_of(body, info.checksum.algorithm)
+            value = checksums.of(body, info.checksum.algorithm)
             body.check_unchanged()
             if info.size == planned.size and value == info.checksum.value:
                 self._record(planned, receipt_of(planned, info, sha256), adopted=True)
@@ -292,8 +270,7 @@ class Sender:
         )
 
     def _note_stale(self, planned: PlannedObject, info: ObjectInfo) -> None:
-        """Records the object as it exists, so that the planner sees a delivered object with a changed
-        source."""
+        """Records the object as it exists: to the planner it is delivered, with a changed source."""
         older = planned._replace(size=info.size, modified_ns=0, identity="superseded")
         self._context.ledger.objects.plan(self._lease, self._delivery.id, [older])
         self._context.ledger.objects.record_receipt(
@@ -302,8 +279,6 @@ class Sender:
         with self._lock:
             self._sent.stale = True
         self._finish()
-
-    # --- its end ----------------------------------------------------------------------------------------
 
     def _record(self, planned: PlannedObject, receipt: Receipt, *, adopted: bool) -> None:
         def recorded(done: Future[None]) -> None:
@@ -355,20 +330,11 @@ class Sender:
 def receipt_of(planned: PlannedObject, info: ObjectInfo, sha256: str | None) -> Receipt:
     """Returns a receipt for one of our objects at the destination, with the object's own time."""
     assert info.checksum is not None
-    return Receipt(
-        planned.name,
-        planned.key,
-        info.size,
-        info.checksum,
-        info.etag,
-        info.modified_at,
-        info.version_id,
-        sha256,
-    )
+    name, key = planned.name, planned.key
+    return Receipt(name, key, info.size, info.checksum, info.etag, info.modified_at, info.version_id, sha256)
 
 
 def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
-    """Returns whether a HEAD contradicts what was sent. If the store keeps no checksum, compares the ETag."""
     if info.checksum is not None and info.checksum.algorithm == answer.checksum.algorithm:
         return info.checksum.value != answer.checksum.value
     return not same_etag(info.etag, answer.etag)
@@ -383,7 +349,4 @@ def defect_of(error: BaseException) -> Defect:
 
 
 def _sha256(body: OpenFile) -> str:
-    digest = hashlib.sha256()
-    for offset in range(0, body.size, _HASH_CHUNK_BYTES):
-        digest.update(body.read_at(offset, min(_HASH_CHUNK_BYTES, body.size - offset)))
-    return digest.hexdigest()
+    return base64.b64decode(checksums.of(body, "sha256")).hex()

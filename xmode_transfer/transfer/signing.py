@@ -1,4 +1,4 @@
-"""Ed25519 keys: signing, checking, making new ones. The only module that knows ``cryptography``."""
+"""Sign, check and create Ed25519 keys. No other module imports ``cryptography``."""
 
 import base64
 import binascii
@@ -26,7 +26,7 @@ from xmode_transfer.model.errors import ConfigError
 
 
 class PublicKey:
-    """Checks what was signed with its private key. ``key_id`` tells keys apart, in sixteen hex digits."""
+    """Checks signatures. ``key_id`` identifies the key, in sixteen hex digits."""
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         self._key = key
@@ -58,29 +58,29 @@ class Signer:
 
 
 def configured_signer(receipts: Receipts) -> Signer | None:
-    """What the configuration signs with, if it names a key. Raises ConfigError when that cannot be read."""
+    """Returns the configured signing key, if there is one. Raises ConfigError if it cannot be read."""
     if receipts.key is None:
         return None
     return signer_of(read_secret(receipts.key, "receipts.key"), f"receipts.key ({receipts.key})")
 
 
 def configured_public_keys(receipts: Receipts) -> list[PublicKey]:
-    """The keys that the configuration names to check with."""
+    """Returns the configured keys for checking."""
     return [
         PublicKey(Ed25519PublicKey.from_public_bytes(raw_public_key(text))) for text in receipts.public_keys
     ]
 
 
 def signer_of(pem: str, where: str) -> Signer:
-    """From a private key in PEM. ``where`` names where it came from; no error repeats the key. Raises
-    ConfigError."""
-    hint = "make one: xmode-transfer verify --new-key FILE (or: openssl genpkey -algorithm ed25519 -out FILE)"
+    """Reads a private key in PEM from ``where``. Raises ConfigError, which never has the key."""
+    hint = (
+        "create one: xmode-transfer verify --new-key FILE (or: openssl genpkey -algorithm ed25519 -out FILE)"
+    )
     try:
         key = load_pem_private_key(pem.encode(), password=None)
     except TypeError:
-        raise ConfigError(
-            f"{where}: the private key has a passphrase", hint=f"take one without; {hint}"
-        ) from None
+        hint = f"use one without; {hint}"
+        raise ConfigError(f"{where}: the private key has a passphrase", hint=hint) from None
     except ValueError:
         raise ConfigError(f"{where}: this is no private key in PEM", hint=hint) from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -89,34 +89,30 @@ def signer_of(pem: str, where: str) -> Signer:
 
 
 def public_key_of(path: Path) -> PublicKey:
-    """From a public key's file in PEM. Raises ConfigError."""
+    """Reads a public key's file in PEM. Raises ConfigError."""
     try:
         key = load_pem_public_key(path.read_bytes())
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}", hint="name our public key's file"
-        ) from None
+        hint = "name our public key's file"
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
     except ValueError:
-        hint = "take the file that ends in .pub, which `verify --new-key` has made"
+        hint = "use the file that ends in .pub, which `verify --new-key` creates"
         raise ConfigError(f"{path} is no public key in PEM", hint=hint) from None
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(
-            f"{path} is no Ed25519 key", hint="take the .pub file of the key that signs receipts"
-        )
+        hint = "use the .pub file of the key that signs receipts"
+        raise ConfigError(f"{path} is no Ed25519 key", hint=hint)
     return PublicKey(key)
 
 
 def new_key(path: Path) -> tuple[Path, PublicKey]:
-    """Makes a key: the private one in ``path`` (mode 0600), the public one beside it, whose path is answered.
-    Never replaces a file: what was signed with a lost key can still be checked, but nothing more be signed.
-    Raises ConfigError."""
+    """Creates a private key in ``path`` (mode 0600) and its public key beside it. Returns the public key and
+    its path. Never replaces a file: nothing more can be signed with a lost key. Raises ConfigError."""
     key = Ed25519PrivateKey.generate()
     public = path.with_name(f"{path.name}.pub")
     for target in (path, public):
         if target.exists():
-            raise ConfigError(
-                f"there is a file {target} already", hint="take another name; keys are never replaced"
-            )
+            hint = "use another name; keys are never replaced"
+            raise ConfigError(f"the file {target} already exists", hint=hint)
     private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     made = PublicKey(key.public_key())
     for target, content, mode in ((path, private_pem, 0o600), (public, made.pem.encode(), 0o644)):
@@ -125,15 +121,13 @@ def new_key(path: Path) -> tuple[Path, PublicKey]:
                 file.write(content)
                 os.fsync(file.fileno())
         except OSError as error:
-            raise ConfigError(
-                f"{target} cannot be written: {error.strerror}", hint="name a file in a directory of yours"
-            ) from None
+            hint = "name a file in a directory that you may write to"
+            raise ConfigError(f"{target} cannot be written: {error.strerror}", hint=hint) from None
     return public, made
 
 
 class ManifestSignatures:
-    """Signs manifests, and checks whether a signature is ours. The keys are read, and their library is
-    imported, on first use: most commands need none."""
+    """Attestation with the configured keys, which are read on first use: most commands need none."""
 
     def __init__(self, receipts: Receipts) -> None:
         self._receipts = receipts
@@ -168,21 +162,14 @@ class ManifestSignatures:
         return None
 
     @cached_property
-    def _signer(self) -> "Signer | None":
-        """None if no key is configured, or if it cannot be read, which must not stop a delivery."""
-        if self._receipts.key is None:
-            return None
-        from xmode_transfer.transfer.signing import configured_signer
-
+    def _signer(self) -> Signer | None:
         try:
             return configured_signer(self._receipts)
-        except ConfigError as error:
+        except ConfigError as error:  # must not stop a delivery
             telemetry.warn(telemetry.Event.MANIFEST_UNSIGNED, **error.log_context())
             return None
 
     @cached_property
-    def _public(self) -> "dict[str, PublicKey]":
-        from xmode_transfer.transfer.signing import configured_public_keys
-
+    def _public(self) -> dict[str, PublicKey]:
         own = [self._signer.public] if self._signer is not None else []
         return {key.key_id: key for key in (*own, *configured_public_keys(self._receipts))}

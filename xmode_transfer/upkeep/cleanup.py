@@ -5,7 +5,7 @@ from it. The plan is in the ledger before the first delete, so that the next cle
 killed. A first cleanup, and one that exceeds the caps, deletes nothing until a person confirms it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,9 +33,8 @@ from xmode_transfer.model.records import Capabilities, Delivery, Failure, Holdin
 from xmode_transfer.model.upkeep import OperationKind, Removal, RemovalOutcome, free_hidden_versions
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing
-from xmode_transfer.transfer.context import Context, held, opened
-from xmode_transfer.transfer.operations import INTERRUPTED, Operation, Removed
-from xmode_transfer.transfer.removing import ExpiringPeriod, Remover, states_of
+from xmode_transfer.transfer.context import INTERRUPTED, Context, Operation, held, opened
+from xmode_transfer.transfer.removing import ExpiringPeriod, Removed, Remover, states_of
 from xmode_transfer.transfer.sending import failure_of
 from xmode_transfer.upkeep.expiring import Expiring, Planning
 from xmode_transfer.upkeep.listing import check_scope
@@ -55,11 +54,11 @@ class CleanupOutcome:
     """The result of a cleanup.
 
     ``outcome``: ``cleaned``; ``nothing`` (nothing expires); ``dry_run``; ``unconfirmed`` (a person has to
-    confirm it first, nothing was deleted); ``interrupted``; ``failed`` (the next cleanup retries);
-    ``blocked`` (the customer is responsible); ``already_running``. ``expiring`` is the plan, ``removed`` the
-    part that was done. ``kept`` counts the deliveries that stay, by reason. ``lifecycle_rule`` frees what is
-    hidden behind delete markers; None if nothing is. ``asks`` is why the plan of a dry run needs a
-    confirmation. ``superseded`` is the result for keys that no manifest ever listed.
+    confirm it first); ``interrupted``; ``failed`` (the next cleanup retries); ``blocked`` (the customer is
+    responsible); ``already_running``. ``expiring`` is the plan, ``removed`` the part that was done. ``kept``
+    counts the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden behind delete markers.
+    ``asks`` is why the plan of a dry run needs a confirmation. ``superseded`` is the result for keys that no
+    manifest lists.
     """
 
     customer: str
@@ -82,8 +81,7 @@ class CleanupOutcome:
 
     @property
     def left(self) -> list[Removal]:
-        """The first thousand keys that expired and that we did not delete: as found by a delete, or, if
-        nothing was deleted, as the listing suggests."""
+        """The first thousand expired keys that we did not delete, by the deletes, or else by the listing."""
         return self.removed.left if self.removed.keys else self.expiring.left
 
 
@@ -129,8 +127,6 @@ def cleanup(
 
 @dataclass(frozen=True, slots=True)
 class _Cleanup:
-    """One execution. ``result`` is filled as it goes."""
-
     context: Context
     configuration: Configuration
     customer: Customer
@@ -153,7 +149,14 @@ class _Cleanup:
             for verdict in verdicts.values()
             if not verdict.expires and verdict.reason is not Reason.EMPTY
         )
-        operation = self._operation(lease) if lease is not None else None
+        operation = None
+        if lease is not None:
+            retention = self.customer.retention
+            policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
+            reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
+            operation = Operation(
+                self.context, lease, OperationKind.CLEANUP, name, person=self.by, reason=reason
+            )
         feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
         if operation is not None:
             feeds |= operation.inconclusive_feeds()
@@ -176,11 +179,12 @@ class _Cleanup:
     ) -> None:
         result = self.result
         here = sum(item.objects for item in holdings if self.feed in (None, item.feed))
-        first = not self._confirmed_before()
+        before = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
+        first = not any(item.objects or item.outcome == CLEANED for item in before)
         most = self._most_objects(here)
-        periods: dict[tuple[str, str], list[Delivery]] = {}
+        periods: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
-            periods.setdefault((delivery.feed, delivery.period), []).append(delivery)
+            periods[delivery.feed, delivery.period].append(delivery)
         if operation is not None:
             operation.begin()
             result.operation_id = operation.id
@@ -189,7 +193,7 @@ class _Cleanup:
             customer=self.customer,
             store=store,
             verdicts=verdicts,
-            states={place: states_of(some) for place, some in periods.items()},
+            states={period: states_of(some) for period, some in periods.items()},
             feeds=feeds,
             operation=operation,
             most_objects=None if self.confirmed else -1 if first else most,
@@ -208,7 +212,7 @@ class _Cleanup:
             raise
         if operation is None:
             result.outcome = DRY_RUN
-        elif result.expiring.is_empty:
+        elif not result.expiring.periods:
             self._finish(operation)
         else:
             self._apply(store, operation)
@@ -280,15 +284,7 @@ class _Cleanup:
             refusal.request_id if refusal is not None else None,
         )
 
-    # --- Gates --------------------------------------------------------------------------------------
-
-    def _confirmed_before(self) -> bool:
-        """Returns whether a person has confirmed a cleanup of this customer before."""
-        operations = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
-        return any(item.objects or item.outcome == CLEANED for item in operations)
-
     def _most_objects(self, here: int) -> int:
-        """Returns how many objects a cleanup may delete without a confirmation."""
         if self.customer.retention is None:
             return 0
         caps = self.customer.retention.caps
@@ -298,7 +294,7 @@ class _Cleanup:
     def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
         """Raises NeedsConfirmation if the plan needs a confirmation; a dry run notes it in ``asks``."""
         plan, name = self.result.expiring, self.customer.name
-        if self.confirmed or plan.is_empty or not (first or plan.objects > most):
+        if self.confirmed or not plan.periods or not (first or plan.objects > most):
             return
         why = f"this is the first cleanup of {name}"
         command = f"xmode-transfer cleanup --customer {name}"
@@ -314,20 +310,12 @@ class _Cleanup:
         self.result.asks = why
 
     def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
-        place = f"s3://{self.customer.destination.bucket}/{self.customer.destination.prefix}"
+        destination = self.customer.destination
         return ListingEmpty(
-            f"the listing of {place} shows nothing of {', '.join(feeds)}, although the ledger has objects "
-            "there: nothing was deleted",
+            f"the listing of s3://{destination.bucket}/{destination.prefix} shows nothing of "
+            f"{', '.join(feeds)}, although the ledger has objects there: nothing was deleted",
             hint="confirm destination.bucket and destination.prefix with the customer. If the customer "
             "deleted the objects, there is nothing to clean up",
-        )
-
-    def _operation(self, lease: Lease) -> Operation:
-        retention = self.customer.retention
-        policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
-        reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
-        return Operation(
-            self.context, lease, OperationKind.CLEANUP, self.customer.name, person=self.by, reason=reason
         )
 
 

@@ -1,7 +1,7 @@
-"""Plan a cleanup: join the ledger's keys with the bucket's and apply the policy to each.
+"""Plan a cleanup: join the ledger's keys with the bucket's in one pass, and apply the policy to each.
 
-One streamed pass. With an operation, the expiring keys are recorded as planned before anything is deleted;
-without one, it is a dry run.
+With an operation, the expiring keys are recorded as planned before anything is deleted; without one, it is a
+dry run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +11,8 @@ from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer
 from xmode_transfer.model.records import DeliveredKey, ListedObject
 from xmode_transfer.model.upkeep import Removal, RemovalOutcome
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.operations import LEFT_NAMED, Operation
-from xmode_transfer.transfer.removing import ExpiringPeriod, States, planned_removal
+from xmode_transfer.transfer.context import Context, Operation
+from xmode_transfer.transfer.removing import LEFT_NAMED, ExpiringPeriod, States, planned_removal
 from xmode_transfer.upkeep.listing import compare
 from xmode_transfer.upkeep.retention import Action, DeliveryKey, Verdict, decide
 
@@ -24,8 +23,8 @@ _BATCH = 1000
 class Expiring:
     """The plan. ``objects`` excludes the manifests, ``bytes`` includes them. ``doubtful`` counts keys that
     expire but are listed differently from what we put; ``left`` has the first thousand of them. ``kept``
-    counts our keys that stay, ``foreign`` unmanaged keys, ``listed`` all listed keys, and ``settled`` keys
-    that an operation that died had deleted."""
+    counts our keys that stay, ``unmanaged`` the keys that are not ours, ``listed`` all listed keys, and
+    ``settled`` keys that an operation that died had deleted."""
 
     periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
     objects: int = 0
@@ -33,14 +32,10 @@ class Expiring:
     manifests: int = 0
     doubtful: int = 0
     kept: int = 0
-    foreign: int = 0
+    unmanaged: int = 0
     listed: int = 0
     settled: int = 0
     left: list[Removal] = field(default_factory=list)
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.periods
 
 
 @dataclass(slots=True)
@@ -71,11 +66,14 @@ class Planning:
         )
         for item in compare(self._listed(below), known, prefix):
             if item.known is None:
-                self._plan.foreign += 1
+                self._plan.unmanaged += 1
                 continue
             action, reason = decide(self.verdicts, item.known, item.there, prefix)
             if item.there is None:
-                self._not_seen(item.known, reason, action is Action.LEAVE_GONE)
+                expires = action is Action.LEAVE_GONE
+                self._unseen[item.key] = self._removal(item.known, None, reason), expires
+                if len(self._unseen) >= _BATCH:
+                    self._settle()
             elif action is Action.KEEP:
                 self._plan.kept += 1
             elif action is Action.LEAVE_CHANGED:
@@ -109,7 +107,6 @@ class Planning:
             self._record(removal)
 
     def _note_inconclusive(self, removal: Removal, seems: RemovalOutcome) -> None:
-        """Notes an expired key of ours that is listed differently from what we put."""
         plan, period = self._plan, self._period(removal)
         plan.doubtful += 1
         if len(plan.left) < LEFT_NAMED:
@@ -120,14 +117,8 @@ class Planning:
             period.doubtful += 1
         self._record(removal)
 
-    def _not_seen(self, known: DeliveredKey, reason: str, expires: bool) -> None:
-        self._unseen[known.key] = self._removal(known, None, reason), expires
-        if len(self._unseen) >= _BATCH:
-            self._settle()
-
     def _settle(self) -> None:
-        """Settles what the listing did not show: an operation that died deleted it, or a HEAD checks it
-        if it expires."""
+        """Settles unlisted keys: an operation that died deleted them, or a HEAD checks those that expire."""
         settled = self.operation.settle(list(self._unseen)) if self.operation and self._unseen else set()
         self._plan.settled += len(settled)
         for key, (removal, expires) in self._unseen.items():
@@ -136,10 +127,10 @@ class Planning:
         self._unseen.clear()
 
     def _period(self, removal: Removal) -> ExpiringPeriod:
-        place = (removal.feed, removal.period)
-        if place not in self._plan.periods:
-            self._plan.periods[place] = ExpiringPeriod(*place, removal.reason, self.states[place])
-        return self._plan.periods[place]
+        of = (removal.feed, removal.period)
+        if of not in self._plan.periods:
+            self._plan.periods[of] = ExpiringPeriod(*of, removal.reason, self.states[of])
+        return self._plan.periods[of]
 
     def _record(self, removal: Removal) -> None:
         if self.operation is not None:

@@ -12,11 +12,34 @@ from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.keys import is_notice, merge_join
-from xmode_transfer.model.periods import Period, period_labelled
+from xmode_transfer.model.periods import Partition, Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, ListedObject, Status, same_object
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer.context import Context, opened
-from xmode_transfer.transfer.layout import Layout, Place
+from xmode_transfer.transfer.manifest_reading import parse_manifest_key
+
+
+class KeyPeriod(NamedTuple):
+    """The feed and the period of a key; None if the key does not tell."""
+
+    feed: str | None
+    period: str | None
+
+
+def period_of(key: str, prefix: str, partitions: Mapping[str, Partition | None]) -> KeyPeriod:
+    """Returns the feed and the period of any key below the destination's prefix. ``partitions`` has the
+    feeds'."""
+    name, _, rest = key.removeprefix(prefix).partition("/")
+    if name not in partitions or not rest:
+        return KeyPeriod(None, None)
+    manifest = parse_manifest_key(prefix, key)
+    if manifest is not None:
+        return KeyPeriod(name, manifest.period)
+    partition = partitions[name]
+    if partition is None:
+        return KeyPeriod(name, "none")
+    period = partition.period("/".join(rest.split("/")[: len(partition.segments)]))
+    return KeyPeriod(name, period.label if period is not None else None)
 
 
 class Standing(StrEnum):
@@ -29,7 +52,7 @@ class Standing(StrEnum):
     ELSEWHERE = "elsewhere"  # delivered by us under an earlier prefix, which is not listed
     NOTICE = "notice"  # a notice to the customer; not part of a delivery
     SUPERSEDED = "superseded"  # of a revision that was never published; no manifest lists it
-    UNMANAGED = "foreign"  # under our prefix, but not in our ledger
+    UNMANAGED = "unmanaged"  # under our prefix, but not in our ledger
 
 
 class ListedKey(NamedTuple):
@@ -45,8 +68,7 @@ class ListedKey(NamedTuple):
 
 @dataclass(slots=True)
 class Sum:
-    """The number of keys of each state, their bytes in the bucket, and how many are not attested by our
-    signature."""
+    """The number of keys of each state, their bytes, and how many our signature does not attest."""
 
     counts: Counter[Standing] = field(default_factory=Counter)
     bytes: int = 0
@@ -60,8 +82,8 @@ class Sum:
 
 @dataclass(slots=True)
 class Listing:
-    """A listing. Iterate over it once; its sums are then complete. Memory grows with the number of periods,
-    not of keys."""
+    """A listing. Iterate over it once; its sums are then complete. Memory grows with the periods, not the
+    keys."""
 
     context: Context
     customer: Customer
@@ -69,35 +91,39 @@ class Listing:
     feed: str | None = None
     period: str | None = None
     whole: Sum = field(default_factory=Sum)
-    places: dict[Place, Sum] = field(default_factory=dict)
+    _by_period: dict[KeyPeriod, Sum] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ListedKey]:
-        """Yields every key under the customer's prefix (of one feed or period, if named) in key order. Only
-        lists and reads. An unmanaged key belongs to the period of its directory. Raises what the role or
-        the store refuses, and Interrupted."""
+        """Yields every key under the customer's prefix (of one feed or period, if named) in key order. An
+        unmanaged key belongs to the period of its directory. Raises what the store raises, and
+        Interrupted."""
         prefix = self.customer.destination.prefix
-        layout = Layout(prefix, self.feeds)
+        partitions = {name: feed.partition_template for name, feed in self.feeds.items()}
         below = prefix + (f"{self.feed}/" if self.feed else "")
         unattested = not_attested(self.context, self.customer.name, self.feed)
         with opened(self.context, self.customer, Step.LIST) as store:
             known = self.context.ledger.keys.delivered(self.customer.name, self.feed)
-            for compared in compare(store.list(below), known, prefix):
-                item = compared
+            for item in compare(store.list(below), known, prefix):
                 self.context.check_stop("run the listing again: it starts from the beginning")
                 record = item.known
-                place = Place(record.feed, record.period) if record is not None else layout.place(item.key)
-                if self.period is not None and place.period != self.period:
+                if record is not None:
+                    period = KeyPeriod(record.feed, record.period)
+                    attested = (record.feed, record.period, record.revision) not in unattested
+                    listed = item._replace(attested=attested)
+                else:
+                    period, listed = period_of(item.key, prefix, partitions), item
+                if self.period not in (None, period.period):
                     continue
-                if record is not None and (record.feed, record.period, record.revision) in unattested:
-                    item = item._replace(attested=False)
-                self.whole.add(item)
-                self.places.setdefault(place, Sum()).add(item)
-                yield item
+                self.whole.add(listed)
+                self._by_period.setdefault(period, Sum()).add(listed)
+                yield listed
 
     @property
-    def sums(self) -> list[tuple[Place, Sum]]:
+    def sums(self) -> list[tuple[KeyPeriod, Sum]]:
         """The sums by feed and period; keys without either come last."""
-        return sorted(self.places.items(), key=lambda pair: [(part is None, part or "") for part in pair[0]])
+        return sorted(
+            self._by_period.items(), key=lambda pair: [(part is None, part or "") for part in pair[0]]
+        )
 
 
 def not_attested(context: Context, customer: str, feed: str | None = None) -> dict[tuple[str, str, int], str]:
@@ -114,7 +140,7 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
     for item, record in merge_join(there, known, attrgetter("key"), attrgetter("key")):
         if item is None:
             assert record is not None
-            if not record.superseded:  # else gone, as it should be
+            if not record.superseded:  # it should be gone
                 standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
                 yield ListedKey(standing, record.key, None, record)
         elif record is None:
@@ -139,8 +165,8 @@ def check_scope(
     feed: str | None,
     periods: Iterable[str | None],
 ) -> None:
-    """Raises ConfigError for a feed that the customer neither subscribes to nor has ever received, and for a
-    period that is not written as its feed's periods are."""
+    """Raises ConfigError for a feed that the customer neither subscribes to nor has ever received, and for an
+    invalid period."""
     if (
         feed is not None
         and feed not in customer.feeds
@@ -158,7 +184,7 @@ def check_scope(
             known = Period.parse(label, configured.period) if configured else period_labelled(label)
         except ValueError as error:
             raise ConfigError(
-                f"{feed}: {error}", hint="`xmode-transfer list --summary` has them all"
+                f"{feed}: {error}", hint="`xmode-transfer list --summary` shows all periods"
             ) from None
         if known is None:
             raise ConfigError(
@@ -168,19 +194,19 @@ def check_scope(
 
 
 def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
-    """Raises ConfigError for a period of which no delivery to the customer was ever begun: nothing can be
-    proven of it, and "nothing is wrong" would be taken for a proof."""
+    """Raises ConfigError if no delivery of the period to the customer was ever begun: nothing could be
+    proven, and "nothing is wrong" would be taken for a proof."""
     if not ledger.deliveries.find(customer.name, feed, period, limit=1):
         what = f"{feed} {period}" if feed is not None else period
         raise ConfigError(
             f"nothing of {what} was ever delivered to {customer.name}",
-            hint=f"`xmode-transfer status --customer {customer.name}` has what is due, `xmode-transfer list "
-            f"--customer {customer.name} --summary` what was delivered",
+            hint=f"`xmode-transfer status --customer {customer.name}` shows what is due, "
+            f"`xmode-transfer list --customer {customer.name} --summary` what was delivered",
         )
 
 
 def why_nothing(ledger: Ledger, customer: Customer, scope: Scope) -> str:
-    """Why the ledger has no key that is meant."""
+    """Returns why the ledger has no key in the scope."""
     delivered = ledger.deliveries.find(customer.name, scope.feed, scope.period, [Status.DELIVERED])
     if any(scope.covers(item.feed, item.period) and item.object_count for item in delivered):
         return "cleanups have removed all that was delivered"

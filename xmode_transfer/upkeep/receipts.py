@@ -1,4 +1,4 @@
-"""Write and check signed receipts as streams."""
+"""Write signed receipts of verifications, and check them offline. Both are streams of JSON lines."""
 
 import base64
 import binascii
@@ -22,18 +22,17 @@ from xmode_transfer.transfer.signing import PublicKey, Signer
 
 FORMAT = "xmode-receipt/1"
 ALGORITHM = "ed25519"
-MAX_LINE_BYTES = 64 * 1024
-"""A key has at most 1,024 bytes; a longer line is none of ours."""
+MAX_LINE_BYTES = 64 * 1024  # a key has at most 1,024 bytes
+_MOST_KEPT = 1000
 
 
 def line(value: dict[str, Any]) -> bytes:
-    """One line, as it is signed."""
+    """Returns one line, as it is signed."""
     return (canonical(value) + "\n").encode()
 
 
 def statement(sha256_hex: str) -> bytes:
-    """What the signature is over: the digest of every byte before the last line, and what it is a digest
-    of."""
+    """Returns what is signed: the digest of all bytes before the last line."""
     return f"{FORMAT} sha256 {sha256_hex}\n".encode()
 
 
@@ -46,7 +45,8 @@ def head(
     acl_sample: int | None,
     checked_at: datetime,
 ) -> dict[str, Any]:
-    """``vendor`` is our principal; ``acl_sample`` how many objects' rights were looked at, None for all."""
+    """Returns the first line. ``vendor`` is our principal; ``acl_sample`` the number of ACLs that are read,
+    None for all."""
     return {
         "format": FORMAT,
         "customer": customer.name,
@@ -62,7 +62,7 @@ def head(
 
 
 def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
-    """One object or manifest: what was delivered, and what lies there now."""
+    """Returns the line of an object or manifest: what was delivered, and what exists now."""
     known, judgement = checked.known, checked.judgement
     checksum = known.checksum
     return {
@@ -72,7 +72,7 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
         "period": known.period,
         "revision": known.revision,
         "size": known.size if known.size is not None or checked.seen is None else checked.seen.size,
-        "checksum": checksum and {"algorithm": checksum.algorithm, "value": checksum.value},
+        "checksum": checksum and checksum._asdict(),
         "sha256": known.sha256,
         "etag": checked.seen.etag if checked.seen else None,
         "delivered_at": timestamp(known.delivered_at),
@@ -85,38 +85,9 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
     }
 
 
-def tail(
-    *, outcome: str, proven: int, bytes_proven: int, findings: dict[str, int], finished_at: datetime
-) -> dict[str, Any]:
-    return {
-        "outcome": outcome,
-        "proven": proven,
-        "bytes": bytes_proven,
-        "findings": findings,
-        "finished_at": timestamp(finished_at),
-    }
-
-
-def signature(*, key_id: str, public_key: str, sha256_hex: str, value: str) -> dict[str, Any]:
-    """The last line. ``public_key`` and ``value`` in base64; the key is there to be looked at, never to be
-    trusted: who checks brings ours along."""
-    return {
-        "signature": {
-            "algorithm": ALGORITHM,
-            "key_id": key_id,
-            "public_key": public_key,
-            "sha256": sha256_hex,
-            "value": value,
-        }
-    }
-
-
-_MOST_KEPT = 1000
-
-
 class ReceiptFile:
-    """A receipt that is being written. It gets its name only when it is signed, so an existing receipt is
-    complete; only its owner may read it. As a context manager, it removes an unfinished file."""
+    """A receipt that is being written. It gets its name when it is signed, so a receipt is complete; only its
+    owner may read it. As a context manager, it deletes an unfinished file."""
 
     def __init__(self, path: Path, signer: Signer) -> None:
         """Raises ConfigError if the file exists or cannot be created."""
@@ -145,17 +116,17 @@ class ReceiptFile:
         self._file.write(data)
 
     def sign(self, tail: dict[str, Any]) -> None:
-        """Adds the tail, signs the receipt, and renames the file; it is on disk when this returns."""
+        """Adds the last line but one, signs the receipt, and renames the file. It is on disk afterwards."""
         self.add(tail)
         digest = self._sha256.hexdigest()
-        value = self._signer.sign(statement(digest))
-        last = signature(
-            key_id=self._signer.public.key_id,
-            public_key=self._signer.public.base64,
-            sha256_hex=digest,
-            value=base64.b64encode(value).decode(),
-        )
-        self._file.write(line(last))
+        signature = {
+            "algorithm": ALGORITHM,
+            "key_id": self.key_id,
+            "public_key": self._signer.public.base64,  # for information; never trusted by a check
+            "sha256": digest,
+            "value": base64.b64encode(self._signer.sign(statement(digest))).decode(),
+        }
+        self._file.write(line({"signature": signature}))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -184,8 +155,8 @@ class CheckedReceipt:
 
 
 def check(path: Path, keys: Sequence[PublicKey]) -> CheckedReceipt:
-    """Checks a receipt with our public keys, without a network request. Raises ConfigError if the file cannot
-    be read, and ReceiptRefused if it is truncated, altered, or not signed with one of these keys."""
+    """Checks a receipt with our public keys, offline. Raises ConfigError if the file cannot be read, and
+    ReceiptRefused if it is truncated, altered, or not signed with one of these keys."""
     try:
         with path.open("rb") as file:
             return _check(path, file, {key.key_id: key for key in keys})
@@ -199,17 +170,17 @@ def _check(path: Path, file: BinaryIO, keys: dict[str, PublicKey]) -> CheckedRec
     last: dict[str, Any] = {}
     entries = 0
     findings: list[dict[str, Any]] = []
-    signature: dict[str, Any] | None = None
-    for raw, value in _lines(path, file):
-        if signature is not None:
-            raise _refused(path, "something follows after its signature")
+    lines = _lines(path, file)
+    for raw, value in lines:
         if head is None:
             head = value
             if head.get("format") != FORMAT:
                 raise _refused(path, f"it is no receipt of the form {FORMAT}")
         elif "signature" in value:
-            signature = value["signature"]
-            continue
+            if next(lines, None) is not None:
+                raise _refused(path, "something follows after its signature")
+            key_id = _check_signature(path, value["signature"], sha256.hexdigest(), keys)
+            return CheckedReceipt(head, last, key_id, entries, findings)
         elif "verdict" in value:
             unseen = unseen_character(str(value.get("key")))
             if unseen is not None:
@@ -220,16 +191,13 @@ def _check(path: Path, file: BinaryIO, keys: dict[str, PublicKey]) -> CheckedRec
         else:
             last = value
         sha256.update(raw)
-    if head is None or signature is None or not isinstance(signature, dict):
-        raise _refused(path, "it has no signature: it is cut off, or was never finished")
-    key_id = _check_signature(path, signature, sha256.hexdigest(), keys)
-    return CheckedReceipt(head, last, key_id, entries, findings)
+    raise _refused(path, _UNSIGNED)
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]:
     while raw := file.readline(MAX_LINE_BYTES):
         if not raw.endswith(b"\n"):
-            raise _refused(path, "its last line is cut off")
+            raise _refused(path, "its last line is truncated")
         try:
             value = json.loads(raw)
         except (ValueError, RecursionError):
@@ -239,14 +207,16 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]
         yield raw, value
 
 
-def _check_signature(path: Path, signature: dict[str, Any], digest: str, keys: dict[str, PublicKey]) -> str:
+def _check_signature(path: Path, signature: object, digest: str, keys: dict[str, PublicKey]) -> str:
+    if not isinstance(signature, dict):
+        raise _refused(path, _UNSIGNED)
     key_id = str(signature.get("key_id"))
     key = keys.get(key_id)
     if key is None:
         ours = ", ".join(sorted(keys))
         raise _refused(
             path,
-            f"it is signed with the key {key_id}, and the key that was given is {ours}",
+            f"it is signed with the key {key_id}, not with {ours}",
             hint="if that was an earlier key of ours, check with its public key (--public-key FILE); else do "
             "not rely on it",
         )
@@ -257,8 +227,11 @@ def _check_signature(path: Path, signature: dict[str, Any], digest: str, keys: d
     except (binascii.Error, ValueError):
         raise _refused(path, "its signature is no base64") from None
     if not key.has_signed(statement(digest), value):
-        raise _refused(path, f"its signature is not of the key {key_id}: somebody else has made it")
+        raise _refused(path, f"its signature is not by the key {key_id}: somebody else made it")
     return key_id
+
+
+_UNSIGNED = "it has no signature: it is truncated, or was never finished"
 
 
 def _refused(

@@ -5,28 +5,29 @@ PUT, so an object that holds the key by then is never overwritten. The new recei
 every revision that lists the key. The ledger records the repair as an operation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, StoreError, XmodeError
+from xmode_transfer.model.keys import count
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.records import DeliveredKey, Delivery, Failure, Lease, PlannedObject, SourceFile
 from xmode_transfer.model.upkeep import DiscrepancyKind, Finding, OperationKind
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import publishing
-from xmode_transfer.transfer.context import Context, held, of_delivery, opened
-from xmode_transfer.transfer.operations import begun
+from xmode_transfer.transfer.context import Context, begun, held, of_delivery, opened
 from xmode_transfer.transfer.planning import same_content
 from xmode_transfer.transfer.sending import Sender, failure_of, halts
 
-MOST_AT_ONCE = 100_000
-"""The number of keys that one call repairs: they are held in memory. The next call repairs the rest."""
+_WHEN_STOPPED = "verify and repair again: what was repaired is recorded"
+MOST_AT_ONCE = 100_000  # the keys that one call repairs; they are held in memory
 
 FEED_GONE = "feed_gone"
 SOURCE_GONE = "source_missing"
@@ -34,26 +35,7 @@ SOURCE_CHANGED = "source_changed"
 NOT_WHOLE = "not_whole"
 
 
-@dataclass(slots=True)
-class ToRepair:
-    """The findings of one verification that are held in memory."""
-
-    findings: list[Finding] = field(default_factory=list)
-    missing: int = 0
-    beyond: set[tuple[str, str]] = field(default_factory=set)
-    """Feeds and periods with more missing keys than one call repairs: their manifests wait."""
-
-    def add(self, finding: Finding) -> None:
-        if finding.kind is DiscrepancyKind.MISSING:
-            if self.missing >= MOST_AT_ONCE:
-                self.beyond.add((finding.known.feed, finding.known.period))
-                return
-            self.missing += 1
-        self.findings.append(finding)
-
-
-@dataclass(frozen=True, slots=True)
-class LeftAsItIs:
+class LeftAsItIs(NamedTuple):
     """A missing key that was not delivered again. ``cause`` is an identifier for programs."""
 
     known: DeliveredKey
@@ -63,7 +45,7 @@ class LeftAsItIs:
 
 @dataclass(slots=True)
 class Repaired:
-    """The result. ``sent`` counts the objects and manifests that exist again, ``bytes`` the objects' size."""
+    """The result. ``sent`` counts the objects and manifests that exist again, ``bytes`` the objects'."""
 
     operation_id: str | None = None
     sent: int = 0
@@ -85,26 +67,26 @@ def repair(
     context: Context,
     configuration: Configuration,
     customer: Customer,
-    found: ToRepair,
+    findings: Iterable[Finding],
     *,
     by: str,
 ) -> Repaired:
-    """Delivers again what one verification ``found`` missing. ``by`` is the person who requests it.
+    """Delivers again what one verification found missing. ``by`` is the person who requests it.
 
-    Returns the result for each key; ``failure`` is the error that ended it early. Raises LedgerError, and
-    AlreadyRunning while another process repairs this customer.
+    Returns the result for each key; ``failure`` is the error that ended it early. Raises LedgerError, what
+    the verification raises, and AlreadyRunning while another process repairs this customer.
     """
     result = Repaired()
-    if not found.missing:
+    work = _Repair(context, configuration, customer, result)
+    missing = work.keep(findings)
+    if not missing:
         return result
-    reason = f"a verification found {found.missing:,} {'key' if found.missing == 1 else 'keys'} missing"
+    reason = f"a verification found {count(len(missing), 'key')} missing"
     with begun(context, OperationKind.REPAIR, customer.name, person=by, reason=reason) as operation:
         result.operation_id = operation.id
-        missing = [item.known for item in found.findings if item.kind is DiscrepancyKind.MISSING]
         context.progress.delivery_started(
             customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
         )
-        work = _Repair(context, configuration, customer, found, result)
         try:
             with telemetry.bind(customer=customer.name), opened(context, customer) as store:
                 work.run(store)
@@ -134,22 +116,35 @@ def repair(
 
 @dataclass(frozen=True, slots=True)
 class _Repair:
-    """One execution. ``result`` is filled as it goes."""
-
     context: Context
     configuration: Configuration
     customer: Customer
-    found: ToRepair
     result: Repaired
+    findings: list[Finding] = field(default_factory=list)
+    beyond: set[tuple[str, str]] = field(default_factory=set)
+
+    def keep(self, findings: Iterable[Finding]) -> list[DeliveredKey]:
+        """Returns the missing keys to repair. Notes the feeds and periods that have more than one call
+        repairs: their manifests wait."""
+        missing: list[DeliveredKey] = []
+        for finding in findings:
+            known = finding.known
+            if finding.kind is DiscrepancyKind.MISSING:
+                if len(missing) >= MOST_AT_ONCE:
+                    self.beyond.add((known.feed, known.period))
+                    continue
+                missing.append(known)
+            self.findings.append(finding)
+        return missing
 
     def run(self, store: ObjectStore) -> None:
-        by_place = sorted(self.found.findings, key=lambda item: (item.known.period, item.known.feed))
-        for _, some in groupby(by_place, lambda item: (item.known.period, item.known.feed)):
+        of = attrgetter("known.period", "known.feed")
+        for _, some in groupby(sorted(self.findings, key=of), of):
             findings = list(some)
             wanted = [finding.known for finding in findings if finding.kind is DiscrepancyKind.MISSING]
             if not wanted:
                 continue
-            self.context.check_stop("verify and repair again: what was repaired is recorded")
+            self.context.check_stop(_WHEN_STOPPED)
             try:
                 self._period(store, wanted, findings)
             except (AlreadyRunning, SourceError) as error:
@@ -182,8 +177,19 @@ class _Repair:
             names = {item.name for item in objects}
             files = {item.name: item for item in (source.scan(period) if names else ()) if item.name in names}
             for revision, some in groupby(objects, attrgetter("revision")):
-                items = self._with_content(source, feed, list(some), files)
-                self._send(store, source, feed, deliveries[revision], lease, items)
+                items = {item.name: item for item in some}
+                planned = self._with_content(source, feed, items.values(), files)
+                sender = Sender(self.context, self.customer, feed, source, store, deliveries[revision], lease)
+                sent = sender.send(planned)
+                self.result.sent += sent.uploaded + sent.adopted
+                self.result.bytes += sent.uploaded_bytes
+                for failed, failure in sent.failures.items():
+                    self._leave([items[failed]], failure.cause, failure.message)
+                if any(len(item.named_by) > 1 for item in items.values()):
+                    ledger.objects.spread_receipts(lease, deliveries[revision].id)
+                if sent.halted is not None:
+                    raise sent.halted
+                self.context.check_stop(_WHEN_STOPPED)
             manifests = [item for item in wanted if not item.name]
             # changed permissions do not make a manifest wrong
             differing = [
@@ -194,57 +200,26 @@ class _Repair:
             broken = {revision for item in differing for revision in item.known.named_by}
             left = {item.known.key for item in self.result.left}
             broken |= {revision for item in objects if item.key in left for revision in item.named_by}
-            beyond = (name, label) in self.found.beyond
+            beyond = (name, label) in self.beyond
             for item in manifests:
                 whole = not beyond and item.revision not in broken
                 self._publish(store, deliveries[item.revision], lease, item, whole=whole)
 
     def _with_content(
-        self, source: Source, feed: Feed, items: Sequence[DeliveredKey], files: Mapping[str, object]
-    ) -> Iterator[tuple[DeliveredKey, PlannedObject]]:
-        """Yields the objects whose source file still has the delivered content."""
+        self, source: Source, feed: Feed, items: Iterable[DeliveredKey], files: Mapping[str, object]
+    ) -> Iterator[PlannedObject]:
         for item in items:
             file = files.get(item.name)
             if not isinstance(file, SourceFile):
-                where = f"{feed.source} no longer has {item.name}"
-                self._leave(
-                    [item],
-                    SOURCE_GONE,
-                    where if file is None else f"{item.name} cannot be read from {feed.source}",
-                )
-            elif not same_content(self.context, source, file, item):
+                reason = f"{item.name} cannot be read from {feed.source}"
+                if file is None:
+                    reason = f"{feed.source} no longer has {item.name}"
+                self._leave([item], SOURCE_GONE, reason)
+            elif not same_content(source, file, item):
                 self._leave([item], SOURCE_CHANGED, f"{item.name} has changed since it was delivered")
             else:
                 assert item.size is not None
-                yield item, PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
-
-    def _send(
-        self,
-        store: ObjectStore,
-        source: Source,
-        feed: Feed,
-        delivery: Delivery,
-        lease: Lease,
-        items: Iterator[tuple[DeliveredKey, PlannedObject]],
-    ) -> None:
-        begun: dict[str, DeliveredKey] = {}
-
-        def planned() -> Iterator[PlannedObject]:
-            for item, planned in items:
-                begun[item.name] = item
-                yield planned
-
-        sender = Sender(self.context, self.customer, feed, source, store, delivery, lease)
-        sent = sender.send(planned())
-        self.result.sent += sent.uploaded + sent.adopted
-        self.result.bytes += sent.uploaded_bytes
-        for name, failure in sent.failures.items():
-            self._leave([begun.pop(name)], failure.cause, failure.message)
-        if any(len(item.named_by) > 1 for item in begun.values()):
-            self.context.ledger.objects.spread_receipts(lease, delivery.id)
-        if sent.halted is not None:
-            raise sent.halted
-        self.context.check_stop("verify and repair again: what was repaired is recorded")
+                yield PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
 
     def _publish(
         self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool

@@ -1,9 +1,8 @@
-"""What expires and what stays, each with its reason. Values in, decisions out; docs/retention.md tells it.
+"""Decide what expires and what stays, each with its reason. Pure; docs/retention.md has the rules.
 
-Two steps. ``judge`` gives every delivery a verdict, by the customer's policy and holds alone. ``decide`` sees
-a key that the ledger knows beside what the bucket shows, and lets it go only if every delivery that names it
-expires, and if what lies there is what we put. What the listing says can only keep: it never
-makes anything expire.
+``judge`` gives every delivery a verdict by the customer's policy and holds alone. ``decide`` compares a key
+of the ledger with the bucket: it expires only if every delivery that names it expires, and if the bucket has
+what we put. The listing can only keep a key, never make it expire.
 """
 
 from collections import defaultdict
@@ -28,35 +27,31 @@ from xmode_transfer.model.records import (
 
 
 class Reason(StrEnum):
-    """Why a delivery stays or goes."""
+    """The reason why a delivery stays or expires."""
 
-    EMPTY = "empty"  # nothing of it is left that others do not name too
-    NO_POLICY = "no_policy"  # stays: nothing says how long
-    HELD = "held"  # stays: a hold
+    EMPTY = "empty"  # only other deliveries have keys that are left
+    NO_POLICY = "no_policy"  # stays
+    HELD = "held"  # stays
     UNFINISHED = "unfinished"  # stays: it is being delivered or corrected
-    UNDATED = "undated"  # stays: its period's label tells no date
+    UNDATED = "undated"  # stays: its period's label has no date
     NEWEST = "newest"  # stays: the newest complete delivery of its feed
-    KEEP_LAST = "keep_last"  # stays: one of the newest that keep_last names
-    YOUNG = "young"  # stays: days have not passed
-    FITS = "fits"  # stays: all of it fits into max_bytes
-    TOO_OLD = "too_old"  # goes: days have passed
-    BEYOND_LAST = "beyond_last"  # goes: newer ones are keep_last
-    TOO_MUCH = "too_much"  # goes: max_bytes is exceeded, and it is the oldest
-
-    @property
-    def expires(self) -> bool:
-        return self in (Reason.TOO_OLD, Reason.BEYOND_LAST, Reason.TOO_MUCH)
+    KEEP_LAST = "keep_last"  # stays: one of the newest deliveries
+    YOUNG = "young"  # stays: it is younger than days
+    FITS = "fits"  # stays: all deliveries fit into max_bytes
+    TOO_OLD = "too_old"  # expires: it is older than days
+    BEYOND_LAST = "beyond_last"  # expires: keep_last newer ones exist
+    TOO_MUCH = "too_much"  # expires: max_bytes is exceeded, and it is the oldest
 
 
 class Verdict(NamedTuple):
-    """A decision on a delivery, with its reason in words."""
+    """The decision on a delivery. ``words`` is the reason for people."""
 
     reason: Reason
     words: str
 
     @property
     def expires(self) -> bool:
-        return self.reason.expires
+        return self.reason in (Reason.TOO_OLD, Reason.BEYOND_LAST, Reason.TOO_MUCH)
 
 
 DeliveryKey = tuple[str, str, int]
@@ -65,31 +60,31 @@ DeliveryKey = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """What stays or goes together: a period with all its revisions, or (by delivery, and in a drop folder)
-    one delivery with the superseded revisions that it took over."""
+    """Deliveries that stay or expire together: a period with all its revisions; or (by delivery, and in a
+    drop folder) one delivery with the superseded revisions that it carries over."""
 
     feed: str
     period: str
     revisions: tuple[int, ...]
-    date: datetime | None  # None: unfinished, or its label tells none
+    date: datetime | None  # None: unfinished, or its label has none
     unfinished: str  # in words; empty when it is complete
     bytes: int | None  # None: nothing of it is left
 
     @property
     def order(self) -> tuple[datetime, str, str, int]:
-        assert self.date is not None  # only dated ones are put in order
+        assert self.date is not None  # only dated units are sorted
         return self.date, self.feed, self.period, self.revisions[-1]
 
 
 def judge(
     customer: Customer, deliveries: Iterable[Delivery], holdings: Iterable[Holding], now: datetime
 ) -> dict[DeliveryKey, Verdict]:
-    """A verdict on every delivery. ``deliveries`` are all of the customer's, every revision; ``holdings``
-    what the ledger says is there of them."""
+    """Returns a verdict on every delivery. ``deliveries`` are all revisions of a customer's deliveries;
+    ``holdings`` is what the ledger has of them."""
     bytes_of = {(held.feed, held.period, held.revision): held.bytes for held in holdings}
     retention = customer.retention
     own = retention.feeds if retention is not None else {}
-    shared: list[_Unit] = []  # by the feeds without a policy of their own
+    shared: list[_Unit] = []  # of feeds without their own policy
     verdicts: dict[DeliveryKey, Verdict] = {}
 
     def govern(policy: Policy | None, units: list[_Unit]) -> None:
@@ -115,7 +110,6 @@ def judge(
 
 
 def _units(revisions: list[Delivery], by: By, bytes_of: Mapping[DeliveryKey, int]) -> Iterator[_Unit]:
-    """The units of one period."""
     feed, label = revisions[0].feed, revisions[0].period
     period = period_labelled(label)
     drop_folder = period is not None and period.kind is PeriodKind.NONE
@@ -129,7 +123,7 @@ def _units(revisions: list[Delivery], by: By, bytes_of: Mapping[DeliveryKey, int
 
     words = f"revision {last.revision} is {last.status}"
     if not drop_folder and last.status not in FINISHED:
-        yield unit(revisions, None, words)  # it is being corrected: nothing of it is touched
+        yield unit(revisions, None, words)  # it is being corrected
     elif by is By.PERIOD and not drop_folder:
         end = period.end.replace(tzinfo=UTC) if period is not None else None
         yield unit(revisions, end, "")
@@ -147,7 +141,7 @@ def _units(revisions: list[Delivery], by: By, bytes_of: Mapping[DeliveryKey, int
 def _by_policy(
     customer: Customer, policy: Policy | None, units: list[_Unit], now: datetime
 ) -> Iterator[tuple[_Unit, Verdict]]:
-    """Verdicts on what one policy governs: days and keep_last feed by feed, then max_bytes over all."""
+    """Applies one policy: days and keep_last by feed, then max_bytes to all."""
     verdicts = {unit: _first_verdict(customer, policy, unit, rank, now) for unit, rank in _ranked(units)}
     if policy is not None and policy.max_bytes is not None:
         total = sum(unit.bytes or 0 for unit, verdict in verdicts.items() if not verdict.expires)
@@ -162,8 +156,7 @@ def _by_policy(
 
 
 def _ranked(units: Iterable[_Unit]) -> Iterator[tuple[_Unit, int]]:
-    """Each with how many complete ones of its feed are newer. Of what is left of them: the newest complete
-    delivery is one that is there."""
+    """Yields each unit with the number of newer complete units of its feed that still have objects."""
     by_feed: dict[str, list[_Unit]] = defaultdict(list)
     for unit in units:
         if unit.date is None or unit.bytes is None:
@@ -172,7 +165,7 @@ def _ranked(units: Iterable[_Unit]) -> Iterator[tuple[_Unit, int]]:
             by_feed[unit.feed].append(unit)
     for dated in by_feed.values():
         dated.sort(key=lambda unit: unit.order, reverse=True)
-        # Where an old period was corrected lately, the newest period is not the newest delivery: both stay.
+        # If an old period was corrected lately, the newest delivery is not of the newest period: both stay.
         newest_period = max(dated, key=lambda unit: (unit.period, unit.revisions[-1]))
         for rank, unit in enumerate(dated):
             yield unit, 0 if unit is newest_period else rank
@@ -191,7 +184,7 @@ def _first_verdict(
     if unit.unfinished:
         return Verdict(Reason.UNFINISHED, unit.unfinished)
     if unit.date is None:
-        return Verdict(Reason.UNDATED, f"{unit.period!r} tells no date")
+        return Verdict(Reason.UNDATED, f"{unit.period!r} has no date")
     if rank == 0:
         return Verdict(Reason.NEWEST, "the newest complete delivery of its feed")
     if policy.keep_last is not None and rank < policy.keep_last:
@@ -207,37 +200,36 @@ def _first_verdict(
 
 
 class Action(StrEnum):
-    """What is done with a key."""
+    """The operation on a key."""
 
-    KEEP = "keep"  # ours, and stays
-    EXPIRE = "expire"  # ours, unchanged, and goes
-    LEAVE_CHANGED = "leave_changed"  # would go, but somebody has changed it: theirs now
-    LEAVE_GONE = "leave_gone"  # would go, and the listing does not show it
+    KEEP = "keep"
+    EXPIRE = "expire"
+    LEAVE_CHANGED = "leave_changed"  # would expire, but was overwritten: it is not ours any more
+    LEAVE_GONE = "leave_gone"  # would expire, but is not listed
 
 
 def decide(
     verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey, there: ListedObject | None, prefix: str
 ) -> tuple[Action, str]:
-    """What is done with a key that the ledger knows, and why. ``there`` is what the listing shows under it;
-    where that is not the same key, nothing expires. ``prefix`` is the destination's: what does not lie below
-    it is no business of ours, whatever the ledger says."""
+    """Returns what to do with a key of the ledger, and why. ``there`` is its row in the listing: nothing
+    expires without it. ``prefix`` is the destination's: a key outside it stays."""
     verdict = _of_key(verdicts, known)
     if not verdict.expires:
         return Action.KEEP, verdict.words
     if not known.key.startswith(prefix):
-        return Action.KEEP, f"it does not lie below {prefix}"
+        return Action.KEEP, f"it is not below {prefix}"
     if there is None or there.key != known.key:
         return Action.LEAVE_GONE, verdict.words
     return Action.EXPIRE if same_object(known, there) else Action.LEAVE_CHANGED, verdict.words
 
 
 def _of_key(verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey) -> Verdict:
-    """The verdict on a key: one delivery that stays keeps every key that it names."""
+    """Returns the verdict on a key: a delivery that stays keeps every key that it names."""
     decisive = Verdict(Reason.NO_POLICY, "no delivery that a policy names has it")
     for revision in known.named_by:
         verdict = verdicts.get((known.feed, known.period, revision))
         if verdict is None:
-            return Verdict(Reason.NO_POLICY, f"nothing is known of revision {revision}")
+            return Verdict(Reason.NO_POLICY, f"revision {revision} is unknown")
         if verdict.expires:
             decisive = verdict
         elif verdict.reason is not Reason.EMPTY:

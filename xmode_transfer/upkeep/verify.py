@@ -1,12 +1,12 @@
-"""Proof of delivery: what lies at a customer's destination, key by key, against the ledger and the manifests.
+"""Verify deliveries: compare every key at a customer's destination with the ledger and the manifests.
 
-Only lists and reads. A HEAD is the judge of every key; the listing, where all periods are meant, counts what
-else lies there. Memory does not grow with the number of keys.
+Only lists and reads. A HEAD judges every key; for a scope of all periods, the listing also counts other keys.
+Memory does not grow with the number of keys.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -24,6 +24,7 @@ from xmode_transfer.model.errors import (
     Responsible,
     XmodeError,
 )
+from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.records import DeliveredKey
 from xmode_transfer.model.upkeep import (
     CheckedKey,
@@ -43,7 +44,6 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, in_order, opened
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest
 from xmode_transfer.transfer.planning import delivery_id
-from xmode_transfer.upkeep import receipts as receipt_files
 from xmode_transfer.upkeep.listing import Standing, compare
 
 PROVEN = "proven"
@@ -51,19 +51,19 @@ NOTHING = "nothing"
 DIFFERS = "differs"
 INCOMPLETE = "incomplete"
 
-_WINDOW = 8  # keys begun for each thread, so that a slow one does not hold the others up
-_MOST_IN_A_ROW = 20  # keys that cannot be looked at one after the other, before it is about all of them
+_WINDOW = 8  # keys begun for each thread, so that a slow one does not block the others
+_MOST_IN_A_ROW = 20  # after this many consecutive keys that cannot be checked, all are assumed to fail
 _USUAL_OF = 50
 _MOST_LOGGED = 100
-_TOLD_DIFFERENCES = 3
+_SHOWN_DIFFERENCES = 3
 _NOT_KNOWN = frozenset({DiscrepancyKind.ELSEWHERE, DiscrepancyKind.UNREADABLE, DiscrepancyKind.UNCHECKED})
 
 
 @dataclass(slots=True)
 class Verified:
-    """What came of it. ``foreign`` counts keys below the prefix that are not ours; None where only some
-    periods were meant. ``acl_checked`` counts the keys whose rights were looked at, ``superseded`` those of
-    revisions that were never published: no manifest names them, so nothing is to be proven of them."""
+    """The result. ``unmanaged`` counts keys below the prefix that are not ours; None for a scope of some
+    periods. ``acl_checked`` counts the keys with a checked ACL, ``superseded`` those of revisions that were
+    never published: no manifest lists them, so nothing is to be proven of them."""
 
     keys: int = 0
     proven: int = 0
@@ -72,7 +72,7 @@ class Verified:
     rewritten: int = 0
     acl_checked: int = 0
     discrepancies: Counter[DiscrepancyKind] = field(default_factory=Counter)
-    foreign: int | None = None
+    unmanaged: int | None = None
     superseded: int = 0
 
     def count(self, checked: CheckedKey) -> None:
@@ -90,8 +90,8 @@ class Verified:
 
     @property
     def outcome(self) -> str:
-        """``proven``; ``differs`` where something is not as delivered; ``incomplete`` where nothing worse
-        was found than keys that could not be looked at; ``nothing`` where the ledger has no key to prove."""
+        """``proven``; ``differs`` from what was delivered; ``incomplete`` if only some keys could not be
+        checked; ``nothing`` if the ledger has no key to prove."""
         if any(kind not in _NOT_KNOWN for kind in self.discrepancies):
             return DIFFERS
         if self.discrepancies:
@@ -106,23 +106,21 @@ class Verified:
         return ExitCode.WILL_RETRY if responsible else ExitCode.DONE
 
     def summary(self, at: datetime) -> dict[str, object]:
-        """The tail of a receipt."""
-        return receipt_files.tail(
-            outcome=self.outcome,
-            proven=self.proven,
-            bytes_proven=self.proven_bytes,
-            findings={str(kind): count for kind, count in sorted(self.discrepancies.items())},
-            finished_at=at,
-        )
+        """Returns the last line but one of a receipt."""
+        return {
+            "outcome": self.outcome,
+            "proven": self.proven,
+            "bytes": self.proven_bytes,
+            "findings": {str(kind): count for kind, count in sorted(self.discrepancies.items())},
+            "finished_at": timestamp(at),
+        }
 
 
 @dataclass(slots=True)
 class Verification:
-    """One verification under way: iterate over it once, in the order of keys, and ``verified`` is complete.
-
-    ``deep`` reads every object back with ``reader``. ``acl_sample`` is how many keys' rights are looked at
-    (None: all); with every day they are others.
-    """
+    """A verification under way. Iterate over it once, in the order of keys; ``verified`` is then complete.
+    ``deep`` reads every object with ``reader``. ``acl_sample`` is the number of ACLs to read, others each day
+    (None: all)."""
 
     context: Context
     customer: Customer
@@ -134,14 +132,16 @@ class Verification:
     _expected_acl: ObjectAcl | None = None
     _found: dict[tuple[str, str, DiscrepancyKind], Discrepancy] = field(default_factory=dict)
     _in_a_row: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __iter__(self) -> Iterator[tuple[CheckedKey, Finding | None]]:
-        """Every key that the ledger says should be there, and what is wrong with it. Raises what the role or
-        the store refuses for all keys, and Interrupted."""
+        """Yields every key that should exist according to the ledger, with its discrepancy. Raises what the
+        store raises for all keys, and Interrupted."""
         context, name = self.context, self.customer.name
         started = context.clock.monotonic()
-        count, total = self._expected()
+        held = [
+            item for item in context.ledger.keys.holdings(name) if self.scope.covers(item.feed, item.period)
+        ]
+        count, total = sum(item.objects for item in held), sum(item.bytes for item in held)
         context.progress.delivery_started(name, self.scope.feed or "all feeds", "verify", count, total)
         with telemetry.bind(customer=name):
             telemetry.log(
@@ -152,7 +152,7 @@ class Verification:
                 with opened(context, self.customer, Step.VERIFY) as store:
                     yield from self._checked(store, count)
                 outcome = self.verified.outcome
-                # Health has it from there, until a later verification finds these periods as delivered.
+                # Health reports them until a later verification finds these periods as delivered.
                 context.ledger.discrepancies.record(name, self.scope, self._found.values())
             except Interrupted:
                 outcome = "interrupted"
@@ -164,22 +164,13 @@ class Verification:
                 context.progress.delivery_finished()
                 self._log(outcome, context.clock.monotonic() - started)
 
-    def _expected(self) -> tuple[int, int]:
-        """How many objects there should be, and their bytes."""
-        held = [
-            item
-            for item in self.context.ledger.keys.holdings(self.customer.name)
-            if self.scope.covers(item.feed, item.period)
-        ]
-        return sum(item.objects for item in held), sum(item.bytes for item in held)
-
     def _checked(self, store: ObjectStore, count: int) -> Iterator[tuple[CheckedKey, Finding | None]]:
         salt = f"{self.context.clock.now():%Y-%m-%d}"
         self._expected_acl = self._usual_acl(store)
 
         def keys() -> Iterator[tuple[DeliveredKey, bool]]:
             for known in self._keys(store):
-                self.context.check_stop("a verification begins anew")
+                self.context.check_stop("verify again: it starts from the beginning")
                 yield known, in_sample(known.key, salt, count, self.acl_sample)
 
         def check(item: tuple[DeliveredKey, bool]) -> tuple[CheckedKey, XmodeError | None]:
@@ -200,7 +191,7 @@ class Verification:
                     else:
                         yield item
             return
-        self.verified.foreign = 0
+        self.verified.unmanaged = 0
         below = self.customer.destination.prefix + (f"{scope.feed}/" if scope.feed else "")
         for listed in compare(store.list(below), known, self.customer.destination.prefix):
             if listed.standing is Standing.SUPERSEDED:
@@ -208,47 +199,39 @@ class Verification:
             elif listed.known is not None:
                 yield listed.known
             elif listed.standing is Standing.UNMANAGED:
-                self.verified.foreign += 1
+                self.verified.unmanaged += 1
 
     def _usual_acl(self, store: ObjectStore) -> ObjectAcl | None:
-        """What our objects' rights are here, where the role lies outside of the bucket's account: only the
-        objects themselves can tell. None in the guide's case, where it is known."""
+        """Returns the ACL of most of our objects if the role is outside the bucket's account, because it is
+        unknown then. Returns None in the guide's case."""
         if self.customer.bucket_owner == self.customer.account_id:
             return None
         found = []
         known = self.context.ledger.keys.delivered(self.customer.name, self.scope.feed, self.scope.period)
         for item in islice(known, _USUAL_OF):
-            try:
+            with suppress(ObjectNotFound):
                 found.append(store.acl(item.key))
-            except ObjectNotFound:
-                continue
         return usual(found)
-
-    # --- One key ----------------------------------------------------------------------------------------
 
     def _check(
         self, store: ObjectStore, known: DeliveredKey, with_acl: bool
     ) -> tuple[CheckedKey, XmodeError | None]:
-        """In a thread of its own. The error that kept it from being looked at, if one did."""
+        """Checks a key. Returns the error that prevented it, if there is one."""
         now = self.context.clock.now()
         try:
-            return self._look(store, known, with_acl, now), None
+            return self._judge(store, known, with_acl, now), None
         except Interrupted:
             raise
-        except (AccessDenied, KmsDenied) as error:
-            return CheckedKey(
-                known, None, Judgement(DiscrepancyKind.UNREADABLE, error.message), None, now
-            ), error
         except XmodeError as error:
-            if not error.retryable:
+            denied = isinstance(error, AccessDenied | KmsDenied)
+            if not denied and not error.retryable:
                 raise
-            return CheckedKey(
-                known, None, Judgement(DiscrepancyKind.UNCHECKED, error.message), None, now
-            ), error
+            kind = DiscrepancyKind.UNREADABLE if denied else DiscrepancyKind.UNCHECKED
+            return CheckedKey(known, None, Judgement(kind, error.message), None, now), error
 
-    def _look(self, store: ObjectStore, known: DeliveredKey, with_acl: bool, now: datetime) -> CheckedKey:
+    def _judge(self, store: ObjectStore, known: DeliveredKey, with_acl: bool, now: datetime) -> CheckedKey:
         prefix = self.customer.destination.prefix
-        if not known.key.startswith(prefix):  # our own session would be refused there
+        if not known.key.startswith(prefix):  # the session policy denies it
             where = f"it was delivered when the destination's prefix was not {prefix} yet"
             return CheckedKey(known, None, Judgement(DiscrepancyKind.ELSEWHERE, where), None, now)
         seen = store.head(known.key)
@@ -263,37 +246,35 @@ class Verification:
                 )
                 judgement = judge_bytes(known, read, judgement)
             if judgement.kind is None and with_acl:
-                told = difference(
+                change = difference(
                     store.acl(known.key), self._expected_acl, bucket_owner=self.customer.bucket_owner
                 )
-                acl = told is None
-                if told is not None:
-                    judgement = judgement._replace(kind=DiscrepancyKind.ACL_CHANGED, message=told)
+                acl = change is None
+                if change is not None:
+                    judgement = judgement._replace(kind=DiscrepancyKind.ACL_CHANGED, message=change)
         except ObjectNotFound:  # deleted since the HEAD
             seen, judgement, acl = None, judge(known, None), None
         return CheckedKey(known, seen, judgement, acl, now)
 
     def _judge_manifest(self, store: ObjectStore, known: DeliveredKey, before: Judgement) -> Judgement:
-        """What it lists, beside the ledger; both are streamed."""
+        """Compares the manifest's content with the ledger, both as streams."""
         identity = delivery_id(self.customer.name, known.feed, known.period, known.revision)
         reader = ManifestReader(store.read(known.key))
         receipts = (
             receipt for _, receipt in self.context.ledger.objects.planned(identity) if receipt is not None
         )
         try:
-            told = list(islice(manifest_differences(reader, receipts), _TOLD_DIFFERENCES))
+            differences = list(islice(manifest_differences(reader, receipts), _SHOWN_DIFFERENCES))
         except NoManifest as error:
             return Judgement(DiscrepancyKind.ALTERED, f"it is no manifest any more: {error}")
-        if told:
-            return before._replace(kind=DiscrepancyKind.MANIFEST_DIFFERS, message="; ".join(told))
-        if reader.members.get("delivery") != identity:
-            return before._replace(kind=DiscrepancyKind.MANIFEST_DIFFERS, message="it names another delivery")
+        if not differences and reader.members.get("delivery") != identity:
+            differences = ["it names another delivery"]
+        if differences:
+            return before._replace(kind=DiscrepancyKind.MANIFEST_DIFFERS, message="; ".join(differences))
         return before
 
-    # --- What is counted --------------------------------------------------------------------------------
-
     def _settled(self, checked: CheckedKey, error: XmodeError | None) -> tuple[CheckedKey, Finding | None]:
-        """Counts a key; raises the error when so many came one after the other that it is about all."""
+        """Counts a key. Raises the error if so many keys failed in a row that all are assumed to fail."""
         verified, judgement, known = self.verified, checked.judgement, checked.known
         self._in_a_row = self._in_a_row + 1 if error is not None else 0
         if error is not None and self._in_a_row >= _MOST_IN_A_ROW:
@@ -302,15 +283,15 @@ class Verification:
         size = known.size or 0
         if not self.deep or known.etag is None:
             self.context.progress.bytes_sent(size)
-        if known.etag is not None:  # what was expected counts no manifests
+        if known.etag is not None:  # the expected count excludes manifests
             self.context.progress.object_finished(known.key, size, str(judgement.kind or PROVEN))
         if judgement.kind is None:
             return checked, None
         if judgement.kind not in _NOT_KNOWN:
-            place = (known.feed, known.period, judgement.kind)
-            first = Discrepancy(*place, 0, known.key, self.context.clock.now())
-            found = self._found.get(place, first)
-            self._found[place] = found._replace(keys=found.keys + 1)
+            of = (known.feed, known.period, judgement.kind)
+            first = Discrepancy(*of, 0, known.key, self.context.clock.now())
+            found = self._found.get(of, first)
+            self._found[of] = found._replace(keys=found.keys + 1)
         if verified.discrepancies.total() <= _MOST_LOGGED:
             telemetry.warn(
                 Event.VERIFY_FOUND,
@@ -332,7 +313,7 @@ class Verification:
             proven=verified.proven,
             proven_bytes=verified.proven_bytes,
             acl_checked=verified.acl_checked,
-            foreign=verified.foreign,
+            unmanaged=verified.unmanaged,
             superseded=verified.superseded,
             seconds=round(seconds, 3),
             **{str(kind): count for kind, count in verified.discrepancies.items()},

@@ -21,7 +21,6 @@ from tests.fakes import (
 )
 from xmode_transfer.alerting.notifying import Notices
 from xmode_transfer.alerting.watch import assess_all
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
@@ -76,7 +75,6 @@ class World:
             ledger=self.ledger,
             clock=self.clock,
             progress=None,  # type: ignore[arg-type]
-            checksum_of=checksums.of,
             holder="here",
         )
 

@@ -9,8 +9,8 @@ import pytest
 
 from xmode_transfer.model.manifest import canonical, chunks, timestamp
 from xmode_transfer.model.records import Checksum, Delivery, MissingObject, MissingReason, Receipt, Status
-from xmode_transfer.transfer.layout import ManifestPlace
 from xmode_transfer.transfer.manifest_reading import (
+    ManifestKey,
     ManifestReader,
     NoManifest,
     check,
@@ -93,8 +93,8 @@ def test_the_signed_statement_follows_from_its_text_and_its_bucket() -> None:
             del item["delivered_at"]
         digest = hashlib.sha256(canonical(manifest | {"bucket": "acme-data"}).encode()).hexdigest()
         assert signed == [f"xmode-manifest/1 sha256 {digest}\n".encode()]
-        place = ManifestPlace("us-daily", "2026-11-22", 2)
-        found = check(lambda text=text: [text], identity="d" * 32, place=place, prefix="xmode/")
+        place = ManifestKey("us-daily", "2026-11-22", 2)
+        found = check(lambda text=text: [text], identity="d" * 32, location=place, prefix="xmode/")
         assert signed_statement(lambda text=text: [text], found, "acme-data") == signed[0]
         assert signed_statement(lambda text=text: [text], found, "other") != signed[0]
 

@@ -34,9 +34,9 @@ from xmode_transfer.model.upkeep import (
     judge_bytes,
     manifest_differences,
 )
-from xmode_transfer.transfer.layout import ManifestPlace
 from xmode_transfer.transfer.manifest_reading import (
     Checked,
+    ManifestKey,
     ManifestReader,
     NoManifest,
     check,
@@ -277,7 +277,7 @@ def test_a_name_that_nobody_can_see_is_refused_and_shown(member: str, text: str)
     assert str(caught.value).isprintable()
 
 
-PLACE = ManifestPlace("us-daily", "2026-11-22", 2)
+PLACE = ManifestKey("us-daily", "2026-11-22", 2)
 LISTED = [
     Receipt("2026/11/22/a.csv", "x/us-daily/2026/11/22/_r2/a.csv", 10, CRC, "", AT),
     Receipt("2026/11/22/b é.csv", "x/us-daily/2026/11/22/b é.csv", 20, CRC, "", AT, sha256="ab" * 32),
@@ -293,7 +293,7 @@ def whole(receipts: list[Receipt] = LISTED, prefix: str = "x/", gone: Sequence[M
 
 
 def checked(data: bytes) -> Checked:
-    return check(lambda: [data], identity="d" * 32, place=PLACE, prefix="x/")
+    return check(lambda: [data], identity="d" * 32, location=PLACE, prefix="x/")
 
 
 def test_our_own_manifest_is_taken() -> None:
@@ -369,7 +369,7 @@ _HOSTILE = st.sampled_from(
 def taken_or_refused(data: bytes) -> None:
     """Never another error, and nothing but what a manifest of ours may say comes out."""
     try:
-        found = check(lambda: cut(data, 50), identity="d" * 32, place=PLACE, prefix="x/")
+        found = check(lambda: cut(data, 50), identity="d" * 32, location=PLACE, prefix="x/")
     except NoManifest as refused:
         reason = str(refused)
     else:

@@ -18,7 +18,6 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
@@ -226,7 +225,6 @@ class DaemonWorld:
             ledger=self.ledger,
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
-            checksum_of=checksums.of,
             holder=holder,
             stop=threading.Event(),
         )

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.transfer.large import MAX_PARTS, MIB, MIN_PART_BYTES, missing, part_size, split
+from xmode_transfer.transfer.large import MAX_PARTS, MIB, MIN_PART_BYTES, part_size, split
 
 
 @given(st.integers(1, 50 * 1024**4))
@@ -21,4 +21,3 @@ def test_the_parts_cover_the_object_without_overlap(size: int, part: int) -> Non
     assert [p.offset for p in parts] == [sum(q.length for q in parts[:i]) for i in range(len(parts))]
     assert sum(p.length for p in parts) == size
     assert all(0 < p.length <= part for p in parts)
-    assert missing(parts, {1}) == parts[1:]

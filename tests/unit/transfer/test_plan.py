@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.model.records import Checksum, PlannedObject, Receipt, SourceFile, SourceProblem
-from xmode_transfer.transfer.plan import Kind, Known, diff, known_of
+from xmode_transfer.transfer.plan import Kind, diff
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -40,11 +40,10 @@ def receipt(name: str) -> Receipt:
         (file("a", modified=0), (planned("a"), receipt("a")), Kind.CHANGED),
     ],
 )
-def test_how_a_name_stands(
+def test_the_difference_of_a_name(
     left: SourceFile | SourceProblem | None, right: tuple[PlannedObject, Receipt | None] | None, kind: Kind
 ) -> None:
-    known = [Known(*right, True)] if right else []
-    (difference,) = diff([left] if left else [], known)
+    (difference,) = diff([left] if left else [], [right] if right else [], [])
     assert (difference.kind, difference.name) == (kind, "a")
 
 
@@ -55,8 +54,9 @@ names = st.lists(st.text(min_size=1, max_size=4), unique=True).map(sorted)
 def test_every_name_comes_once_in_order_and_as_set_logic_says(
     at_source: list[str], in_plan: list[str], before: list[str]
 ) -> None:
-    known = known_of([(planned(n), None) for n in in_plan], [(planned(n), receipt(n)) for n in before])
-    found = {d.name: d.kind for d in diff(map(file, at_source), known)}
+    current = [(planned(n), None) for n in in_plan]
+    delivered = [(planned(n), receipt(n)) for n in before]
+    found = {d.name: d.kind for d in diff(map(file, at_source), current, delivered)}
     assert list(found) == sorted({*at_source, *in_plan, *before})
     for name, kind in found.items():
         if name not in at_source:
@@ -69,6 +69,6 @@ def test_every_name_comes_once_in_order_and_as_set_logic_says(
 
 def test_a_side_out_of_order_is_refused() -> None:
     with pytest.raises(ValueError, match="the source is out of order"):
-        list(diff([file("b"), file("a")], []))
+        list(diff([file("b"), file("a")], [], []))
     with pytest.raises(ValueError, match="the ledger is out of order"):
-        list(diff([], [Known(planned("b"), None, True), Known(planned("a"), None, True)]))
+        list(diff([], [(planned("b"), None), (planned("a"), None)], []))

@@ -23,7 +23,6 @@ from tests.fakes import (
     StoredVersion,
 )
 from xmode_transfer.access.catalogue import finding
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, UnsafeRoles, Vendor
@@ -106,7 +105,6 @@ class World:
             ledger=self.ledger,
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
-            checksum_of=checksums.of,
             holder="elsewhere",
             unsafe_roles=self.unsafe_roles,
             stop=self.stop,
@@ -293,7 +291,7 @@ def test_a_dry_run_writes_nothing_at_all(world: World) -> None:
 # --- Gates ---------------------------------------------------------------------------------------------
 
 
-def test_without_a_policy_nobody_is_even_asked(world: World) -> None:
+def test_without_a_policy_nothing_is_listed(world: World) -> None:
     world.said = {}
     lists = world.stores.requests.count("list")
     outcome = world.clean()
@@ -341,6 +339,8 @@ def test_more_than_the_caps_waits_for_a_person(world: World, caps: dict[str, Any
     assert found.outcome == outcome
     assert found.expiring.objects == 6
     if outcome == "unconfirmed":
+        assert found.failure is not None
+        assert found.failure.message.startswith("6 of the 9 objects of acme expire")
         assert world.bucket.contents() == before
         assert world.clean().outcome == "cleaned"
 
@@ -430,7 +430,7 @@ def test_a_manifest_without_a_checksum_of_the_store_is_compared_by_its_bytes(
     assert world.clean().removed.keys == {RemovalOutcome.DELETED: 12}
 
 
-def test_locks_are_the_customers_word_and_no_failure(world: World) -> None:
+def test_locked_objects_are_retained_and_no_failure(world: World) -> None:
     locked = f"arn:aws:s3:::acme-data/{BASE}2026/01/01/000[01]".replace("[01]", "?")
     world.grant({"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": locked})
     outcome = world.clean()
@@ -453,7 +453,7 @@ def test_a_versioned_bucket_hides_and_says_what_it_still_stores(world: World) ->
     assert world.clean().outcome == "nothing"
 
 
-def test_a_period_that_is_being_delivered_is_passed_over(world: World) -> None:
+def test_a_period_that_is_being_delivered_is_skipped(world: World) -> None:
     world.ledger.leases.claim(f"delivery/acme/us-daily/{DAYS[0]}", "another", 90)
     outcome = world.clean()
     assert len(world.keys_of(DAYS[0])) == 4
@@ -620,7 +620,7 @@ def test_a_role_that_refuses_us_and_one_that_may_not_delete(world: World) -> Non
     assert len(world.bucket.contents()) == 16
 
 
-def test_nothing_is_removed_through_a_role_that_anybody_could_misuse(world: World) -> None:
+def test_nothing_is_deleted_through_an_unsafe_role(world: World) -> None:
     """A role that needs no external ID may have been named to us by somebody whose bucket it is not."""
     facts = setup_values(world.customer, Vendor().principal_arn)
     unsafe = finding(Cause.EXTERNAL_ID_NOT_REQUIRED, "trust", facts)
@@ -634,7 +634,7 @@ def test_nothing_is_removed_through_a_role_that_anybody_could_misuse(world: Worl
     assert len(world.bucket.contents()) == 8
 
 
-def test_trouble_with_our_own_identity_is_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_vendors_identity_is_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(self: MemoryRoleSessions) -> str:
         raise VendorIdentityError("no keys")
 
@@ -644,7 +644,7 @@ def test_trouble_with_our_own_identity_is_raised(world: World, monkeypatch: pyte
     assert world.ledger.operations.newest() == []
 
 
-def test_stopping_lets_what_is_under_way_end_and_the_next_goes_on(world: World) -> None:
+def test_stopping_ends_running_requests_and_the_next_cleanup_resumes(world: World) -> None:
     def fault(operation: str, key: str, attempt: int) -> None:
         if operation == "delete_many" and "/_manifests/2026-01-02" in key:
             world.stop.set()
@@ -664,7 +664,7 @@ def test_stopping_lets_what_is_under_way_end_and_the_next_goes_on(world: World) 
     assert set(world.removals().values()) == {RemovalOutcome.DELETED}
 
 
-def test_stopping_while_it_looks_removes_nothing(world: World) -> None:
+def test_stopping_during_the_listing_deletes_nothing(world: World) -> None:
     world.faults = lambda operation, key, attempt: world.stop.set() if operation == "list" else None
     outcome = world.clean()
     assert (outcome.outcome, outcome.exit_code) == ("interrupted", 130)
@@ -709,7 +709,7 @@ def test_a_hold_that_comes_after_a_dead_cleanup_is_kept(world: World) -> None:
     assert len(world.keys_of(DAYS[2])) == 4
 
 
-def test_what_fails_and_may_pass_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_failures_are_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.fakes.store import MemoryObjectStore
     from xmode_transfer.aws.stores import Deleted, DeletionResult
 

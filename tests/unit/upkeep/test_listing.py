@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.model.keys import notice_key
+from xmode_transfer.model.periods import Partition, PeriodKind
 from xmode_transfer.model.records import DeliveredKey, ListedObject
-from xmode_transfer.upkeep.listing import Standing, compare
+from xmode_transfer.upkeep.listing import Standing, compare, period_of
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -24,7 +26,7 @@ def standings(left: list[ListedObject], right: list[DeliveredKey], prefix: str =
     return {item.key: item.standing for item in compare(left, right, prefix)}
 
 
-def test_how_a_key_stands() -> None:
+def test_the_standing_of_a_key() -> None:
     left = [
         there("a"),
         there("b", size=2),
@@ -45,7 +47,7 @@ def test_how_a_key_stands() -> None:
     }
 
 
-def test_a_notice_is_neither_foreign_nor_ever_missing() -> None:
+def test_a_notice_is_neither_unmanaged_nor_ever_missing() -> None:
     key = notice_key("x/", AT, "us-daily", "2026-11-22", "late")
     left = [there(key), there("x/_notices/readme.txt"), there("y/" + key)]
     assert list(standings(left, [], "x/").values()) == [
@@ -75,3 +77,30 @@ def test_every_key_comes_once_and_in_order(left: list[str], right: list[str]) ->
     assert list(found) == sorted({*left, *right})
     assert {key for key, s in found.items() if s is Standing.UNMANAGED} == set(left) - set(right)
     assert {key for key, s in found.items() if s is Standing.MISSING} == set(right) - set(left)
+
+
+PARTITIONS = {
+    "us-daily": Partition("%Y/%m/%d", PeriodKind.DAY),
+    "weekly": Partition("w=%G-%V", PeriodKind.WEEK),
+    "drops": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("xmode/us-daily/2026/11/22/a.csv", ("us-daily", "2026-11-22")),
+        ("xmode/us-daily/2026/11/22/_r2/a.csv", ("us-daily", "2026-11-22")),
+        ("xmode/us-daily/2026/13/22/a.csv", ("us-daily", None)),
+        ("xmode/us-daily/2026/11/readme", ("us-daily", None)),
+        ("xmode/us-daily/_manifests/2026-11-22/000002.json", ("us-daily", "2026-11-22")),
+        ("xmode/us-daily/_manifests/notes.txt", ("us-daily", None)),
+        ("xmode/weekly/w=2026-47/a/b", ("weekly", "2026-W47")),
+        ("xmode/drops/anything/at/all", ("drops", "none")),
+        ("xmode/us-daily", (None, None)),
+        ("xmode/nobody/2026/11/22/a.csv", (None, None)),
+        ("xmode/notes.txt", (None, None)),
+    ],
+)
+def test_a_key_tells_its_feed_and_period(key: str, place: tuple[str | None, str | None]) -> None:
+    assert period_of(key, "xmode/", PARTITIONS) == place

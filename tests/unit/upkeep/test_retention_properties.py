@@ -127,7 +127,7 @@ def perfect(world: World) -> list[ListedObject]:
 
 @st.composite
 def listings(draw: st.DrawFn, world: World) -> list[ListedObject]:
-    """What a bucket, or a store gone wrong, may answer: cut off, out of order, empty, with foreign objects,
+    """What a bucket, or a store gone wrong, may answer: cut off, out of order, empty, with unmanaged objects,
     renamed and overwritten ones, look-alikes, repeated rows."""
     rows: list[ListedObject] = []
     for row in perfect(world):
@@ -143,7 +143,7 @@ def listings(draw: st.DrawFn, world: World) -> list[ListedObject]:
             key += draw(st.sampled_from([" ", "/", ".bak", "\u0301", "0", "%20"]))
         if what != "gone":
             rows += [ListedObject(key, size, etag, at)] * (2 if what == "twice" else 1)
-    foreign = draw(
+    unmanaged = draw(
         st.lists(
             st.builds(
                 lambda name, at: ListedObject(name, 1, '"0"', at),
@@ -153,7 +153,7 @@ def listings(draw: st.DrawFn, world: World) -> list[ListedObject]:
             max_size=4,
         )
     )
-    rows = sorted(rows + foreign, key=lambda row: row.key)
+    rows = sorted(rows + unmanaged, key=lambda row: row.key)
     if draw(st.booleans()):
         rows = rows[: draw(st.integers(0, len(rows)))]
     return draw(st.permutations(rows)) if draw(st.booleans()) else rows

@@ -17,7 +17,6 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.stores import Reader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
@@ -25,7 +24,7 @@ from xmode_transfer.config.secrets import SecretKind, SecretRef
 from xmode_transfer.config.service import Receipts
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
-from xmode_transfer.model.errors import AccessDenied, Interrupted, Unavailable, XmodeError
+from xmode_transfer.model.errors import AccessDenied, Unavailable, XmodeError
 from xmode_transfer.model.manifest import canonical
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.upkeep import DiscrepancyKind, OperationKind, OperationRecord, Scope
@@ -93,7 +92,6 @@ class World:
             ledger=self.ledger,
             clock=self.clock,
             progress=_Silent(),  # type: ignore[arg-type]
-            checksum_of=checksums.of,
             holder="elsewhere",
             stop=threading.Event(),
             attestation=ManifestSignatures(self.receipts),
@@ -170,7 +168,7 @@ def test_a_listing_that_breaks_off_calls_nothing_missing(world: World) -> None:
     assert not listing.whole.counts["missing"]
 
 
-def test_one_key_that_cannot_be_looked_at_does_not_stop_the_rest(world: World) -> None:
+def test_one_key_that_cannot_be_checked_does_not_stop_the_rest(world: World) -> None:
     errors: dict[str, XmodeError] = {"003": AccessDenied("no"), "011": Unavailable("not now")}
 
     def broken(operation: str, key: str, attempt: int) -> None:
@@ -182,7 +180,7 @@ def test_one_key_that_cannot_be_looked_at_does_not_stop_the_rest(world: World) -
     assert discrepancies == {"003": DiscrepancyKind.UNREADABLE, "011": DiscrepancyKind.UNCHECKED}
 
 
-def test_a_refusal_of_every_key_is_told_once(world: World) -> None:
+def test_a_refusal_of_every_key_is_raised_once(world: World) -> None:
     def broken(operation: str, key: str, attempt: int) -> None:
         if operation == "head":
             raise AccessDenied("no right to look")
@@ -192,7 +190,7 @@ def test_a_refusal_of_every_key_is_told_once(world: World) -> None:
         world.verify()
 
 
-def test_what_lies_below_an_earlier_prefix_is_ours_to_explain_and_not_asked_for(world: World) -> None:
+def test_keys_below_an_earlier_prefix_are_elsewhere_and_not_requested(world: World) -> None:
     """Our own session may not look there: a refusal would be laid at the customer's door."""
     moved = CUSTOMER.model_copy(
         update={"destination": CUSTOMER.destination.model_copy(update={"prefix": "moved/"})}
@@ -203,17 +201,12 @@ def test_what_lies_below_an_earlier_prefix_is_ours_to_explain_and_not_asked_for(
     assert (found.verified.outcome, found.verified.exit_code) == ("incomplete", 3)
 
 
-def test_nothing_to_prove_is_not_called_proven(world: World) -> None:
+def test_why_there_is_nothing_to_prove(world: World) -> None:
     world.ledger.close()
     world.open("another.db")
     found = world.verification()
     assert list(found) == []
     assert (found.verified.outcome, found.verified.exit_code) == ("nothing", 0)
-
-
-def test_why_there_is_nothing_to_prove(world: World) -> None:
-    world.ledger.close()
-    world.open("another.db")
     assert why_nothing(world.ledger, CUSTOMER, Scope()) == "nothing has been delivered yet"
     world.ledger.close()
     world.open("ledger.db")
@@ -225,13 +218,7 @@ def test_why_there_is_nothing_to_prove(world: World) -> None:
     )
 
 
-def test_asked_to_stop_it_stops(world: World) -> None:
-    world.context.stop.set()
-    with pytest.raises(Interrupted):
-        world.verify()
-
-
-def test_a_manifest_that_lists_something_else_than_the_ledger_is_ours_to_mend(world: World) -> None:
+def test_the_vendor_is_responsible_for_a_manifest_that_differs_from_the_ledger(world: World) -> None:
     key = f"{BASE}_manifests/2026-11-22/000001.json"
     found = world.bucket.current(key)
     assert found is not None
@@ -241,7 +228,7 @@ def test_a_manifest_that_lists_something_else_than_the_ledger_is_ours_to_mend(wo
     assert world.verify() == {key: DiscrepancyKind.ALTERED}
 
 
-def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) -> None:
+def test_a_manifest_without_our_token_is_never_adopted(world: World) -> None:
     world.ledger.close()
     world.open("another.db")
     key = f"{BASE}_manifests/2026-11-22/000001.json"
@@ -260,7 +247,7 @@ def test_a_manifest_that_does_not_carry_our_mark_is_never_adopted(world: World) 
         assert world.ledger.deliveries.find("acme") == []
 
 
-def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> None:
+def test_a_bad_manifest_is_refused_and_leaves_nothing(world: World) -> None:
     """The customer can make the mark, for it follows from public names."""
     world.ledger.close()
     world.open("another.db")
@@ -282,7 +269,7 @@ def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> 
         )
         assert forged.request is not None
         world.bucket.store(replace(forged, request=replace(forged.request, token=identity)))
-    found = {f"{item.place.period}/{item.place.revision:06d}": item for item in world.adopt().deliveries}
+    found = {f"{item.of.period}/{item.of.revision:06d}": item for item in world.adopt().deliveries}
     assert found.pop("2026-11-22/000001").outcome == "adopted"
     assert found.keys() == bad.keys()
     assert all((item.outcome, bool(item.message)) == ("refused", True) for item in found.values())
@@ -293,7 +280,7 @@ def test_a_bad_manifest_is_named_and_passed_and_leaves_nothing(world: World) -> 
     assert world.verify() == {}
 
 
-def test_a_manifest_and_an_object_that_may_not_be_looked_at_do_not_stop_the_rest(world: World) -> None:
+def test_a_manifest_and_an_object_that_may_not_be_read_do_not_stop_the_rest(world: World) -> None:
     world.ledger.close()
     world.open("another.db")
 
@@ -341,7 +328,7 @@ def test_what_we_have_signed_is_attested_by_whoever_has_the_public_key(
         assert world.not_attested() == {1: None}
 
 
-def test_what_nobody_vouches_for_is_taken_back_as_not_attested(
+def test_what_no_key_attests_is_adopted_as_not_attested(
     signed: tuple[World, Receipts, str], tmp_path: Path
 ) -> None:
     world, receipts, _ = signed
@@ -426,7 +413,7 @@ def test_a_delivery_is_attested_once_its_key_is_known(signed: tuple[World, Recei
     assert world.adopt().known == 1
 
 
-def test_our_signature_is_not_to_be_had_by_a_detour(signed: tuple[World, Receipts, str]) -> None:
+def test_no_detour_leads_to_our_signature(signed: tuple[World, Receipts, str]) -> None:
     """By a repair of the manifest, or by a later revision that carries what was never ours."""
     world, receipts, _ = signed
     key = f"{BASE}_manifests/2026-11-22/000001.json"

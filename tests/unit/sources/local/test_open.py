@@ -1,5 +1,4 @@
 import os
-import resource
 import tempfile
 import threading
 from collections.abc import Callable
@@ -192,22 +191,6 @@ def test_a_loop_put_in_the_files_place(root: Path, put: Put, source_of: Sources)
         source.open(file)
 
 
-def test_running_out_of_descriptors_names_the_limit(put: Put, source_of: Sources) -> None:
-    put("a")
-    source = source_of()
-    file = only_file(source)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = os.open("/dev/null", os.O_RDONLY)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (taken, hard))
-    try:
-        with pytest.raises(SourceUnreadable, match="Too many open files") as raised:
-            source.open(file)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        os.close(taken)
-    assert "ulimit -n" in raised.value.hint
-
-
 def test_without_proc_the_path_is_resolved_anew(
     root: Path, put: Put, source_of: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +245,7 @@ def test_reads_that_come_in_pieces_are_put_together(
         assert bytes(buffer) == data[20:1020]
 
 
-def test_a_disk_that_fails_is_told_with_the_files_name(
+def test_a_failing_disk_is_reported_with_the_files_name(
     put: Put, source_of: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put("a")
@@ -279,7 +262,7 @@ def test_a_disk_that_fails_is_told_with_the_files_name(
                 read()
 
 
-def test_what_happened_is_told_in_words(root: Path, put: Put, source_of: Sources, age: Any) -> None:
+def test_the_message_says_what_happened(root: Path, put: Put, source_of: Sources, age: Any) -> None:
     path = put("a", b"12345")
     source = source_of()
     file = only_file(source)

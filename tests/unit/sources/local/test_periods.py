@@ -91,7 +91,7 @@ def test_a_marker(root: Path, put: Put, source_of: Sources) -> None:
     status = put("2026/11/22/_SUCCESS", b"12 files").stat()
     state = source.state(DAY)
     assert state is not None
-    assert (state.complete, state.reason) == (True, "_SUCCESS stands")
+    assert (state.complete, state.reason) == (True, "_SUCCESS is there")
     assert state.marker == f"{status.st_mtime_ns}-8"
 
 
@@ -204,7 +204,7 @@ def test_a_drop_folder(
     assert bool(list(source.scan(NONE))) is complete
 
 
-def test_a_file_that_is_dated_far_ahead_is_told_and_one_a_little_ahead_waits(
+def test_a_file_dated_far_ahead_is_a_problem_and_one_a_little_ahead_waits(
     put: Put, source_of: Sources
 ) -> None:
     """A file server's clock, or its time zone, may be off by hours; nobody waits for years."""
@@ -230,7 +230,7 @@ def test_in_a_period_a_date_ahead_is_no_problem(put: Put, source_of: Sources) ->
     assert [found.name for found in source.scan(DAY)] == ["2026/11/22/a"]
 
 
-def test_periods_before_the_window_are_named_without_a_look_into_them(
+def test_periods_before_the_window_are_not_scanned(
     root: Path, put: Put, source_of: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for day in ("2026/11/20", "2026/11/21", "2026/11/22"):
@@ -251,7 +251,7 @@ def test_periods_before_the_window_are_named_without_a_look_into_them(
         ("2026-11-21", False),
         ("2026-11-22", True),
     ]
-    assert states[0].reason == "not looked into: it is older than what was asked for"
+    assert states[0].reason == "not scanned: it is older than the requested periods"
     assert not any("2026/11/20" in path or "2026/11/21" in path for path in looked)
     assert any("2026/11/22" in path for path in looked)
 
@@ -320,9 +320,7 @@ def test_the_message_says_where_a_link_leads(
     assert str(tmp_path) in problem.message
 
 
-def test_what_lies_in_the_way_before_the_window_is_passed_over_in_silence(
-    root: Path, put: Put, source_of: Sources
-) -> None:
+def test_problems_before_the_window_are_ignored(root: Path, put: Put, source_of: Sources) -> None:
     put("2026/11/22/a")
     (root / "2026/11/20").symlink_to("22")
     source = source_of(period="day", partition="%Y/%m/%d", complete={"settle_seconds": 0})
@@ -337,7 +335,7 @@ def test_a_marker_that_is_a_looping_link_is_none(root: Path, put: Put, source_of
     assert (state.complete, state.reason) == (False, "_SUCCESS is a symbolic link that leads back to itself")
 
 
-def test_what_may_not_be_looked_into_is_told(
+def test_an_unreadable_directory_is_reported(
     root: Path, put: Put, source_of: Sources, unprivileged: Callable[[], AbstractContextManager[None]]
 ) -> None:
     for day in ("2025/11/22", "2026/11/22", "2026/11/23"):

@@ -153,7 +153,7 @@ def test_a_replaced_object_gives_no_byte_of_the_other_one(
     with source.open(FILE) as file:
         assert file.read_at(0, 50) == DATA[:50]
         far.etag = "etag-2"
-        with pytest.raises(SourceChanged, match="another object lies in its place"):
+        with pytest.raises(SourceChanged, match="another object replaced it"):
             file.read_at(50, 50)
         with pytest.raises(SourceChanged):
             file.check_unchanged()
@@ -251,7 +251,7 @@ REFUSED = (
             "Access Denied",
             [
                 "1. our user or role needs s3:ListBucket on the bucket source-bucket",
-                "2. where the bucket belongs to another account, the bucket's policy must allow it to us",
+                "2. if the bucket belongs to another account, the owner of source-bucket must allow it to us",
             ],
         ),
         (
@@ -261,13 +261,12 @@ REFUSED = (
         (
             f"{REFUSED} because no resource-based policy allows the s3:ListBucket action",
             [
-                "belongs to another account: the bucket's policy must allow it to us",
-                "owns source-bucket has to add",
+                "belongs to another account: the owner of source-bucket must allow it to us",
             ],
         ),
         (
             f"{REFUSED} with an explicit deny in a resource-based policy",
-            ["Whoever owns the bucket source-bucket must except our user or role from the Deny"],
+            ["The owner of the bucket source-bucket must exempt our user or role from the Deny"],
         ),
         (
             f"{REFUSED} with an explicit deny in a service control policy",
@@ -315,16 +314,16 @@ def test_a_read_that_is_refused(
 @pytest.mark.parametrize(
     ("status", "kind"), [(403, SourceUnreadable), (404, SourceChanged), (412, SourceChanged)]
 )
-def test_a_look_that_is_refused_without_a_body(
+def test_a_head_that_is_refused_without_a_body(
     stub: Any, reply: Any, source: S3Source, status: int, kind: type[XmodeError]
 ) -> None:
     stub.reply(reply(status))
     with pytest.raises(kind) as raised:
         source.open(FILE)
     if status == 403:
-        assert "a.csv cannot be read: AWS refuses us s3:GetObject on it" in raised.value.message
+        assert "a.csv cannot be read: AWS denies us s3:GetObject on it" in raised.value.message
         assert "1. our user or role needs s3:GetObject on the objects of the bucket" in raised.value.hint
-        assert "2. where the bucket belongs to another account" in raised.value.hint
+        assert "2. if the bucket belongs to another account" in raised.value.hint
         assert "3. kms:Decrypt" in raised.value.hint
 
 
@@ -337,7 +336,7 @@ def test_a_listing_never_ends_early_in_silence(stub: Any, reply: Any, source: S3
         next(scan)
     assert stub.asked[-1].query["continuation-token"] == ["t1"]
     stub.reply(reply(200, page("a", more=True)))
-    with pytest.raises(SourceUnreadable, match="goes on, and not where"):
+    with pytest.raises(SourceUnreadable, match="without a continuation token"):
         list(source.scan(NONE))
 
 
@@ -348,7 +347,7 @@ def test_keys_out_of_order_are_refused(stub: Any, reply: Any, source: S3Source) 
     assert "directory bucket" in raised.value.hint.lower()
 
 
-def test_a_lost_connection_is_tried_again_and_then_told(stub: Any, reply: Any, source: S3Source) -> None:
+def test_a_lost_connection_is_retried_and_then_reported(stub: Any, reply: Any, source: S3Source) -> None:
     stub.reply(reply(cut=True), reply(200, page("a")))
     assert [found.name for found in source.scan(NONE)] == ["a"]
     stub.reply(reply(cut=True))
@@ -406,7 +405,7 @@ def test_the_standard_variables_choose_the_region(
     assert "/eu-central-1/s3/" in stub.asked[0].headers["authorization"]
 
 
-def test_keys_that_were_replaced_are_found_at_the_next_look(
+def test_replaced_credentials_are_found_at_the_next_request(
     tmp_path: Path, stub: Any, reply: Any, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = tmp_path / "credentials"

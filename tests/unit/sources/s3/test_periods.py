@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes import MemoryClock
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.records import SourceFile, SourceProblem
+from xmode_transfer.model.records import SourceProblem
 from xmode_transfer.sources.s3 import S3Source
 
 NONE = Period.none()
@@ -65,7 +65,7 @@ def test_years_before_the_window_cost_no_requests(bucket: Any) -> None:
         ("2026-11-01", False),
         ("2026-11-22", True),
     ]
-    assert states[0].reason == "not looked into: it is older than what was asked for"
+    assert states[0].reason == "not scanned: it is older than the requested periods"
     assert len(bucket.asked) == 4  # years, months of 2026, days of November, one marker
 
 
@@ -76,7 +76,7 @@ def test_a_marker(bucket: Any) -> None:
     assert (state.complete, state.reason, state.marker) == (False, "no _SUCCESS yet", "")
     bucket.put("in/2026/11/22/_SUCCESS", data=b"1")
     first = source.state(DAY)
-    assert (first.complete, first.reason) == (True, "_SUCCESS stands")
+    assert (first.complete, first.reason) == (True, "_SUCCESS is there")
     bucket.put("in/2026/11/22/_SUCCESS", data=b"2")
     assert source.state(DAY).marker not in ("", first.marker)
     assert names(source, DAY) == [
@@ -134,19 +134,7 @@ def test_a_drop_folder_waits_for_its_newest_files_alone(bucket: Any, clock: Memo
     assert [(found.name, found.code) for found in source.scan(NONE)] == [("x/a.csv", "dated_ahead")]
 
 
-def test_what_is_scanned(bucket: Any) -> None:
-    bucket.put(
-        "in/", "in/folder/", "in/a", "in/folder/b", "in/_temporary/c", "in/keep/_temporary/d", "inside"
-    )
-    found = list(bucket.source(exclude=["_temporary"]).scan(NONE))
-    assert [file.name for file in found] == ["a", "folder/b"]
-    row = bucket.client.head_object(Bucket=bucket.name, Key="in/a")
-    assert found[0] == SourceFile(
-        "a", 4, int(row["LastModified"].timestamp()) * 10**9, row["ETag"].strip('"')
-    )
-
-
-def test_a_key_that_cannot_be_carried_on_is_told(bucket: Any) -> None:
+def test_an_illegal_key_is_reported(bucket: Any) -> None:
     bucket.put("in/a\tb", "in/a b", "in/delete\x7f", "in/fine é")
     found = list(bucket.source().scan(NONE))
     assert [item.name for item in found] == ["a\tb", "a b", "delete\x7f", "fine é"]

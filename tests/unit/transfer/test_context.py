@@ -21,7 +21,7 @@ def test_results_come_in_the_order_of_their_items() -> None:
         assert list(results) == [number * 2 for number in range(50)]
 
 
-def test_who_leaves_early_has_nothing_more_begun() -> None:
+def test_leaving_early_begins_nothing_more() -> None:
     begun: list[int] = []
     with in_order(begun.append, range(10_000), name="test", threads=2, ahead=4) as results:
         next(results)

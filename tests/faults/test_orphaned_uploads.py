@@ -1,4 +1,4 @@
-"""Uploads that we may not end: each is told with its bytes, and with the rule that frees them."""
+"""Orphaned uploads: each is reported with its bytes, and with the rule that frees them."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ ACME = Customer.model_construct(
 )
 
 
-def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[CustomerHealth, dict[str, Any]]:
+def orphaned(make_world: Callable[..., Any], days: int | None) -> tuple[CustomerHealth, dict[str, Any]]:
     """A file that changes while its second part is sent, into a bucket where the guide's policy lets nobody
     abort: the customer's status, and the line in the log."""
     world = make_world({LARGE: bytes(range(256)) * 2}, corrected=False)
@@ -62,8 +62,8 @@ def left_behind(make_world: Callable[..., Any], days: int | None) -> tuple[Custo
     return status, told
 
 
-def test_where_the_bucket_has_no_rule_we_name_one(make_world: Callable[..., Any]) -> None:
-    status, told = left_behind(make_world, None)
+def test_without_a_lifecycle_rule_one_is_proposed(make_world: Callable[..., Any]) -> None:
+    status, told = orphaned(make_world, None)
     assert status.lifecycle_rule is not None
     assert status.lifecycle_rule["Filter"] == {"Prefix": "xmode/"}
     assert status.lifecycle_rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
@@ -74,8 +74,8 @@ def test_where_the_bucket_has_no_rule_we_name_one(make_world: Callable[..., Any]
 
 
 @pytest.mark.parametrize("days", [1, 7])
-def test_where_the_bucket_has_a_rule_we_say_when(make_world: Callable[..., Any], days: int) -> None:
-    status, told = left_behind(make_world, days)
+def test_with_a_lifecycle_rule_its_date_is_reported(make_world: Callable[..., Any], days: int) -> None:
+    status, told = orphaned(make_world, days)
     assert status.lifecycle_rule is None
     assert status.warnings == ()  # nobody needs to act
     left = status.left_behind

@@ -1,6 +1,7 @@
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,7 @@ from hypothesis import strategies as st
 
 from xmode_transfer.model.errors import SourceUnreadable
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.sources import local_listing
-from xmode_transfer.sources.local_listing import SortedNames
+from xmode_transfer.sources import local_walk
 
 EVERYTHING = Selection.of()
 
@@ -18,35 +18,13 @@ EVERYTHING = Selection.of()
 def listed(directory: Path, selection: Selection = EVERYTHING, run_length: int = 1000) -> list[str]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        names = SortedNames(descriptor, "", selection, run_length)
-        found = list(names)
-        names.close()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local_walk, "RUN_LENGTH", run_length)
+            names, spill = local_walk.sorted_names(descriptor, "", selection)
+        with spill or nullcontext():
+            return list(names)
     finally:
         os.close(descriptor)
-    return found
-
-
-def test_directories_are_sorted_as_what_their_files_begin_with(root: Path) -> None:
-    for name in ("a-b", "a0", "a.b"):
-        (root / name).touch()
-    (root / "a").mkdir()
-    assert listed(root) == ["a-b", "a.b", "a/", "a0"]
-
-
-def test_links_to_directories_are_listed_as_directories(root: Path) -> None:
-    (root / "target").mkdir()
-    (root / "link").symlink_to("target")
-    (root / "loop").symlink_to("loop")
-    (root / "dangling").symlink_to("nowhere")
-    assert listed(root) == ["dangling", "link/", "loop", "target/"]
-
-
-def test_only_what_the_selection_takes_is_kept(root: Path) -> None:
-    for name in ("a.csv", "a.tmp", "b.csv"):
-        (root / name).touch()
-    (root / "_temporary").mkdir()
-    (root / "more").mkdir()
-    assert listed(root, Selection.of(["*.csv"], ["_temporary"])) == ["a.csv", "b.csv", "more/"]
 
 
 def test_names_that_are_no_utf8_and_names_with_line_ends_survive_the_disk(root: Path) -> None:
@@ -67,8 +45,7 @@ def test_any_names_come_in_order_whatever_the_sizes_of_runs_and_blocks(
     names: set[str], run_length: int, block_bytes: int
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_listing, "_BLOCK_BYTES", block_bytes)
-        patch.setattr(local_listing, "_LEAST_BLOCK_BYTES", 1)
+        patch.setattr(local_walk, "_BLOCK_BYTES", block_bytes)
         for name in names:
             Path(directory, name).touch()
         assert listed(Path(directory), run_length=run_length) == sorted(names)
@@ -81,7 +58,7 @@ def test_a_short_directory_needs_no_disk(root: Path, monkeypatch: pytest.MonkeyP
     assert listed(root, run_length=4) == ["a", "b", "c"]
 
 
-def test_no_place_to_sort_in_is_told_with_the_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_temporary_directory_is_reported(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(root / "not-there"))
     for name in "abcde":
         (root / name).touch()
