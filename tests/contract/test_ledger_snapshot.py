@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.fakes.clock import MemoryClock
+from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.alerting.alerts import fingerprint
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.alerts import Alert, Event, Mark, Notice, NoticeKind, NoticeStatus, Notification
 from xmode_transfer.model.errors import LeaseLost, Responsible
-from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
+from xmode_transfer.model.findings import AccessReport, Finding, Result, Severity
 from xmode_transfer.model.jobs import DaemonRecord
 from xmode_transfer.model.operations import OperationKind, OperationRecord
 from xmode_transfer.model.records import (

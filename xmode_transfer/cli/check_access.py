@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.access.check_access import check_customers, checked_customers
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError
-from xmode_transfer.model.findings import AccessReport, Cause, Finding, Fix, Result, Severity
+from xmode_transfer.model.findings import AccessReport, Finding, Fix, Result, Severity
 from xmode_transfer.web import looks
 
 _BEYOND_THE_GUIDE = frozenset({Cause.MULTIPART_DENIED, Cause.ABORT_DENIED})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.alerting.health import assess
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth
@@ -202,7 +202,7 @@ class Facts:
         def with_fix(item: Finding) -> Finding:
             if item.cause is None:
                 return item
-            return replace(item, fix=finding(item.cause, item.probe, known).fix)
+            return replace(item, fix=finding(Cause(item.cause), item.probe, known).fix)
 
         return replace(report, findings=tuple(with_fix(item) for item in report.findings))
 

@@ -22,12 +22,13 @@ from tests.fakes import (
     MemoryRoleSessions,
     StoredVersion,
 )
+from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.access.check_access import check_access, check_customers
 from xmode_transfer.aws.policy import corrected_permission_policy, guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import Responsible, RoleRefused, Throttled, Unavailable, VendorIdentityError
-from xmode_transfer.model.findings import AccessReport, Cause, LeftoverKind, Result
+from xmode_transfer.model.findings import AccessReport, LeftoverKind, Result
 
 Document = dict[str, Any]
 KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"

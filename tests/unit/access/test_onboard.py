@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.access.kit import KitDirectory, customer_file
 from xmode_transfer.access.onboard import Confirmation, CustomerFiles, Onboarded, confirm, onboard
 from xmode_transfer.access.sign_up import SignUp, drafted
 from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.config import Customer, CustomerState, files
 from xmode_transfer.model.errors import ConfigError, Responsible
-from xmode_transfer.model.findings import AccessReport, Cause, Finding, passed, unanswered
+from xmode_transfer.model.findings import AccessReport, Finding, passed, unanswered
 
 EXAMPLE = Path(__file__).parents[3] / "config"
 HOOLI = SignUp("Hooli Inc", "555566667777", "hooli-data", ("us-daily",))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws.denials import Denial, Facts, PolicyType, denial_in
 from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.findings import Cause, Severity
+from xmode_transfer.model.findings import Severity
 
 ROLE = "arn:aws:iam::111122223333:role/partners/XMode"
 FACTS = Facts("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333")

@@ -22,7 +22,7 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
@@ -30,7 +30,7 @@ from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker,
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError, Unavailable, VendorIdentityError
-from xmode_transfer.model.findings import AccessReport, Cause
+from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.operations import OperationKind, RemovalOutcome
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Status

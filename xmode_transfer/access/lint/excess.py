@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.access.lint.judging import Rights
 from xmode_transfer.access.lint.records import (
     Document,
@@ -26,7 +26,7 @@ from xmode_transfer.access.lint.structure import PLACEHOLDERS
 from xmode_transfer.aws.policy import ACL, Outcome, Request, S3Call, evaluate, requests
 from xmode_transfer.aws.policy.documents import GRANTS, s3_service
 from xmode_transfer.aws.policy.patterns import Context, matches
-from xmode_transfer.model.findings import Cause, Finding, Severity, passed
+from xmode_transfer.model.findings import Finding, Severity, passed
 
 _ON_OBJECTS = frozenset(
     {

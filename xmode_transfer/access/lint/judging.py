@@ -13,6 +13,7 @@ from xmode_transfer.access.catalogue import (
     OTHER_CASE,
     RANDOM_ID,
     SIMILAR_ID,
+    Cause,
     finding,
     wrongly_accepted,
 )
@@ -32,7 +33,7 @@ from xmode_transfer.aws.policy import (
 )
 from xmode_transfer.aws.policy.documents import s3_service
 from xmode_transfer.aws.policy.patterns import strings
-from xmode_transfer.model.findings import Cause, Finding, Severity, passed
+from xmode_transfer.model.findings import Finding, Severity, passed
 from xmode_transfer.model.keys import check_place
 
 Policy = Mapping[str, Any]
