@@ -119,7 +119,7 @@ def test_a_mistake_is_told_with_its_mending(directory: Path, tmp_path: Path) -> 
     assert "there is no action s3:PutObjects: the call needs s3:PutObject" in answer.stdout
     assert "error     put_denied" in answer.stdout
     assert "$ aws iam put-role-policy --role-name XMode" in answer.stdout
-    assert answer.stdout.splitlines()[-1].startswith("mend: the customer must fix")
+    assert answer.stdout.splitlines()[-1].startswith("fix: the customer must fix")
 
 
 def test_stdin_and_options_without_a_configuration(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_what_is_no_json_is_the_customers_to_mend(directory: Path) -> None:
     answer = run(directory, "lint", "-", "--json", given='{"sts:ExternalId": "{replace with "=,.@:/-_}"}')
     assert answer.returncode == 4
     document = json.loads(answer.stdout)
-    assert (document["outcome"], document["documents"]) == ("mend", [])
+    assert (document["outcome"], document["documents"]) == ("fix", [])
     (finding,) = document["findings"]
     assert (finding["cause"], finding["file"]) == ("invalid_json", "-")
     assert finding["message"].startswith("line 1, column 36: the guide's placeholder text")

@@ -35,7 +35,7 @@ from xmode_transfer.web import looks
 
 _VERDICTS = {
     "ok": "nothing to fix",
-    "mend": "the customer must fix the issues marked error or critical",
+    "fix": "the customer must fix the issues marked error or critical",
     "unclear": "no mistake found, but these documents do not decide everything",
 }
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from xmode_transfer.access.kit import PROGRAMS, customer_file, kit
 from xmode_transfer.access.lint import Given, Source, lint
-from xmode_transfer.access.sign_up import SignUp, drafted
+from xmode_transfer.access.onboard import SignUp, drafted
 from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, corrected_permission_policy, corrected_trust_policy
 from xmode_transfer.config import Customer
 
@@ -27,7 +27,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 def made(**changes: Any) -> Customer:
     customer, mistakes = drafted(replace(SIGN_UP, **changes), partition="aws", token=lambda: TOKEN)
-    assert mistakes == ()
+    assert mistakes == []
     assert customer is not None
     return customer
 
@@ -87,7 +87,7 @@ def test_every_way_makes_the_same_documents(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"kms_key_arn": KEY}, AWKWARD])
-def test_the_lint_finds_nothing_to_mend_in_it(changes: dict[str, Any]) -> None:
+def test_the_lint_finds_no_issue_to_fix_in_the_kit(changes: dict[str, Any]) -> None:
     customer, made_files = made(**changes), files(**changes)
     place = customer.destination
     told = Given(

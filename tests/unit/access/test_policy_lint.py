@@ -198,7 +198,7 @@ def test_a_spoiled_trust_policy_has_its_cause(name: str) -> None:
     assert causes(report) - OF_THE_GUIDE == expected
     harmless = expected == {"trusts_whole_account"}
     assert report.exit_code == (0 if harmless else 4)
-    assert report.outcome == ("ok" if harmless else "mend")
+    assert report.outcome == ("ok" if harmless else "fix")
 
 
 def statement(number: int, **changes: Any) -> Mutate:
@@ -359,9 +359,9 @@ def test_a_spoiled_permission_policy_has_its_cause(name: str) -> None:
     document = source(permission(mutate), "permission.json", Kind.PERMISSION)
     report = lint([source(trust()), document], TOLD)
     assert causes(report) - OF_THE_GUIDE == expected
-    outcome = "unclear" if name in UNCLEAR else "ok" if name in HARMLESS else "mend"
+    outcome = "unclear" if name in UNCLEAR else "ok" if name in HARMLESS else "fix"
     assert report.outcome == outcome
-    assert report.exit_code == (4 if outcome == "mend" else 0)
+    assert report.exit_code == (4 if outcome == "fix" else 0)
 
 
 def test_there_are_enough_of_them() -> None:

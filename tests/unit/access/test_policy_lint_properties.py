@@ -77,7 +77,7 @@ def words_of(report: Report) -> None:
     for issue in report.issues:
         assert issue.message
         assert issue.message.encode("utf-8", "surrogatepass")
-    assert report.outcome in ("ok", "mend", "unclear")
+    assert report.outcome in ("ok", "fix", "unclear")
 
 
 @given(VALUES, KINDS, st.sampled_from([TOLD, NOBODY]))
@@ -196,9 +196,9 @@ def test_what_denies_a_delivery_is_never_ok(listed: list[dict[str, Any]]) -> Non
         report = lint([Source("x", json.dumps(tried), Kind.PERMISSION)], TOLD)
         # The lint knows more of a request (that it comes over TLS, say), so it may tell what this cannot.
         if outcomes & {Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY}:
-            assert report.outcome == "mend"
+            assert report.outcome == "fix"
         elif outcomes | {decide(call, [tried]).outcome for call in ELSEWHERE} == {Outcome.ALLOW}:
-            assert report.outcome != "mend"
+            assert report.outcome != "fix"
 
 
 ID_VALUES = st.sampled_from([ID, "AcmeCorp*", "*", "acmecorp", "Other", f"{ID}-2"])
@@ -222,6 +222,6 @@ def test_a_role_that_refuses_us_or_lets_others_in_is_never_ok(
     report = lint([Source("x", json.dumps(document))], TOLD)
     right = lets_in(ID) and not lets_in(None) and not lets_in("never-issued") and not lets_in("aCMEcORP")
     if not right:
-        assert report.outcome == "mend"
+        assert report.outcome == "fix"
     if report.outcome == "ok":
         assert right
