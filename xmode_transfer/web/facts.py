@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from xmode_transfer.access.catalogue import Cause, finding
-from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.alerting.health import assess
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth
 from xmode_transfer.aws.denials import facts_of
@@ -24,6 +23,7 @@ from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, PlannedObject, Receipt, Run
 from xmode_transfer.model.source_scans import Snapshot
+from xmode_transfer.web.calendar import FeedRecord, Sheet, sheets, window
 from xmode_transfer.web.search import Hits, search
 
 

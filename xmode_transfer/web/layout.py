@@ -7,7 +7,6 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
 from xmode_transfer.alerting.health_records import SOUND, CustomerHealth, Health, Issue, worst
 from xmode_transfer.model.alerts import Alert, AlertState
 from xmode_transfer.model.errors import Responsible
@@ -15,6 +14,7 @@ from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery
 from xmode_transfer.web import looks
+from xmode_transfer.web.calendar import Cell, Mark, Sheet
 from xmode_transfer.web.facts import Moment
 
 CUSTOMERS_SHOWN = 100

@@ -59,7 +59,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("changes", [{}, {"prefix": ""}, {"kms_key_arn": KEY}, AWKWARD])
-def test_every_way_makes_the_same_documents(changes: dict[str, Any]) -> None:
+def test_every_way_creates_the_same_policies(changes: dict[str, Any]) -> None:
     customer, made_files = made(**changes), files(**changes)
     place = customer.destination
     trust = corrected_trust_policy(customer.external_id)
@@ -104,7 +104,7 @@ def test_the_lint_finds_no_issue_to_fix_in_the_kit(changes: dict[str, Any]) -> N
     assert not report.issues
 
 
-def test_nothing_is_left_to_replace() -> None:
+def test_the_kit_has_no_placeholders() -> None:
     for name, text in files(**AWKWARD).items():
         assert not re.search(r"BUCKET|EXTERNAL-ID|bucket-name|replace with|<your|YOUR_", text), name
 
@@ -159,7 +159,7 @@ class Page(HTMLParser):
         return [attributes[name] for _, attributes in self.tags if name in attributes]
 
 
-def test_the_page_stands_alone_and_can_be_read_by_all() -> None:
+def test_the_page_is_self_contained_and_accessible() -> None:
     page = Page(files()["index.html"])
     assert page.open == []
     tags = [tag for tag, _ in page.tags]
@@ -178,7 +178,7 @@ def test_the_page_stands_alone_and_can_be_read_by_all() -> None:
     assert "@media print" in files()["index.html"]
 
 
-def test_what_a_company_is_called_stays_text() -> None:
+def test_a_company_name_is_escaped() -> None:
     made_files = files(**AWKWARD)
     page = Page(made_files["index.html"])
     assert page.open == []
@@ -189,7 +189,7 @@ def test_what_a_company_is_called_stays_text() -> None:
 
 @given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None)
-def test_any_company_comes_back_from_its_file(company: str) -> None:
+def test_a_company_name_survives_the_customer_file(company: str) -> None:
     customer, mistakes = drafted(
         replace(SIGN_UP, company=company, name="acme"), partition="aws", token=lambda: TOKEN
     )

@@ -63,7 +63,7 @@ def take_in(directory: Path, sign_up: SignUp) -> Onboarded:
 # --- Taking in -----------------------------------------------------------------------------------------
 
 
-def test_a_sign_up_is_written_and_nothing_else_is_touched(directory: Path) -> None:
+def test_onboarding_writes_one_file_and_the_kit(directory: Path) -> None:
     before = contents(directory)
     done = take_in(directory, HOOLI)
     after = contents(directory)
@@ -97,7 +97,7 @@ def test_a_sign_up_is_written_and_nothing_else_is_touched(directory: Path) -> No
         ({"feeds": ("no-such",), "bucket": "A"}, "there is no valid feed no-such"),
     ],
 )
-def test_a_sign_up_that_cannot_be_is_refused_and_nothing_is_written(
+def test_an_invalid_sign_up_is_refused_and_nothing_is_written(
     directory: Path, changes: dict[str, Any], told: str
 ) -> None:
     before = contents(directory.parent)
@@ -107,7 +107,7 @@ def test_a_sign_up_that_cannot_be_is_refused_and_nothing_is_written(
     assert contents(directory.parent) == before
 
 
-def test_several_mistakes_are_told_at_once_also_for_a_name_that_is_taken(directory: Path) -> None:
+def test_all_mistakes_are_reported_even_for_a_taken_name(directory: Path) -> None:
     sign_up = SignUp("Acme Corp", "111122223333", "acme-data", ("us-dialy",), external_id="company")
     with pytest.raises(ConfigError) as refused:
         take_in(directory, sign_up)
@@ -115,7 +115,7 @@ def test_several_mistakes_are_told_at_once_also_for_a_name_that_is_taken(directo
     assert options == ["--name", "--feed", "--external-id", "--account, --role-name", "--bucket, --prefix"]
 
 
-def test_what_is_right_but_deserves_a_word_is_noted(directory: Path) -> None:
+def test_notes_for_a_valid_sign_up(directory: Path) -> None:
     done = take_in(
         directory,
         replace(HOOLI, account="012345678901", role_name="Other", prefix="", external_id="company"),
@@ -126,7 +126,7 @@ def test_what_is_right_but_deserves_a_word_is_noted(directory: Path) -> None:
     assert "has roles for globex too" in shared
 
 
-def test_a_configuration_that_changed_meanwhile_leaves_nothing_behind(directory: Path) -> None:
+def test_a_concurrent_change_leaves_nothing_behind(directory: Path) -> None:
     class Meanwhile(CustomerFiles):
         def add(self, customer: Customer) -> str:
             rival = customer_file(customer).replace("state: pending", "state: active")
@@ -142,7 +142,7 @@ def test_a_configuration_that_changed_meanwhile_leaves_nothing_behind(directory:
     assert not (directory.parent / "kit").exists()
 
 
-def test_a_file_that_is_there_is_never_replaced(directory: Path) -> None:
+def test_an_existing_file_is_never_replaced(directory: Path) -> None:
     customer, _ = drafted(replace(HOOLI, name="globex"), partition="aws", token=lambda: "x" * 32)
     assert customer is not None
     before = contents(directory)
@@ -151,7 +151,7 @@ def test_a_file_that_is_there_is_never_replaced(directory: Path) -> None:
     assert contents(directory) == before
 
 
-def test_a_kit_does_not_go_where_something_lies(directory: Path, tmp_path: Path) -> None:
+def test_a_kit_is_not_written_to_a_directory_in_use(directory: Path, tmp_path: Path) -> None:
     taken = tmp_path / "file"
     taken.write_text("x", encoding="utf-8")
     globex = files.load(directory).customers["globex"]
@@ -194,7 +194,7 @@ def pending(directory: Path) -> Path:
     "causes",
     [(), (Cause.MULTIPART_DENIED, Cause.ABORT_DENIED, Cause.TOO_BROAD, Cause.PUT_WITHOUT_ACL_ALLOWED)],
 )
-def test_warnings_do_not_keep_a_customer_off(
+def test_warnings_do_not_prevent_activation(
     directory: Path, pending: Path, causes: tuple[Cause, ...]
 ) -> None:
     before = pending.read_text(encoding="utf-8")
@@ -208,7 +208,7 @@ def test_warnings_do_not_keep_a_customer_off(
     "cause",
     [cause for cause in Cause if cause.startswith(("external_id", "role", "put_denied", "bucket", "kms"))],
 )
-def test_a_finding_that_somebody_must_mend_keeps_it_off(directory: Path, pending: Path, cause: Cause) -> None:
+def test_a_finding_to_fix_prevents_activation(directory: Path, pending: Path, cause: Cause) -> None:
     before = pending.read_bytes()
     answer = turn_on(directory, answering(cause))
     assert answer.exit_code in (3, 4)
@@ -216,7 +216,7 @@ def test_a_finding_that_somebody_must_mend_keeps_it_off(directory: Path, pending
     assert pending.read_bytes() == before
 
 
-def test_a_check_without_answers_or_that_was_stopped_keeps_it_off(directory: Path, pending: Path) -> None:
+def test_an_incomplete_check_prevents_activation(directory: Path, pending: Path) -> None:
     def silent(customer: Customer) -> AccessReport:
         lost = unanswered("list", "no answer", Responsible.AWS)
         return AccessReport(customer.name, NOW, (passed("identity", "we"), lost))
@@ -229,7 +229,7 @@ def test_a_check_without_answers_or_that_was_stopped_keeps_it_off(directory: Pat
     assert pending.read_bytes() == before
 
 
-def test_an_override_turns_it_on_and_needs_a_reason(directory: Path, pending: Path) -> None:
+def test_an_override_activates_and_needs_a_reason(directory: Path, pending: Path) -> None:
     open_to_all = answering(Cause.EXTERNAL_ID_NOT_REQUIRED)
     with pytest.raises(ConfigError, match="requires a reason"):
         turn_on(directory, open_to_all, override="  ")
@@ -239,7 +239,7 @@ def test_an_override_turns_it_on_and_needs_a_reason(directory: Path, pending: Pa
 
 
 @pytest.mark.parametrize("name", ["nobody", "wrong", "torn", "acme"])
-def test_who_is_not_in_order_is_not_turned_on(directory: Path, name: str) -> None:
+def test_a_retired_or_broken_customer_is_not_activated(directory: Path, name: str) -> None:
     before = contents(directory)
     with pytest.raises(ConfigError):
         turn_on(directory, answering(), name)
@@ -255,7 +255,9 @@ def test_who_is_not_in_order_is_not_turned_on(directory: Path, name: str) -> Non
         ("state: pending\r", "state: active\r"),
     ],
 )
-def test_only_the_word_changes(directory: Path, pending: Path, written: str, expected: str) -> None:
+def test_activation_changes_the_state_only(
+    directory: Path, pending: Path, written: str, expected: str
+) -> None:
     text = "\ufeff# state: pending is not this\n" + pending.read_text(encoding="utf-8")
     text = text.replace("\nstate: pending\n", f"\n{written}\n")
     pending.write_bytes(text.encode())
@@ -266,7 +268,7 @@ def test_only_the_word_changes(directory: Path, pending: Path, written: str, exp
     assert [path.name for path in pending.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_state_written_in_an_unusual_way_is_left_to_people(directory: Path, pending: Path) -> None:
+def test_a_state_written_in_an_unusual_way_is_not_changed(directory: Path, pending: Path) -> None:
     text = pending.read_text(encoding="utf-8").replace("state: pending", "state: >-\n  pending")
     pending.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="not changed by itself") as refused:
@@ -315,11 +317,11 @@ def mistakes_of(partition: str = "aws", **changes: Any) -> list[str]:
         ("", ""),
     ],
 )
-def test_a_short_name_is_made_of_the_companys(company: str, slug: str) -> None:
+def test_the_short_name_comes_from_the_company_name(company: str, slug: str) -> None:
     assert slug_of(company) == slug
 
 
-def test_the_guides_external_id_keeps_what_the_guide_keeps() -> None:
+def test_the_guides_external_id() -> None:
     assert guide_external_id("Acme Corp") == "AcmeCorp"
     assert guide_external_id("A+B {x} =,.@:/-_ é!") == "ABx=,.@:/-_"
 
@@ -372,11 +374,11 @@ def test_the_region_follows_from_the_key() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_at_its_option(changes: dict[str, Any], told: str) -> None:
+def test_a_mistake_names_its_option(changes: dict[str, Any], told: str) -> None:
     (mistake,) = mistakes_of(**changes)
     assert told in mistake
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     told = mistakes_of(company="", account="1", bucket="A", feeds=())
     assert [line.partition(":")[0] for line in told] == ["--company", "--account", "--bucket", "--feed"]

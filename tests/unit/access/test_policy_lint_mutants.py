@@ -212,7 +212,7 @@ HARMFUL = list(harmful())
     [(b, m, e) for b, _, m, e in HARMFUL],
     ids=[f"{base}-{name}" for base, name, _, _ in HARMFUL],
 )
-def test_what_opens_something_draws_an_issue(base: str, mutate: Mutate, expected: set[str]) -> None:
+def test_a_harmful_change_is_reported(base: str, mutate: Mutate, expected: set[str]) -> None:
     report = mutant(base, mutate)
     assert expected <= words(report) - words(judged(BASES[base]))
     grave = {one.severity for one in (*report.findings, *report.issues)}
@@ -267,7 +267,7 @@ HARMLESS: dict[str, Mutate] = {
 
 @pytest.mark.parametrize("name", HARMLESS)
 @pytest.mark.parametrize("base", BASES)
-def test_what_changes_nothing_draws_none(base: str, name: str) -> None:
+def test_a_harmless_change_is_not_reported(base: str, name: str) -> None:
     assert words(mutant(base, HARMLESS[name])) == words(judged(BASES[base]))
 
 
@@ -280,13 +280,13 @@ def test_what_changes_nothing_draws_none(base: str, name: str) -> None:
         ([ID, "acmecorp"], True),
     ],
 )
-def test_a_second_external_id_draws_an_issue(values: list[str], issue: bool) -> None:
+def test_a_second_external_id_is_reported(values: list[str], issue: bool) -> None:
     document = guide_trust_policy(ID)
     document["Statement"]["Condition"]["StringEquals"]["sts:ExternalId"] = values
     assert words(judged(document)) == ({"second_external_id"} if issue else set())
 
 
-def test_a_second_statement_may_have_the_second_id() -> None:
+def test_a_second_statement_may_have_the_second_external_id() -> None:
     document = guide_trust_policy(ID)
     document["Statement"] = [
         document["Statement"],
@@ -296,7 +296,7 @@ def test_a_second_statement_may_have_the_second_id() -> None:
 
 
 @pytest.mark.parametrize(("partition", "region"), [("aws-eusc", "eusc-de-east-1"), ("aws-cn", "cn-north-1")])
-def test_another_partition_is_judged_as_its_own(partition: str, region: str) -> None:
+def test_another_partition_is_judged_by_its_own_arns(partition: str, region: str) -> None:
     key = KEY.replace("arn:aws:", f"arn:{partition}:").replace("us-east-1", region)
     told = Given(
         ID,
@@ -320,7 +320,7 @@ def test_another_partition_is_judged_as_its_own(partition: str, region: str) -> 
 # --- The kept names --------------------------------------------------------------------------------------
 
 
-def test_every_kept_name_is_known() -> None:
+def test_every_listed_name_is_known() -> None:
     data = iam()
     assert data["date"] > "2026"
     assert {"s3", "sts", "kms", "iam", "ec2", "s3express"} <= set(data["prefixes"])
@@ -348,7 +348,7 @@ def test_every_kept_name_is_known() -> None:
         ("s3:Put*", None),
     ],
 )
-def test_an_unknown_action_is_told_with_what_was_meant(action: str, told: str | None) -> None:
+def test_an_unknown_action_is_reported_with_a_suggestion(action: str, told: str | None) -> None:
     assert unknown_action(action) == told
 
 
@@ -364,7 +364,7 @@ def test_an_unknown_action_is_told_with_what_was_meant(action: str, told: str | 
         ("token.actions.githubusercontent.com:sub", None),
     ],
 )
-def test_an_unknown_condition_key_is_told_with_what_was_meant(key: str, told: str | None) -> None:
+def test_an_unknown_condition_key_is_reported_with_a_suggestion(key: str, told: str | None) -> None:
     assert unknown_key(key) == told
 
 

@@ -127,8 +127,8 @@ def _usual_bytes(found: Assessment) -> dict[str, float]:
 
 
 def _since(part: SubscriptionHealth) -> Iterator[datetime]:
-    if part.due and part.look is not None and part.look.due_since_at is not None:
-        yield part.look.due_since_at
+    if part.due and part.scan is not None and part.scan.due_since_at is not None:
+        yield part.scan.due_since_at
     yield from (item.since_at for item in part.open)
 
 
