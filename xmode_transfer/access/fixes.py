@@ -1,5 +1,4 @@
-"""What a fix consists of: policy statement, AWS CLI command and step of the setup guide, with the customer's
-own values."""
+"""Fixes with the customer's own values: policy statement, AWS CLI command and step of the setup guide."""
 
 import json
 import shlex

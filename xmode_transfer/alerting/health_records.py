@@ -47,7 +47,7 @@ GRAVITY = tuple(Health)
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """What is wrong, who is responsible, since when, and how to fix it.
+    """A problem with its cause, responsible, start and fix.
 
     ``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` separates
     issues of one cause that are fixed separately: the feed of a missing source, the findings of an access
@@ -175,7 +175,7 @@ def warnings_of_service(snapshot: Snapshot, now: datetime) -> Iterator[Issue]:
 
     daemon = snapshot.daemon
     if daemon is None or daemon.stopped_at is not None:
-        return  # nobody runs one, or a person stopped it: deliveries that are late say so themselves
+        return  # there is none, or a person stopped it: late deliveries are issues of their own
     if not daemon.is_alive(now):
         yield Issue(
             "daemon_silent",
@@ -217,7 +217,7 @@ def _first(problems: Sequence[str]) -> str:
 def of_failure(
     failure: Failure | None, since_at: datetime, hint: str = "", detail: str = "", **of: str
 ) -> Issue:
-    """What failed, in its own words; ``hint`` is for one that has none. ``of`` is its feed and period."""
+    """Return the issue of a recorded failure. ``hint`` is for one that has none."""
     assert failure is not None
     return Issue(
         failure.cause,

@@ -1,4 +1,4 @@
-"""What onboarding writes, from templates: the setup kit for a customer, and the customer's file.
+"""The files that onboarding writes from templates: a customer's setup kit, and its file in the configuration.
 
 All ways of the kit create the same role: the trust policy and the inline permission policy of ``aws/policy``.
 The kit contains the external ID, so only its owner may read it.
@@ -239,7 +239,7 @@ class CustomerFiles:
             path.unlink(missing_ok=True)
             raise ConfigError(
                 f"{customer.name} does not fit into the configuration; its file was not kept",
-                hint="somebody else may have changed the configuration meanwhile: try again",
+                hint="another person may have changed the configuration meanwhile: try again",
                 problems=tuple(map(str, configuration.broken.get(customer.name, ()))),
             )
         return name
@@ -255,7 +255,7 @@ class CustomerFiles:
         if file.data is None or file.data.get("state") != str(customer.state):
             raise ConfigError(
                 f"{name} does not say `state: {customer.state}` (any more)",
-                hint="somebody else may have changed it meanwhile: look at it, and try again",
+                hint="another person may have changed it meanwhile: look at it, and try again",
             )
         line, column = file.place(("state",))
         before = path.read_bytes()

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.access.lint.judging import Rights
 from xmode_transfer.access.lint.records import (
+    ON_BUCKET,
+    ON_OBJECTS,
     Document,
     Fault,
     Issue,
@@ -27,19 +29,6 @@ from xmode_transfer.aws.policy.documents import GRANTS, s3_service
 from xmode_transfer.aws.policy.patterns import Context, matches
 from xmode_transfer.model.findings import Finding, passed
 
-_ON_OBJECTS = frozenset(
-    {
-        "s3:PutObject",
-        "s3:PutObjectAcl",
-        "s3:AbortMultipartUpload",
-        "s3:ListMultipartUploadParts",
-        "s3:GetObject",
-        "s3:GetObjectAcl",
-        "s3:DeleteObject",
-    }
-)
-# Besides what is needed: where the bucket is, and its unfinished uploads, which earlier kits granted.
-_ON_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"})
 _ON_KEY = frozenset({"kms:GenerateDataKey", "kms:Decrypt"})
 _FREE = "sts:GetCallerIdentity"  # everybody may (STS API reference)
 _OF_OTHERS = (
@@ -203,7 +192,7 @@ def _on(rights: Rights, action: str, resource: str, words: str) -> Iterator[_Wit
         context["s3:prefix"] = "elsewhere/"
         within, needed = True, not facts.prefix
         what += " outside of the prefix"
-    elif action in _ON_OBJECTS and resource.startswith(f"{bucket}/"):
+    elif action in ON_OBJECTS and resource.startswith(f"{bucket}/"):
         within, needed = True, resource.startswith(f"{bucket}/{facts.prefix}")
     elif action.startswith("kms:"):
         ours = action in _ON_KEY and resource == facts.kms_key_arn
@@ -214,7 +203,7 @@ def _on(rights: Rights, action: str, resource: str, words: str) -> Iterator[_Wit
         needed = action in _ON_KEY and facts.kms_key_arn is None and not resource.endswith(_ANY)
         what += " other than through S3" if ours else ""
     else:
-        needed = action == _FREE or (action in _ON_BUCKET and resource == bucket)
+        needed = action == _FREE or (action in ON_BUCKET and resource == bucket)
     if not needed:
         yield _Witness(what, within, action, resource, context)
         if "s3:prefix" in context:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from xmode_transfer.aws.policy import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, corrected_permission_policy
 from xmode_transfer.model.errors import ExitCode
 from xmode_transfer.model.findings import Finding, Fix, Severity
 
@@ -196,6 +196,16 @@ class Report:
 
 _SERVICES = ("aws", "s3", "sts", "kms")  # with condition keys that are listed here
 _CLOSE = 0.8  # so similar that a typing error is more likely than a name that AWS added since
+
+ON_OBJECTS = frozenset(
+    action
+    for statement in corrected_permission_policy("bucket", "")["Statement"]
+    if statement["Sid"] == "DeliverBelowPrefix"
+    for action in statement["Action"]
+)
+"""The rights on objects that deliveries need."""
+ON_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"})
+"""The right on the bucket that deliveries need, and two that earlier kits granted."""
 
 # Calls of S3 whose right has another name than the call.
 RIGHT_OF_CALL = {

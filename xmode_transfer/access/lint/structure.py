@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from xmode_transfer.access.lint.records import (
+    ON_BUCKET,
+    ON_OBJECTS,
     OPERATORS,
     TRUST_STEPS,
     Document,
@@ -35,10 +37,6 @@ _DOCUMENT_ELEMENTS = ("Version", "Id", "Statement")
 _STATEMENT_ELEMENTS = (
     *("Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction"),
     *("Resource", "NotResource", "Condition"),
-)
-_ON_BUCKET = frozenset({"s3:listbucket", "s3:listbucketmultipartuploads", "s3:getbucketlocation"})
-_ON_OBJECTS = frozenset(
-    {"s3:putobject", "s3:putobjectacl", "s3:getobject", "s3:getobjectacl", "s3:deleteobject"}
 )
 
 
@@ -277,8 +275,8 @@ def _both_forms(document: Document, facts: Facts) -> Iterator[Issue]:
         if content.get("Effect") != "Allow" or "NotResource" in content or "NotAction" in content:
             continue
         actions = {text.lower() for text in statement.texts("Action")}
-        for needed, found in ((_ON_BUCKET, on_bucket), (_ON_OBJECTS, on_objects)):
-            for text in statement.texts("Resource") if actions & needed else ():
+        for needed, found in ((ON_BUCKET, on_bucket), (ON_OBJECTS, on_objects)):
+            for text in statement.texts("Resource") if actions & {one.lower() for one in needed} else ():
                 found.setdefault(text, statement)
     if on_objects and on_objects.keys() <= {arn, f"{arn}/"}:
         message = f"rights on objects are granted on {arn} only, which is the bucket and not its objects"
