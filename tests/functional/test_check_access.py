@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError
 
 from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer
 from xmode_transfer.access.check_access import check_access
-from xmode_transfer.access.lint import Given, Kind, Source, lint
+from xmode_transfer.access.lint import Kind, Source, lint
+from xmode_transfer.aws.denials import Facts
 from xmode_transfer.aws.policy import corrected_permission_policy
 from xmode_transfer.cli.progress import Tally
 from xmode_transfer.config import files
@@ -116,11 +117,9 @@ def assert_nothing_left(customer: CustomerSetup, report: AccessReport) -> None:
 
 def assert_foretold(report: AccessReport, customer: CustomerSetup, *documents: Document) -> None:
     """`policy lint` names offline what the check found, and nothing against what the check found in order."""
-    told = Given(
-        external_id=customer.external_id,
-        bucket=customer.bucket,
-        prefix=customer.prefix,
-        role_arn=customer.role_arn,
+    account = customer.role_arn.split(":")[4]
+    told = Facts(
+        customer.external_id, customer.role_arn, customer.bucket, customer.prefix, bucket_owner=account
     )
     lines = [
         Source("pasted", json.dumps(document), kind) for document, kind in zip(documents, Kind, strict=False)

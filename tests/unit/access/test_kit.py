@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xmode_transfer.access.kit import PROGRAMS, customer_file, kit
-from xmode_transfer.access.lint import Given, Source, lint
+from xmode_transfer.access.lint import Source, lint
 from xmode_transfer.access.onboard import SignUp, drafted
+from xmode_transfer.aws.denials import facts_of
 from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, corrected_permission_policy, corrected_trust_policy
 from xmode_transfer.config import Customer
 
@@ -89,17 +90,8 @@ def test_every_way_creates_the_same_policies(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("changes", [{}, {"kms_key_arn": KEY}, AWKWARD])
 def test_the_lint_finds_no_issue_to_fix_in_the_kit(changes: dict[str, Any]) -> None:
     customer, made_files = made(**changes), files(**changes)
-    place = customer.destination
-    told = Given(
-        external_id=customer.external_id,
-        bucket=place.bucket,
-        prefix=place.prefix,
-        role_arn=customer.role_arn,
-        region=place.region,
-        kms_key_arn=place.kms_key_arn,
-    )
     sources = [Source(name, made_files[name]) for name in ("trust-policy.json", "permission-policy.json")]
-    report = lint(sources, told)
+    report = lint(sources, facts_of(customer, VENDOR_PRINCIPAL))
     assert report.outcome == "ok"
     assert not report.issues
 

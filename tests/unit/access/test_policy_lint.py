@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from xmode_transfer.access.lint import Given, Kind, Report, Source, lint
+from xmode_transfer.aws.denials import Facts
 from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,
     corrected_permission_policy,
@@ -435,7 +436,7 @@ def test_a_bucket_policy_may_grant_what_the_role_lacks() -> None:
 
 
 def test_across_accounts_both_must_allow() -> None:
-    told = Given(ID, BUCKET, PREFIX, ACCOUNT, bucket_owner="999988887777")
+    told = Facts(ID, ROLE, BUCKET, PREFIX, bucket_owner="999988887777")
     grant = on_bucket(Effect="Allow", Action="s3:*", Principal={"AWS": ROLE})
     one_action = on_bucket(Effect="Allow", Action="s3:GetObject", Principal={"AWS": ROLE})
     assert causes(lint([source(permission()), source(grant)], told)) == OF_THE_GUIDE

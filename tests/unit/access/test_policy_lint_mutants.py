@@ -10,6 +10,7 @@ import pytest
 
 from xmode_transfer.access.lint import Given, Report, Source, lint
 from xmode_transfer.access.lint.records import RIGHT_OF_CALL, iam, unknown_action, unknown_key
+from xmode_transfer.aws.denials import Facts
 from xmode_transfer.aws.policy import (
     VENDOR_PRINCIPAL,
     corrected_permission_policy,
@@ -298,14 +299,16 @@ def test_a_second_statement_may_have_the_second_external_id() -> None:
 @pytest.mark.parametrize(("partition", "region"), [("aws-eusc", "eusc-de-east-1"), ("aws-cn", "cn-north-1")])
 def test_another_partition_is_judged_by_its_own_arns(partition: str, region: str) -> None:
     key = KEY.replace("arn:aws:", f"arn:{partition}:").replace("us-east-1", region)
-    told = Given(
+    told = Facts(
         ID,
+        f"arn:{partition}:iam::{ACCOUNT}:role/XMode",
         BUCKET,
         PREFIX,
-        role_arn=f"arn:{partition}:iam::{ACCOUNT}:role/XMode",
-        region=region,
-        kms_key_arn=key,
-        principal=VENDOR_PRINCIPAL.replace("arn:aws:", f"arn:{partition}:"),
+        region,
+        ACCOUNT,
+        key,
+        VENDOR_PRINCIPAL.replace("arn:aws:", f"arn:{partition}:"),
+        partition,
     )
     document = corrected_permission_policy(BUCKET, PREFIX, key, region, partition=partition)
     sources = [

@@ -36,15 +36,16 @@ _S3_ARN = re.compile(
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}")  # without wildcards
 
 
-def lint(sources: Sequence[Source], given: Given) -> Report:
-    """Judge the documents of one customer together. Never raises for what they contain."""
+def lint(sources: Sequence[Source], given: Given | Facts) -> Report:
+    """Judge the documents of one customer together. ``given`` are the facts of a configured customer, or what
+    is known of another. Never raises for what the documents contain."""
     issues: list[Issue] = []
     documents: list[Document] = []
     for source in sources:
         found, wrong = _read(source)
         documents += found
         issues += wrong
-    facts, missing = _facts(given, documents)
+    facts, missing = (given, []) if isinstance(given, Facts) else _facts(given, documents)
     for document in documents:
         issues += structure(document, facts)
     answers = list(_judged(documents, facts))
@@ -85,7 +86,7 @@ def _facts(given: Given, documents: Sequence[Document]) -> tuple[Facts, list[str
     """Return the customer's values, taken from the documents where not given, and the names of those that
     are not known."""
     kinds = {document.kind for document in documents}
-    role_arn = given.role_arn or _role(given, documents)
+    role_arn = _role(given, documents)
     external_id = given.external_id or _external_id(documents)
     bucket, prefix = _destination(given, documents)
     partition, account = parse_iam(role_arn, "role")[:2]
@@ -100,9 +101,8 @@ def _facts(given: Given, documents: Sequence[Document]) -> tuple[Facts, list[str
         bucket=bucket or "not-given-bucket",
         prefix=prefix,
         region=given.region,
-        bucket_owner=given.bucket_owner or account,
+        bucket_owner=account,
         kms_key_arn=given.kms_key_arn,
-        principal=given.principal,
         partition=partition,
     )
     return facts, [name for name, absent in missing.items() if absent]
@@ -118,7 +118,7 @@ def _role(given: Given, documents: Sequence[Document]) -> str:
                 except ValueError:
                     continue
                 return text
-    return f"arn:{given.principal.split(':')[1]}:iam::{given.account or UNKNOWN_ACCOUNT}:role/XMode"
+    return f"arn:aws:iam::{given.account or UNKNOWN_ACCOUNT}:role/XMode"
 
 
 def _external_id(documents: Sequence[Document]) -> str | None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from xmode_transfer.aws.policy import VENDOR_PRINCIPAL, corrected_permission_policy
+from xmode_transfer.aws.policy import corrected_permission_policy
 from xmode_transfer.model.errors import ExitCode
 from xmode_transfer.model.findings import Finding, Fix, Severity
 
@@ -157,17 +157,14 @@ def texts(value: object) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The customer's values. The documents themselves replace a value that is None."""
+    """What is known of a customer without a file. The documents themselves replace a value that is None."""
 
     external_id: str | None = None
     bucket: str | None = None
     prefix: str | None = None
     account: str | None = None
-    role_arn: str | None = None
     region: str | None = None
-    bucket_owner: str | None = None
     kms_key_arn: str | None = None
-    principal: str = VENDOR_PRINCIPAL
 
 
 @dataclass(frozen=True, slots=True)
