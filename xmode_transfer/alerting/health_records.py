@@ -106,11 +106,6 @@ class CustomerHealth:
     lifecycle_rule: dict[str, Any] | None = None
 
     @property
-    def issue(self) -> Issue | None:
-        """The most severe issue."""
-        return self.issues[0] if self.issues else None
-
-    @property
     def pressing(self) -> Issue | None:
         """The most severe issue, or the first warning where deliveries work."""
         return next(iter((*self.issues, *self.warnings)), None)
@@ -138,11 +133,6 @@ class Assessment:
         for item in self.customers:
             counts[item.health] += 1
         return counts
-
-    @property
-    def sound(self) -> bool:
-        """True if no customer needs attention."""
-        return all(item.health in SOUND for item in self.customers)
 
     def all_issues(self) -> Iterator[tuple[str, Issue]]:
         """Every issue and warning with its customer's name; the service's own with an empty one."""

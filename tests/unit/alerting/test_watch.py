@@ -418,4 +418,4 @@ def test_the_list_of_alerts_needs_no_daemon(ledger: Ledger, clock: MemoryClock) 
     (alert,) = current_alerts(configuration, ledger, clock)
     assert (str(alert.state), alert.notifications) == ("open", {})
     assert ledger.alerts.known() == []
-    assert assess_all(configuration, ledger, clock).customers[0].issue is not None
+    assert assess_all(configuration, ledger, clock).customers[0].issues
