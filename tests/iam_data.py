@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-TARGET = Path(__file__).parents[1] / "xmode_transfer" / "domain" / "policy_lint" / "iam.json"
+TARGET = Path(__file__).parents[1] / "xmode_transfer" / "access" / "lint" / "iam.json"
 WITH_ACTIONS = ("kms", "s3", "sts")
 GLOBAL_KEYS = """
 aws:AssumedRoot aws:CalledVia aws:CalledViaAWSMCP aws:CalledViaFirst aws:CalledViaLast aws:ChatbotSourceArn

@@ -13,12 +13,12 @@ from typing import Any
 import sqlalchemy
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.alerting.watch import Watch
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.config import Configuration, Customer, Feed, Problem, Service
 from xmode_transfer.ledger import open_ledger, tables
-from xmode_transfer.model.findings import AccessReport, Cause, passed
+from xmode_transfer.model.findings import AccessReport, passed
 from xmode_transfer.model.health import SourceScan, Waiting
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.process import DaemonRecord

@@ -12,13 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.clock import MemoryClock
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible
 from xmode_transfer.model.findings import (
     AccessReport,
-    Cause,
     Finding,
     Leftover,
     LeftoverKind,

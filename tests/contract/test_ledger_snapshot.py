@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.fakes.clock import MemoryClock
+from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.alerting.alerts import fingerprint
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.findings import AccessReport, Cause, Finding, Result, Severity
+from xmode_transfer.model.findings import AccessReport, Finding, Result, Severity
 from xmode_transfer.model.health import (
     KEPT_PERIODS,
     Alert,

@@ -71,7 +71,7 @@ def blocked(project: Project) -> None:
     ledger.close()
 
 
-def test_the_list_has_what_is_wrong_also_when_nobody_was_told(bare_project: Project) -> None:
+def test_the_list_has_alerts_that_were_never_sent(bare_project: Project) -> None:
     assert bare_project.run("alerts", "list").out == "no alerts\n"
     blocked(bare_project)
     answer = bare_project.run("alerts", "list")
@@ -93,7 +93,7 @@ def test_the_list_has_what_is_wrong_also_when_nobody_was_told(bare_project: Proj
     assert "resolved this machine's clock is wrong" in bare_project.run("alerts", "list", "--all").out
 
 
-def test_a_channel_is_sent_a_test_and_its_end(
+def test_a_channel_gets_a_test_message_and_its_resolution(
     bare_project: Project, webhook: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, bodies = webhook

@@ -54,7 +54,7 @@ def value(project: Any, query: str) -> Any:
 
 
 @pytest.mark.parametrize("engine", ["fast", "portable"])
-def test_a_notice_lies_in_the_bucket_once_and_is_the_customers(
+def test_a_notice_is_written_once_and_the_customer_owns_it(
     project: Callable[..., Any], acme: CustomerSetup, engine: str
 ) -> None:
     here = project(acme, service={**SERVICE, "engine": engine}, overrides={"acme": {"notices": True}})
@@ -98,7 +98,7 @@ def test_a_notice_lies_in_the_bucket_once_and_is_the_customers(
     assert (listing["counts"]["notice"], listing["counts"]["missing"]) == (1, 0)
 
 
-def test_a_refused_notice_waits_and_hurts_no_delivery(
+def test_a_refused_notice_waits_and_delays_no_delivery(
     project: Callable[..., Any], acme: CustomerSetup
 ) -> None:
     document = accounts.permission_policy(acme)
@@ -134,7 +134,7 @@ def test_a_refused_notice_waits_and_hurts_no_delivery(
     assert not [entry for entry in log if entry["event"] == "defect"]
 
 
-def test_a_delivery_that_waits_for_the_customer_is_told_with_what_to_do(
+def test_a_paused_delivery_is_reported_with_its_action(
     project: Callable[..., Any], acme: CustomerSetup
 ) -> None:
     manifest = f"{acme.prefix}us-daily/_manifests/2026-11-20/000001.json"

@@ -163,7 +163,7 @@ def test_from_sign_up_to_delivery_by_the_kits_script(
     assert (delivered.code, delivered.json["outcome"]) == (0, "delivered")
 
 
-def test_the_templates_own_resources_pass_the_check(
+def test_the_resources_of_the_template_pass_the_check(
     shop: Project, newcomer: CustomerSetup, tmp_path: Path
 ) -> None:
     kit = tmp_path / "kit"
@@ -192,7 +192,7 @@ def test_the_templates_own_resources_pass_the_check(
     assert state_of(shop) == "active"
 
 
-def test_a_kit_for_a_bucket_with_a_key_of_its_own_works_too(
+def test_a_kit_for_a_bucket_with_a_kms_key_works(
     shop: Project, newcomer: CustomerSetup, tmp_path: Path, run_script: Callable[..., Any]
 ) -> None:
     key = owner(newcomer, "kms").create_key(Description="at rest")["KeyMetadata"]["Arn"]
@@ -245,7 +245,7 @@ def test_a_role_that_works_without_the_external_id_is_refused_and_an_override_is
     assert state_of(shop) == "active"
 
 
-def test_what_is_wrong_with_ourselves_cannot_be_overridden(
+def test_a_wrong_identity_cannot_be_overridden(
     shop: Project, newcomer: CustomerSetup, tmp_path: Path
 ) -> None:
     sign_up(shop, newcomer, tmp_path / "kit")
@@ -258,7 +258,7 @@ def test_what_is_wrong_with_ourselves_cannot_be_overridden(
 # --- The script ----------------------------------------------------------------------------------------
 
 
-def test_the_script_goes_only_where_it_belongs(
+def test_the_script_refuses_another_account(
     shop: Project,
     newcomer: CustomerSetup,
     acme: CustomerSetup,
@@ -288,7 +288,7 @@ def test_the_script_goes_only_where_it_belongs(
     assert run_script(newcomer, script, "--nonsense").returncode == 1
 
 
-def test_the_lifecycle_rule_replaces_nobodys(
+def test_the_lifecycle_rule_keeps_existing_rules(
     shop: Project, newcomer: CustomerSetup, tmp_path: Path, run_script: Callable[..., Any]
 ) -> None:
     script = tmp_path / "kit" / "setup.sh"

@@ -62,7 +62,7 @@ def test_a_document_is_printed_ready_to_paste(
     assert (answer.returncode, [json.loads(line) for line in answer.stdout.splitlines()]) == (0, [expected])
 
 
-def test_a_key_is_in_the_corrected_document_and_told_beside_the_guides(directory: Path) -> None:
+def test_a_kms_key_is_in_the_corrected_document_and_noted_for_the_guides(directory: Path) -> None:
     path = directory / "customers" / "globex.yaml"
     path.write_text(
         path.read_text(encoding="utf-8").replace("# kms_key_arn:", "kms_key_arn:"), encoding="utf-8"
@@ -75,7 +75,7 @@ def test_a_key_is_in_the_corrected_document_and_told_beside_the_guides(directory
     assert last["Condition"] == {"StringEquals": {"kms:ViaService": "s3.eu-central-1.amazonaws.com"}}
 
 
-def test_who_is_not_there_is_told(directory: Path) -> None:
+def test_an_unknown_customer_is_an_error(directory: Path) -> None:
     assert "customers: acme, globex" in run(directory, "print", "--customer", "acne").stderr
     answer = run(directory, "print", "--customer", "acme", "--step", "list")
     assert answer.returncode == 2
@@ -85,7 +85,7 @@ def test_who_is_not_there_is_told(directory: Path) -> None:
 # --- lint ----------------------------------------------------------------------------------------------
 
 
-def test_the_guides_documents_of_a_customer_are_in_order(directory: Path, tmp_path: Path) -> None:
+def test_the_guides_documents_of_a_customer_are_ok(directory: Path, tmp_path: Path) -> None:
     files = [
         saved(tmp_path, "trust.json", guide_trust_policy("AcmeCorp")),
         saved(tmp_path, "permission.json", guide_permission_policy("acme-data")),
@@ -106,7 +106,7 @@ def test_the_guides_documents_of_a_customer_are_in_order(directory: Path, tmp_pa
     assert {"role_refused", "put_denied", "other_bucket"} <= causes
 
 
-def test_a_mistake_is_told_with_its_mending(directory: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_its_fix(directory: Path, tmp_path: Path) -> None:
     document = guide_permission_policy("acme-data")
     document["Statement"][0]["Action"][0] = "s3:PutObjects"
     answer = run(directory, "lint", saved(tmp_path, "p.json", document), "--customer", "acme")
@@ -114,7 +114,7 @@ def test_a_mistake_is_told_with_its_mending(directory: Path, tmp_path: Path) -> 
     assert "there is no action s3:PutObjects: the call needs s3:PutObject" in answer.stdout
     assert "error     put_denied" in answer.stdout
     assert "$ aws iam put-role-policy --role-name XMode" in answer.stdout
-    assert answer.stdout.splitlines()[-1].startswith("mend: the customer must fix")
+    assert answer.stdout.splitlines()[-1].startswith("fix: the customer must fix")
 
 
 def test_stdin_and_options_without_a_configuration(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_stdin_and_options_without_a_configuration(tmp_path: Path) -> None:
     assert finding["fix"]["statement"]["Condition"] == {"StringEquals": {"sts:ExternalId": "AcmeInc"}}
 
 
-def test_the_kind_may_be_told(directory: Path, tmp_path: Path) -> None:
+def test_the_kind_may_be_given(directory: Path, tmp_path: Path) -> None:
     file = saved(tmp_path, "permission.json", guide_trust_policy("AcmeCorp"))
     answer = run(directory, "lint", file, "--customer", "acme", "--kind", "permission", "--json")
     assert answer.returncode == 4
@@ -155,11 +155,11 @@ def test_what_cannot_be_read_exits_with_2(
     assert told in answer.stderr
 
 
-def test_what_is_no_json_is_the_customers_to_mend(directory: Path) -> None:
+def test_invalid_json_is_the_customers_to_fix(directory: Path) -> None:
     answer = run(directory, "lint", "-", "--json", given='{"sts:ExternalId": "{replace with "=,.@:/-_}"}')
     assert answer.returncode == 4
     document = json.loads(answer.stdout)
-    assert (document["outcome"], document["documents"]) == ("mend", [])
+    assert (document["outcome"], document["documents"]) == ("fix", [])
     (finding,) = document["findings"]
     assert (finding["cause"], finding["file"]) == ("invalid_json", "-")
     assert finding["message"].startswith("line 1, column 36: the guide's placeholder text")

@@ -1,267 +1,290 @@
-"""The catalogue of causes, each with its responsible, severity, message and fix."""
+"""The catalogue of causes: for each its severity, responsible, message and fix."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
 
-from xmode_transfer.access.fixes import POLICY_STEPS, grant, kms, may_assume, replace, role, run, say, trust
+from xmode_transfer.access.fixes import (
+    POLICY_STEPS,
+    Remedy,
+    allow_key,
+    allow_vendor,
+    grant,
+    replace,
+    role,
+    run,
+    trust,
+)
 from xmode_transfer.aws.denials import PolicyType, change, denial_in, named, responsible_of
 from xmode_transfer.aws.policy import ACL
 from xmode_transfer.aws.policy.documents import SetupValues
-from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.findings import Cause, Finding, Fix, Result, Severity, skipped
+from xmode_transfer.model.errors import (
+    AccessDenied,
+    BucketMissing,
+    ClockSkew,
+    KmsDenied,
+    PartsRefused,
+    Responsible,
+    RoleRefused,
+    WrongBucketOwner,
+    XmodeError,
+)
+from xmode_transfer.model.findings import Finding, Fix, Result, Severity, skipped, unanswered
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    sentence: str
-    fix: Callable[[SetupValues], Fix] | None
+class _Entry(NamedTuple):
+    """``message`` and ``summary``, the first line of the fix, name the customer's values."""
+
+    cause: str
+    message: str
+    summary: str
+    remedy: Remedy
     severity: Severity = Severity.ERROR
     responsible: Responsible | None = Responsible.CUSTOMER
     result: Result = Result.DENIED
 
 
-_US, _UNEXPECTED = Responsible.VENDOR, Result.UNEXPECTED
+_VENDOR, _UNEXPECTED = Responsible.VENDOR, Result.UNEXPECTED
 _INFO, _WARNING, _CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 _BELOW_PREFIX = "DeliverBelowPrefix"
 _PUTTING = ["s3:PutObjectAcl", "s3:PutObject"]
 
-_CATALOGUE: Mapping[Cause, _Entry] = {
-    Cause.OK: _Entry("everything is correct", None, _INFO, None, Result.OK),
-    Cause.VENDOR_IDENTITY_WRONG: _Entry(
+
+class Cause(StrEnum):
+    """Every cause. The names are stable for programs; docs/check-access.md has a row for each."""
+
+    entry: _Entry
+
+    def __new__(cls, *entry: Any) -> "Cause":
+        member = str.__new__(cls, entry[0])
+        member._value_ = entry[0]
+        member.entry = _Entry(*entry)
+        return member
+
+    OK = _Entry("ok", "everything is correct", "", run(), _INFO, None, Result.OK)
+    VENDOR_IDENTITY_WRONG = _Entry(
+        "vendor_identity_wrong",
         "our AWS credentials are not those of {f.principal}, which customers' roles trust",
-        run(
-            "Give this service the access key of {f.principal} (AWS_PROFILE or AWS_ACCESS_KEY_ID), or "
-            "correct vendor.principal_arn in service.yaml",
-            "aws sts get-caller-identity",
-        ),
+        "Give this service the access key of {f.principal} (AWS_PROFILE or AWS_ACCESS_KEY_ID), or correct "
+        "vendor.principal_arn in service.yaml",
+        run("aws sts get-caller-identity"),
         _CRITICAL,
-        _US,
+        _VENDOR,
         _UNEXPECTED,
-    ),
-    Cause.VENDOR_KEY_INVALID: _Entry(
+    )
+    VENDOR_KEY_INVALID = _Entry(
+        "vendor_key_invalid",
         "AWS does not accept our own access key",
-        run(
-            "Check AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared credentials file of this service: the key "
-            "was rotated, deactivated or mistyped",
-            "aws sts get-caller-identity",
-        ),
+        "Check AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared credentials file of this service: the key was "
+        "rotated, deactivated or mistyped",
+        run("aws sts get-caller-identity"),
         _CRITICAL,
-        _US,
-    ),
-    Cause.VENDOR_POLICY_DENIES_ASSUME: _Entry(
+        _VENDOR,
+    )
+    VENDOR_POLICY_DENIES_ASSUME = _Entry(
+        "vendor_policy_denies_assume",
         "AWS says that our own user {f.principal} may not assume {f.role_arn}: one of our policies does "
         "not allow it",
-        may_assume,
-        responsible=_US,
-    ),
-    Cause.CLOCK_SKEW: _Entry(
+        "Allow our user {f.principal} to assume the role, in our own account",
+        allow_vendor,
+        responsible=_VENDOR,
+    )
+    CLOCK_SKEW = _Entry(
+        "clock_skew",
         "AWS refuses our requests because this machine's clock is wrong",
-        run("Set this machine's clock; AWS accepts a few minutes at most", "chronyc makestep"),
+        "Set this machine's clock; AWS accepts a few minutes at most",
+        run("chronyc makestep"),
         _CRITICAL,
-        _US,
-    ),
-    Cause.STS_REGION_DISABLED: _Entry(
+        _VENDOR,
+    )
+    STS_REGION_DISABLED = _Entry(
+        "sts_region_disabled",
         "the customer's account {f.account} has deactivated STS in every region that we use",
-        say(
-            "Set vendor.sts_region to a region that is active in the customer's account, or ask the customer "
-            "to activate one (IAM, Account settings, Security Token Service)"
-        ),
-        responsible=_US,
-    ),
-    Cause.ROLE_REFUSED: _Entry(
+        "Set vendor.sts_region to a region that is active in the customer's account, or ask the customer "
+        "to activate one (IAM, Account settings, Security Token Service)",
+        run(),
+        responsible=_VENDOR,
+    )
+    ROLE_REFUSED = _Entry(
+        "role_refused",
         "AWS refuses to let us assume {f.role_arn} under its external ID; its answer is the same when "
         "the role does not exist, does not trust {f.principal}, or requires another external ID",
-        role(
-            "Check, in this order: 1. the role {f.role_arn} exists; the command creates it if not. 2. It has "
-            "exactly this trust policy; the external ID is case-sensitive. 3. No policy of the organisation "
-            "(SCP or RCP) denies it. 4. Our own user has sts:AssumeRole on it"
-        ),
-    ),
-    Cause.EXTERNAL_ID_NOT_REQUIRED: _Entry(
+        "Check, in this order: 1. the role {f.role_arn} exists; the command creates it if not. 2. It has "
+        "exactly this trust policy; the external ID is case-sensitive. 3. No policy of the organisation "
+        "(SCP or RCP) denies it. 4. Our own user has sts:AssumeRole on it",
+        role,
+    )
+    EXTERNAL_ID_NOT_REQUIRED = _Entry(
+        "external_id_not_required",
         "the role {f.role_arn} can be assumed without an external ID, so that nothing ties it to this "
         "customer",
-        trust("Give the role this trust policy: it requires the external ID {f.external_id} and no other"),
+        "Give the role this trust policy: it requires the external ID {f.external_id} and no other",
+        trust,
         _CRITICAL,
         result=_UNEXPECTED,
-    ),
-    Cause.EXTERNAL_ID_ANY_VALUE: _Entry(
+    )
+    EXTERNAL_ID_ANY_VALUE = _Entry(
+        "external_id_any_value",
         "the role {f.role_arn} requires an external ID but accepts values that were never issued",
-        trust("Give the role this trust policy: StringEquals with {f.external_id}, without wildcards"),
+        "Give the role this trust policy: StringEquals with {f.external_id}, without wildcards",
+        trust,
         _CRITICAL,
         result=_UNEXPECTED,
-    ),
-    Cause.EXTERNAL_ID_CASE_INSENSITIVE: _Entry(
+    )
+    EXTERNAL_ID_CASE_INSENSITIVE = _Entry(
+        "external_id_case_insensitive",
         "the role {f.role_arn} accepts the external ID in a different letter case, so that another "
         "customer's ID may match",
-        trust("Give the role this trust policy: StringEquals, not StringEqualsIgnoreCase"),
+        "Give the role this trust policy: StringEquals, not StringEqualsIgnoreCase",
+        trust,
         result=_UNEXPECTED,
-    ),
-    Cause.BUCKET_MISSING: _Entry(
+    )
+    BUCKET_MISSING = _Entry(
+        "bucket_missing",
         "there is no bucket {f.bucket}",
+        "Tell us the right bucket name (destination.bucket), or create the bucket in account "
+        "{f.bucket_owner}",
         run(
-            "Tell us the right bucket name (destination.bucket), or create the bucket in account "
-            "{f.bucket_owner}",
             "aws s3api head-bucket --bucket {f.bucket}",
             "the first sentence of the console set-up (the S3 location)",
         ),
-    ),
-    Cause.BUCKET_OTHER_REGION: _Entry(
+    )
+    BUCKET_OTHER_REGION = _Entry(
+        "bucket_other_region",
         "the bucket {f.bucket} is in another region than configured",
-        say("Set destination.region in the customer's file to the bucket's region"),
-        responsible=_US,
+        "Set destination.region in the customer's file to the bucket's region",
+        run(),
+        responsible=_VENDOR,
         result=_UNEXPECTED,
-    ),
-    Cause.BUCKET_OTHER_OWNER: _Entry(
+    )
+    BUCKET_OTHER_OWNER = _Entry(
+        "bucket_other_owner",
         "the bucket {f.bucket} does not belong to account {f.bucket_owner}, so nothing is written to it",
-        run(
-            "Tell us which account owns the bucket. If it is the right bucket, we set "
-            "destination.bucket_owner; if not, tell us the right name",
-            "aws s3api head-bucket --bucket {f.bucket} --expected-bucket-owner {f.bucket_owner}",
-        ),
+        "Tell us which account owns the bucket. If it is the right bucket, we set "
+        "destination.bucket_owner; if not, tell us the right name",
+        run("aws s3api head-bucket --bucket {f.bucket} --expected-bucket-owner {f.bucket_owner}"),
         _CRITICAL,
-    ),
-    Cause.LIST_DENIED: _Entry(
+    )
+    LIST_DENIED = _Entry(
+        "list_denied",
         "the role may not list {f.place}",
-        grant(
-            "Allow s3:ListBucket on the bucket itself (the ARN without /*)",
-            "ListBucket",
-            ["s3:ListBucket"],
-            2,
-        ),
-    ),
-    Cause.PUT_DENIED: _Entry(
+        "Allow s3:ListBucket on the bucket itself (the ARN without /*)",
+        grant("ListBucket", ["s3:ListBucket"], 2),
+    )
+    PUT_DENIED = _Entry(
+        "put_denied",
         f"the role may not put objects below {{f.place}}, not even with the ACL {ACL}",
-        grant(
-            "Allow s3:PutObject and s3:PutObjectAcl on the objects (the ARN with /*), and look for a Deny, "
-            "also in the bucket's policy: a Deny overrides",
-            _BELOW_PREFIX,
-            _PUTTING,
-            1,
-        ),
-    ),
-    Cause.PUT_WITHOUT_ACL_ALLOWED: _Entry(
+        "Allow s3:PutObject and s3:PutObjectAcl on the objects (the ARN with /*), and look for a Deny, "
+        "also in the bucket's policy: a Deny overrides",
+        grant(_BELOW_PREFIX, _PUTTING, 1),
+    )
+    PUT_WITHOUT_ACL_ALLOWED = _Entry(
+        "put_without_acl_allowed",
         f"the role may put objects without the ACL {ACL}, which the guide's policy denies; we always send "
         "it, so no action is needed",
-        say(
-            "No action is needed. The guide's first statement has a condition on s3:x-amz-acl; without it "
-            "larger files can be sent in parts, which carry no ACL",
-            POLICY_STEPS.format(1),
-        ),
+        "No action is needed. The guide's first statement has a condition on s3:x-amz-acl; without it "
+        "larger files can be sent in parts, which carry no ACL",
+        run(None, POLICY_STEPS.format(1)),
         _INFO,
         result=_UNEXPECTED,
-    ),
-    Cause.ACL_REFUSED: _Entry(
+    )
+    ACL_REFUSED = _Entry(
+        "acl_refused",
         f"the role may put objects below {{f.place}}, but not with the ACL {ACL}, which we always send",
-        grant(
-            f"Allow s3:PutObjectAcl beside s3:PutObject, and let the condition on s3:x-amz-acl name {ACL} "
-            "exactly",
-            _BELOW_PREFIX,
-            ["s3:PutObject", "s3:PutObjectAcl"],
-            1,
-        ),
-    ),
-    Cause.MULTIPART_DENIED: _Entry(
+        f"Allow s3:PutObjectAcl beside s3:PutObject, and let the condition on s3:x-amz-acl name {ACL} "
+        "exactly",
+        grant(_BELOW_PREFIX, ["s3:PutObject", "s3:PutObjectAcl"], 1),
+    )
+    MULTIPART_DENIED = _Entry(
+        "multipart_denied",
         "the role denies multipart uploads, because parts carry no ACL: files up to 5 GiB are sent whole, "
         "and larger ones cannot be delivered",
-        grant(
-            "For files over 5 GiB: allow s3:PutObject without the condition on s3:x-amz-acl",
-            _BELOW_PREFIX,
-            _PUTTING,
-            1,
-        ),
+        "For files over 5 GiB: allow s3:PutObject without the condition on s3:x-amz-acl",
+        grant(_BELOW_PREFIX, _PUTTING, 1),
         _WARNING,
-    ),
-    Cause.ABORT_DENIED: _Entry(
+    )
+    ABORT_DENIED = _Entry(
+        "abort_denied",
         "the role may not abort a multipart upload, which the guide does not grant: a failed upload leaves "
         "its parts in {f.bucket} until a lifecycle rule removes them",
-        grant(
-            "Allow s3:AbortMultipartUpload, and give the bucket a lifecycle rule "
-            "AbortIncompleteMultipartUpload of 7 days",
-            _BELOW_PREFIX,
-            ["s3:AbortMultipartUpload"],
-        ),
+        "Allow s3:AbortMultipartUpload, and give the bucket a lifecycle rule "
+        "AbortIncompleteMultipartUpload of 7 days",
+        grant(_BELOW_PREFIX, ["s3:AbortMultipartUpload"]),
         _WARNING,
-    ),
-    Cause.LIST_PARTS_DENIED: _Entry(
+    )
+    LIST_PARTS_DENIED = _Entry(
+        "list_parts_denied",
         "the role may not list the parts of a multipart upload; the guide does not grant it and we do not "
         "need it",
-        grant(
-            "No action is needed; allow s3:ListMultipartUploadParts for completeness",
-            _BELOW_PREFIX,
-            ["s3:ListMultipartUploadParts"],
-        ),
+        "No action is needed; allow s3:ListMultipartUploadParts for completeness",
+        grant(_BELOW_PREFIX, ["s3:ListMultipartUploadParts"]),
         _INFO,
-    ),
-    Cause.HEAD_DENIED: _Entry(
+    )
+    HEAD_DENIED = _Entry(
+        "head_denied",
         "the role may not read objects below {f.place}, so we cannot prove what arrived",
-        grant("Allow s3:GetObject on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:GetObject"], 2),
-    ),
-    Cause.GET_ACL_DENIED: _Entry(
+        "Allow s3:GetObject on the objects (the ARN with /*)",
+        grant(_BELOW_PREFIX, ["s3:GetObject"], 2),
+    )
+    GET_ACL_DENIED = _Entry(
+        "get_acl_denied",
         "the role may not read the ACL of objects below {f.place}, so we cannot prove who owns them",
-        grant(
-            "Allow s3:GetObjectAcl on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:GetObjectAcl"], 2
-        ),
-    ),
-    Cause.DELETE_DENIED: _Entry(
+        "Allow s3:GetObjectAcl on the objects (the ARN with /*)",
+        grant(_BELOW_PREFIX, ["s3:GetObjectAcl"], 2),
+    )
+    DELETE_DENIED = _Entry(
+        "delete_denied",
         "the role may not delete objects below {f.place}, so retention cannot work and the objects of "
         "this check remain",
-        grant(
-            "Allow s3:DeleteObject on the objects (the ARN with /*)", _BELOW_PREFIX, ["s3:DeleteObject"], 2
-        ),
-    ),
-    Cause.KMS_DENIED: _Entry(
+        "Allow s3:DeleteObject on the objects (the ARN with /*)",
+        grant(_BELOW_PREFIX, ["s3:DeleteObject"], 2),
+    )
+    KMS_DENIED = _Entry(
+        "kms_denied",
         "the bucket {f.bucket} encrypts with a KMS key that the role may not use: the guide's third "
         "statement denies everything that is not S3, KMS included",
-        kms,
-    ),
-    Cause.VERSIONED_BUCKET: _Entry(
+        "Replace the role's permission policy by this one, which allows the key. The guide's third statement "
+        "denies everything that is not S3, so it must be detached; an additional Allow does not help. "
+        "The key's own policy must also allow {f.role_arn} to use kms:GenerateDataKey and kms:Decrypt",
+        allow_key,
+    )
+    VERSIONED_BUCKET = _Entry(
+        "versioned_bucket",
         "the bucket {f.bucket} keeps versions: an object that we delete only gets a delete marker and is "
         "still stored",
-        run(
-            "Add a lifecycle rule NoncurrentVersionExpiration to the bucket if old data should be removed",
-            "aws s3api get-bucket-lifecycle-configuration --bucket {f.bucket}",
-        ),
+        "Add a lifecycle rule NoncurrentVersionExpiration to the bucket if old data should be removed",
+        run("aws s3api get-bucket-lifecycle-configuration --bucket {f.bucket}"),
         _WARNING,
         result=_UNEXPECTED,
-    ),
-    Cause.OBJECT_LOCK: _Entry(
+    )
+    OBJECT_LOCK = _Entry(
+        "object_lock",
         "the bucket {f.bucket} locks new objects, so delivered objects stay until their retention ends",
-        run(
-            "No action is needed if this is intended; otherwise change the bucket's default retention",
-            "aws s3api get-object-lock-configuration --bucket {f.bucket}",
-        ),
+        "No action is needed if this is intended; otherwise change the bucket's default retention",
+        run("aws s3api get-object-lock-configuration --bucket {f.bucket}"),
         _WARNING,
         result=_UNEXPECTED,
-    ),
-    Cause.OWNER_LACKS_FULL_CONTROL: _Entry(
+    )
+    OWNER_LACKS_FULL_CONTROL = _Entry(
+        "owner_lacks_full_control",
         "an object that we put into {f.bucket} does not give the bucket's owner {f.bucket_owner} full "
         "control",
+        "Set the bucket's object ownership so that the account owns every object in it",
         run(
-            "Set the bucket's object ownership so that the account owns every object in it",
             "aws s3api put-bucket-ownership-controls --bucket {f.bucket} "
-            "--ownership-controls 'Rules=[{{ObjectOwnership=BucketOwnerEnforced}}]'",
+            "--ownership-controls 'Rules=[{{ObjectOwnership=BucketOwnerEnforced}}]'"
         ),
         result=_UNEXPECTED,
-    ),
-    Cause.TOO_BROAD: _Entry(
+    )
+    TOO_BROAD = _Entry(
+        "too_broad",
         "the role {f.role_arn} has rights that it should not have",
-        replace(
-            "Replace the role's policies by this one, which is limited to {f.place}; this statement "
-            "denies S3 elsewhere",
-            "NoOtherBucket",
-            3,
-        ),
+        "Replace the role's policies by this one, which is limited to {f.place}; this statement "
+        "denies S3 elsewhere",
+        replace,
         _WARNING,
         result=_UNEXPECTED,
-    ),
-    Cause.OVERLAPPING_DESTINATION: _Entry(
-        "{f.place} overlaps the destination of another customer",
-        say("Give one of the two another destination.bucket or destination.prefix in its file"),
-        responsible=_US,
-        result=_UNEXPECTED,
-    ),
-}
-_ASSUMING = frozenset({Cause.ROLE_REFUSED, Cause.VENDOR_POLICY_DENIES_ASSUME})
+    )
 
 
 def finding(
@@ -273,20 +296,20 @@ def finding(
     request_id: str | None = None,
     said: str = "",
 ) -> Finding:
-    """The catalogue's finding for a cause. ``detail`` (a name, a number) is appended to the message in
-    brackets. ``said`` is AWS's own message: if it names the policy that denied, the fix is about that policy,
-    and its owner is responsible."""
-    entry = _CATALOGUE[cause]
-    message = entry.sentence.format(f=facts)
-    fix = entry.fix(facts) if entry.fix is not None else None
-    responsible = entry.responsible
+    """Return the finding for a cause. ``detail`` (a name, a number) is appended to the message in brackets.
+    ``said`` is AWS's own message: if it names the policy that denied, the fix is about that policy, and its
+    owner is responsible."""
+    entry = cause.entry
+    message, responsible = entry.message.format(f=facts), entry.responsible
+    fix = Fix(entry.summary.format(f=facts), *entry.remedy(facts)) if entry.summary else None
     denial = denial_in(said) if entry.result is Result.DENIED else None
     if denial is not None:
-        assuming = cause in _ASSUMING
+        assuming = cause in (Cause.ROLE_REFUSED, Cause.VENDOR_POLICY_DENIES_ASSUME)
         detail = "; ".join(filter(None, (detail, f"AWS: {named(denial)}")))
         responsible = responsible_of(denial, assuming=assuming)
         if assuming and denial.policy in (PolicyType.TRUST, PolicyType.RESOURCE):
-            fix = trust("Give the role {f.role_arn}, which exists, exactly this trust policy")(facts)
+            summary = f"Give the role {facts.role_arn}, which exists, exactly this trust policy"
+            fix = Fix(summary, *trust(facts))
         elif denial.explicit or denial.policy is not PolicyType.IDENTITY:
             fix = change(denial, facts, assuming=assuming)
     if detail:
@@ -294,7 +317,39 @@ def finding(
     return Finding(probe, entry.result, cause, responsible, entry.severity, message, fix, request_id, said)
 
 
-# --- External IDs that allow access and should not
+# S3 refuses the ACL itself, because the bucket takes none (S3 User Guide, "Object Ownership").
+ACL_CODES = frozenset({"AccessControlListNotSupported", "InvalidBucketAclWithObjectOwnership"})
+_REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"})
+_CAUSES: Mapping[type[XmodeError], Cause] = {
+    KmsDenied: Cause.KMS_DENIED,
+    BucketMissing: Cause.BUCKET_MISSING,
+    WrongBucketOwner: Cause.BUCKET_OTHER_OWNER,
+    ClockSkew: Cause.CLOCK_SKEW,
+    RoleRefused: Cause.ROLE_REFUSED,
+}
+
+
+def error_finding(probe: str, error: XmodeError, denied: Cause, facts: SetupValues) -> Finding:
+    """Return an error of AWS as a finding; ``denied`` is the cause when it is a refusal."""
+    cause = next((cause for kind, cause in _CAUSES.items() if isinstance(error, kind)), None)
+    if cause is Cause.ROLE_REFUSED:
+        denial = denial_in(error.message)
+        if error.aws_code == "RegionDisabledException":
+            cause = Cause.STS_REGION_DISABLED
+        elif denial and responsible_of(denial, assuming=True) is Responsible.VENDOR:
+            cause = Cause.VENDOR_POLICY_DENIES_ASSUME
+    elif cause is None and isinstance(error, AccessDenied | PartsRefused):
+        cause = denied
+    elif cause is None and error.aws_code in ACL_CODES:
+        cause = Cause.ACL_REFUSED
+    elif cause is None and error.aws_code in _REGION_CODES:
+        cause = Cause.BUCKET_OTHER_REGION
+    if cause is None:
+        return unanswered(probe, error.message, error.responsible, error.request_id)
+    return finding(cause, probe, facts, request_id=error.request_id, said=error.message)
+
+
+# --- External IDs that a role must refuse
 
 
 NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
@@ -303,9 +358,23 @@ NO_ID, RANDOM_ID, SIMILAR_ID, OTHER_CASE = (
 """The probes that try other external IDs than the customer's."""
 
 
+def wrong_external_ids(external_id: str, nonce: str) -> dict[str, str | None]:
+    """Return an external ID that the role must refuse for each probe; an ID without letters has no other
+    case."""
+    wrong: dict[str, str | None] = {
+        RANDOM_ID: f"xm-{nonce}",
+        SIMILAR_ID: f"{external_id}-{nonce}",
+        NO_ID: None,
+        OTHER_CASE: external_id.swapcase(),
+    }
+    if wrong[OTHER_CASE] == external_id:
+        del wrong[OTHER_CASE]
+    return wrong
+
+
 def wrongly_accepted(probe: str, accepted: Collection[str], facts: SetupValues) -> Finding:
-    """The finding when the role allows access with the probe's external ID. ``accepted`` are all probes that
-    it accepted: one mistake gives one finding."""
+    """Return the finding when the role allows access with the probe's external ID. ``accepted`` are all
+    probes that it accepted: one mistake gives one finding."""
     if probe == NO_ID:
         return finding(Cause.EXTERNAL_ID_NOT_REQUIRED, probe, facts)
     if NO_ID in accepted and RANDOM_ID in accepted:

@@ -1,34 +1,79 @@
-"""Onboard a customer: validate the sign-up against all others, write its file and kit; later, once it has
-set up its side, check its access and activate it."""
+"""Onboard a customer: validate the sign-up, against other customers too, and write its file and kit. Later
+check its access and activate it."""
 
-import contextlib
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ValidationError
 
 from xmode_transfer import telemetry
-from xmode_transfer.access.kit import customer_file
-from xmode_transfer.access.sign_up import FROM_COMPANY, GENERATED, Mistake, SignUp, drafted
 from xmode_transfer.config import Configuration, Customer, CustomerState
+from xmode_transfer.config.base import SLUG_PATTERN
 from xmode_transfer.config.configuration import Claim, cross_check
-from xmode_transfer.config.files import CUSTOMERS, ConfigFile, claim_of, customer_names, read_directory
+from xmode_transfer.config.names import check_account
 from xmode_transfer.model.errors import ConfigError, ExitCode
 from xmode_transfer.model.findings import AccessReport, Finding, Severity
 from xmode_transfer.telemetry import Event
 
 if TYPE_CHECKING:
-    from xmode_transfer.access.kit import KitDirectory
+    from xmode_transfer.access.kit import CustomerFiles, KitDirectory
 
-_ACTING = frozenset({Severity.ERROR, Severity.CRITICAL})
+GENERATED, FROM_COMPANY = "generated", "company"
+"""The two kinds of external IDs that we choose: random, or in the setup guide's form."""
+
+# A company name ends with them for legal reasons; they make no good name for a file.
+_LEGAL_FORMS = re.compile(
+    "ab|ag|aps|as|bv|co|company|corp|corporation|gmbh|inc|incorporated|kg|kk|limited|llc|llp|lp|ltd|nv|oy|oyj|"
+    "plc|pte|pty|sa|sarl|sas|se|spa|srl"
+)
+_ROLE_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")  # IAM: names of roles
+_SLUG_MAX = 40  # leaves room in a line and in a role session's name
 _NEW = "(this sign-up)"
-_OPTION_OF = {
-    "external_id": "--external-id",
-    "role_arn": "--account, --role-name",
-    "destination": "--bucket, --prefix",
-    "feeds": "--feed",
+# The options in their order, with the fields of the customer's model that they give.
+_FIELDS = {
+    "--company": ["company"],
+    "--name": ["name"],
+    "--external-id": ["external_id"],
+    "--account": [],
+    "--role-name": ["role_arn"],
+    "--bucket": ["destination.bucket"],
+    "--prefix": ["destination.prefix"],
+    "--region": ["destination.region", "destination"],
+    "--kms-key": ["destination.kms_key_arn"],
+    "--feed": ["feeds"],
+    "sign-up": [],
 }
+_OPTIONS = {field: option for option, fields in _FIELDS.items() for field in fields}
+
+
+class Mistake(NamedTuple):
+    """A mistake in the sign-up, at an option."""
+
+    option: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class SignUp:
+    """A sign-up, unchecked. ``name`` is derived from the company when it is left out, ``region`` from the
+    KMS key. ``external_id`` is GENERATED, FROM_COMPANY, or the ID itself."""
+
+    company: str
+    account: str
+    bucket: str
+    feeds: tuple[str, ...]
+    name: str | None = None
+    prefix: str = "xmode/"
+    region: str | None = None
+    role_name: str = "XMode"
+    kms_key_arn: str | None = None
+    external_id: str = GENERATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +83,7 @@ class Onboarded:
     customer: Customer
     file: str
     kit_files: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +110,21 @@ def onboard(
     place: "KitDirectory",
     token: Callable[[], str],
 ) -> Onboarded:
-    """Creates a customer as pending, offline. Raises ConfigError with every mistake; then nothing is
+    """Create a customer as pending, offline. Raises ConfigError with every mistake; then nothing is
     written."""
     vendor = configuration.service.vendor
     customer, mistakes = drafted(sign_up, partition=vendor.partition, token=token)
     if customer is None:
         # Mistakes in feeds are reported with the others, so that a person fixes all at once.
-        raise _refused([*mistakes, *_unknown_feeds(sign_up, configuration)])
+        known = ", ".join(sorted(configuration.feeds)) or "none is configured"
+        mistakes += [
+            Mistake("--feed", f"there is no valid feed {feed} (feeds: {known})")
+            for feed in dict.fromkeys(sign_up.feeds)
+            if feed not in configuration.feeds
+        ]
+        raise _refused(mistakes)
     claims = registry.claims()
-    clashes = list(_clashes(customer, configuration, claims))
-    clashes += _illegible(customer, registry)
-    if clashes:
+    if clashes := [*_clashes(customer, configuration, claims), *_illegible(customer, registry)]:
         raise _refused(clashes)
     kit_files = place.write(customer, vendor.principal_arn)
     try:
@@ -102,44 +151,125 @@ def confirm(
     *,
     override: str | None = None,
 ) -> Confirmation:
-    """Checks the customer's access with ``check`` and activates the customer unless a finding must be
-    fixed first. ``override`` is a person's reason to activate it nevertheless; it is logged. Raises
-    ConfigError for what is not configured, retired, or cannot be written."""
-    customer = _confirmable(configuration, name)
-    if override is not None and not override.strip():
-        raise ConfigError(
-            "an override requires a reason", hint='give --reason "..."; it is logged with your decision'
-        )
-    report = check(customer)
-    against = tuple(finding for finding in report.findings if finding.severity in _ACTING)
-    told = {"customer": name, "causes": [str(cause) for cause in report.causes]}
-    checked = not report.interrupted and _was_probed(report)
-    if report.interrupted or (against and (override is None or not checked)):
-        telemetry.warn(Event.CUSTOMER_NOT_CONFIRMED, **told)
-        return Confirmation(customer, report, against, customer.state)
-    if customer.state is not CustomerState.ACTIVE:
-        registry.set_state(customer, CustomerState.ACTIVE)
-    if against:
-        telemetry.warn(Event.CUSTOMER_CONFIRMED_ANYWAY, **told, reason=override)
-    else:
-        telemetry.log(Event.CUSTOMER_CONFIRMED, **told)
-    return Confirmation(customer, report, against, CustomerState.ACTIVE, overridden=bool(against))
-
-
-def _was_probed(report: AccessReport) -> bool:
-    """False when our own identity was wrong: then nothing is known of the customer, and there is nothing to
-    override."""
-    return len(report.findings) > 1
-
-
-def _confirmable(configuration: Configuration, name: str) -> Customer:
+    """Check the customer's access with ``check`` and activate the customer unless a finding must be fixed
+    first. ``override`` is a person's reason to activate it nevertheless; it is logged. Raises ConfigError
+    for what is not configured, retired, or cannot be written."""
     customer = configuration.customer(name, "it is not activated")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
             f"{name} is retired; it is not activated",
             hint=f"if it comes back, set `state: pending` in customers/{name}.yaml first",
         )
-    return customer
+    if override is not None and not override.strip():
+        raise ConfigError(
+            "an override requires a reason", hint='give --reason "..."; it is logged with your decision'
+        )
+    report = check(customer)
+    acting = (Severity.ERROR, Severity.CRITICAL)
+    against = tuple(finding for finding in report.findings if finding.severity in acting)
+    fields = {"customer": name, "causes": [str(cause) for cause in report.causes]}
+    # If our own identity was wrong, that is the one finding, and there is nothing to override.
+    probed = not report.interrupted and len(report.findings) > 1
+    if report.interrupted or (against and (override is None or not probed)):
+        telemetry.warn(Event.CUSTOMER_NOT_CONFIRMED, **fields)
+        return Confirmation(customer, report, against, customer.state)
+    if customer.state is not CustomerState.ACTIVE:
+        registry.set_state(customer, CustomerState.ACTIVE)
+    if against:
+        telemetry.warn(Event.CUSTOMER_CONFIRMED_ANYWAY, **fields, reason=override)
+    else:
+        telemetry.log(Event.CUSTOMER_CONFIRMED, **fields)
+    return Confirmation(customer, report, against, CustomerState.ACTIVE, overridden=bool(against))
+
+
+# --- The customer of a sign-up
+
+
+def slug_of(company: str) -> str:
+    """Return a short name for files and commands: ``Acme Corp`` -> ``acme``. Empty when no character of the
+    company's name may be in it."""
+    folded = unicodedata.normalize("NFKD", company.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    words = re.findall(r"[a-z0-9]+", re.sub(r"['’.]", "", folded.lower()))
+    while len(words) > 1 and _LEGAL_FORMS.fullmatch(words[-1]):
+        words.pop()
+    slug = "-".join(words)[:_SLUG_MAX].strip("-")
+    return slug if re.fullmatch(SLUG_PATTERN, slug) else ""
+
+
+def guide_external_id(company: str) -> str:
+    """Return the setup guide's form: the company's name without spaces and special characters, except
+    ``= , . @ : / - _``."""
+    return re.sub(r"[^A-Za-z0-9=,.@:/_-]", "", company)
+
+
+def drafted(
+    sign_up: SignUp, *, partition: str, token: Callable[[], str]
+) -> tuple[Customer | None, list[Mistake]]:
+    """Return the customer, pending, or every mistake of the sign-up itself. ``partition`` is our own user's;
+    ``token`` returns new random text of the external IDs' alphabet, hard to guess."""
+    name = sign_up.name if sign_up.name is not None else slug_of(sign_up.company)
+    external_id = sign_up.external_id
+    if external_id == GENERATED:
+        external_id = f"{name}-{token()}"
+    elif external_id == FROM_COMPANY:
+        external_id = guide_external_id(sign_up.company)
+    region = sign_up.region
+    if region is None and sign_up.kms_key_arn is not None and sign_up.kms_key_arn.count(":") > 3:
+        region = sign_up.kms_key_arn.split(":")[3]  # S3 takes only keys of the bucket's own region
+    document: dict[str, Any] = {
+        "name": name,
+        "company": sign_up.company.strip(),
+        "external_id": external_id,
+        "role_arn": f"arn:{partition}:iam::{sign_up.account}:role/{sign_up.role_name}",
+        "destination": {
+            "bucket": sign_up.bucket,
+            "prefix": sign_up.prefix,
+            "region": region,
+            "kms_key_arn": sign_up.kms_key_arn,
+        },
+        "feeds": sign_up.feeds,
+        "state": CustomerState.PENDING,
+    }
+    mistakes = list(_mistakes(sign_up, name))
+    reported = {mistake.option for mistake in mistakes}
+    try:
+        customer = Customer.model_validate(document)
+    except ValidationError as refused:
+        errors = refused.errors(include_url=False)
+    else:
+        return (None, mistakes) if mistakes else (customer, [])
+    if sign_up.name is None:
+        reported.add("--name")  # it is made of the company's, which is reported
+    if "--account" in reported:
+        reported.add("--role-name")  # both are in the role's ARN
+    for error in errors:
+        option = _OPTIONS.get(".".join(map(str, error["loc"])), "sign-up")
+        if option not in reported:
+            mistakes.append(Mistake(option, error["msg"].removeprefix("Value error, ")))
+    return None, sorted(mistakes, key=lambda mistake: list(_FIELDS).index(mistake.option))
+
+
+def _mistakes(sign_up: SignUp, name: str) -> Iterator[Mistake]:
+    """Yield the mistakes that the customer's model cannot see."""
+    if sign_up.company.strip() and not name and sign_up.name is None:
+        yield Mistake("--name", "the company name gives no short name; give one of small letters and digits")
+    if sign_up.external_id == FROM_COMPANY and len(guide_external_id(sign_up.company)) < 2:
+        yield Mistake(
+            "--external-id",
+            "the company's name has fewer than two characters that an external ID may have; leave the option "
+            "out to generate one",
+        )
+    try:
+        check_account(sign_up.account)
+    except ValueError as error:
+        yield Mistake("--account", str(error))
+    if not _ROLE_NAME.fullmatch(sign_up.role_name):
+        yield Mistake(
+            "--role-name",
+            f"{sign_up.role_name!r} is not a valid role name: letters, digits and _+=,.@-, 64 at most",
+        )
+    if not sign_up.feeds:
+        yield Mistake("--feed", "select at least one feed")
 
 
 def _refused(mistakes: Sequence[Mistake]) -> ConfigError:
@@ -151,34 +281,30 @@ def _refused(mistakes: Sequence[Mistake]) -> ConfigError:
     )
 
 
+# --- Other customers
+
+
 def _clashes(customer: Customer, configuration: Configuration, claims: Sequence[Claim]) -> Iterator[Mistake]:
-    """What others have, or had, already. The name may be one of theirs, so the comparison has its own."""
+    """Yield what others claim, or claimed, already. The comparison uses another name, since this one may be
+    taken."""
     if any(claim.customer == customer.name for claim in claims) or customer.name in configuration.broken:
-        told = f"customer {customer.name} already exists; give another name with --name"
-        yield Mistake("--name", told)
+        message = f"customer {customer.name} already exists; give another name with --name"
+        yield Mistake("--name", message)
+    # Feeds with mistakes in their files exist too.
+    files = {problem.file for problem in configuration.problems}
+    unknown_feeds = set(customer.feeds) - configuration.feeds.keys()
+    options = {"role_arn": "--account, --role-name", "destination": "--bucket, --prefix"}
     for clash in cross_check(
         {_NEW: customer.model_copy(update={"name": _NEW})},
         configuration.feeds,
         configuration.service.vendor,
-        broken_feeds=_broken_feeds(configuration, customer),
+        broken_feeds={feed for feed in unknown_feeds if f"feeds/{feed}.yaml" in files},
         broken_customers=claims,
     ):
         if clash.customer == _NEW:
-            told = clash.message.replace(f"customers/{_NEW}.yaml", "this sign-up")
-            yield Mistake(_OPTION_OF.get(str(clash.path[0]), "sign-up"), told)
-
-
-def _unknown_feeds(sign_up: SignUp, configuration: Configuration) -> Iterator[Mistake]:
-    known = ", ".join(sorted(configuration.feeds)) or "none is configured"
-    for feed in dict.fromkeys(sign_up.feeds):
-        if feed not in configuration.feeds:
-            yield Mistake("--feed", f"there is no valid feed {feed} (feeds: {known})")
-
-
-def _broken_feeds(configuration: Configuration, customer: Customer) -> Collection[str]:
-    """Feeds that have a file, which is wrong: they are in no order, but they exist."""
-    files = {problem.file for problem in configuration.problems}
-    return {feed for feed in customer.feeds if f"feeds/{feed}.yaml" in files} - configuration.feeds.keys()
+            field = str(clash.path[0])
+            message = clash.message.replace(f"customers/{_NEW}.yaml", "this sign-up")
+            yield Mistake(options.get(field) or _OPTIONS.get(field, "sign-up"), message)
 
 
 def _illegible(customer: Customer, registry: "CustomerFiles") -> Iterator[Mistake]:
@@ -207,113 +333,3 @@ def _notes(sign_up: SignUp, customer: Customer, claims: Sequence[Claim]) -> Iter
             f"account {customer.account_id} has roles for {', '.join(others)} too; check that it is one "
             "company's"
         )
-
-
-class CustomerFiles:
-    """The customers/ directory of a configuration."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def claims(self) -> Sequence[Claim]:
-        """What every customer claims: retired ones, and those whose files have mistakes, too."""
-        files = ((name, self._file(name)) for name in customer_names(self._directory))
-        return [claim_of(name, file.data) for name, file in files if file.data is not None]
-
-    def illegible(self, text: str) -> str | None:
-        """The name of a customer whose file is no YAML at all and has this text in it, whatever its capitals:
-        nobody can tell what such a file claims."""
-        for name in customer_names(self._directory):
-            file = self._file(name)
-            if file.data is None and text.casefold() in file.text.casefold():
-                return name
-        return None
-
-    def add(self, customer: Customer) -> str:
-        """Writes the customer's new file and reads the whole configuration anew. Answers the file's name.
-
-        Raises ConfigError when there is such a file already, when it cannot be written, and when the
-        configuration with it is not what was meant: then the file is gone again.
-        """
-        path = self._path(customer.name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _partial(path, customer_file(customer)) as partial:
-                os.link(partial, path)  # fails when the name is taken, unlike a rename
-        except FileExistsError:
-            raise ConfigError(
-                f"there is a file {CUSTOMERS}/{customer.name}.yaml already; it is left as it is",
-                hint="give the customer another name with --name",
-            ) from None
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
-        configuration, _ = read_directory(self._directory)
-        if configuration.customers.get(customer.name) != customer:
-            problems = tuple(map(str, configuration.broken.get(customer.name, ())))
-            path.unlink(missing_ok=True)
-            raise ConfigError(
-                f"{customer.name} does not fit into the configuration; its file was not kept",
-                hint="somebody else may have changed the configuration meanwhile: try again",
-                problems=problems,
-            )
-        return f"{CUSTOMERS}/{customer.name}.yaml"
-
-    def set_state(self, customer: Customer, state: CustomerState) -> None:
-        """Changes the one word behind ``state:`` in the customer's file; all else, comments too, stays.
-        Raises ConfigError when the file does not allow that."""
-        path = self._path(customer.name)
-        file = self._file(customer.name)
-        if file.data is None or file.data.get("state") != str(customer.state):
-            raise ConfigError(
-                f"{CUSTOMERS}/{customer.name}.yaml does not say `state: {customer.state}` (any more)",
-                hint="somebody else may have changed it meanwhile: look at it, and try again",
-            )
-        line, column = file.position(("state",))
-        before = path.read_bytes()
-        lines = before.decode("utf-8-sig").splitlines(keepends=True)
-        head, rest = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
-        quote = rest[0] if rest[0] in "\"'" else ""
-        written = f"{quote}{customer.state}{quote}"
-        if not rest.startswith(written):
-            raise ConfigError(
-                f"the state of {customer.name} is written in a way that is not changed by itself",
-                hint=f"write `state: {state}` into {CUSTOMERS}/{customer.name}.yaml by hand",
-            )
-        lines[line - 1] = f"{head}{quote}{state}{quote}{rest[len(written) :]}"
-        mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
-        mode = path.stat().st_mode & 0o7777
-        try:
-            with _partial(path, mark + "".join(lines), mode) as partial:
-                partial.replace(path)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
-        configuration, _ = read_directory(self._directory)
-        if configuration.customers.get(customer.name) != customer.model_copy(update={"state": state}):
-            path.write_bytes(before)
-            raise ConfigError(
-                f"{CUSTOMERS}/{customer.name}.yaml was not as expected after the change; it was put back",
-                hint=f"write `state: {state}` into it by hand",
-                problems=tuple(map(str, configuration.broken.get(customer.name, ()))),
-            )
-
-    def _file(self, name: str) -> ConfigFile:
-        return ConfigFile(self._directory, f"{CUSTOMERS}/{name}.yaml")
-
-    def _path(self, name: str) -> Path:
-        return self._directory / CUSTOMERS / f"{name}.yaml"
-
-
-@contextlib.contextmanager
-def _partial(path: Path, text: str, mode: int | None = None) -> Iterator[Path]:
-    """A whole file beside ``path``, hidden from readers of the configuration; gone afterwards."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if mode is not None:
-            partial.chmod(mode)
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)

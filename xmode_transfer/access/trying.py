@@ -1,326 +1,405 @@
-"""Every right of a customer's role, tried by doing the real thing in the reserved place."""
+"""Test every right of a customer's role with real requests in the reserved place, and delete what the check
+made."""
 
 import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar
 
-from xmode_transfer.access.catalogue import finding
-from xmode_transfer.access.trust import CheckOver, Reserved, is_acl_error
-from xmode_transfer.aws.probing import ProbedObject
+from xmode_transfer.access.catalogue import ACL_CODES, Cause, error_finding, finding
+from xmode_transfer.aws.policy.documents import SetupValues
+from xmode_transfer.aws.probing import ProbedObject, ReservedPrefix
 from xmode_transfer.model.errors import (
     AccessDenied,
     KmsDenied,
     PartsRefused,
     Responsible,
+    StoreError,
     UploadNotFound,
+    VendorIdentityError,
     XmodeError,
 )
-from xmode_transfer.model.findings import Cause, passed, unanswered
-from xmode_transfer.model.records import UploadedPart
+from xmode_transfer.model.findings import Finding, Leftover, LeftoverKind, passed, skipped, unanswered
+from xmode_transfer.model.records import Capabilities, UploadedPart
 
 BODY = b"A check of access by xmode-transfer; it may be deleted.\n"
-FIRST_PART_BYTES = 5 * 1024 * 1024
-"""S3 User Guide, "Multipart upload limits": every part but the last."""
+FIRST_PART_BYTES = 5 * 1024 * 1024  # S3 User Guide, "Multipart upload limits"
 _TAIL = b"."
-STALE = timedelta(hours=1)
-"""Objects older than this in the reserved place belong to no running check."""
+STALE = timedelta(hours=1)  # older objects in the reserved place belong to no running check
 
-BUCKET = "bucket"
-REGION = "region"
-LIST = "list"
-PUT = "put"
-PUT_WITHOUT_ACL = "put_without_acl"
-HEAD = "head"
-READ = "read"
-ACL = "get_acl"
-ENCRYPTION = "encryption"
-VERSIONING = "versioning"
-OBJECT_LOCK = "object_lock"
-DELETE = "delete"
-MULTIPART = "multipart"
-LIST_PARTS = "list_parts"
-ABORT = "abort"
-PARTS_PROBES = (MULTIPART, LIST_PARTS, ABORT)
-OF_OBJECT = (HEAD, READ, ACL, ENCRYPTION, VERSIONING, OBJECT_LOCK, DELETE)
-PROBES = (BUCKET, REGION, LIST, PUT, PUT_WITHOUT_ACL, *OF_OBJECT, *PARTS_PROBES)
+_OF_OBJECT = ("head", "read", "get_acl", "encryption", "versioning", "object_lock", "delete")
+_OF_PARTS = ("multipart", "list_parts", "abort")
+PROBES = ("bucket", "region", "list", "put", "put_without_acl", *_OF_OBJECT, *_OF_PARTS)
+
+_FOR_ALL = frozenset({Cause.BUCKET_MISSING, Cause.BUCKET_OTHER_OWNER, Cause.CLOCK_SKEW, Cause.ROLE_REFUSED})
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def try_rights(reserved: Reserved, stop: threading.Event) -> bool:
-    """Tries everything, and takes away what it made on every path. False when it was told to stop."""
-    steps = (_find, _list, _put_and_look, _try_parts)
+def attempt(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | XmodeError:
+    """Return what the call returns, or its error. An error of our own identity is raised: it is no finding
+    about the customer."""
+    try:
+        return call(*args, **kwargs)
+    except VendorIdentityError:
+        raise
+    except XmodeError as error:
+        return error
+
+
+class CheckOver(Exception):
+    """Nothing more can be tested: the last finding holds for every probe."""
+
+
+class Reserved:
+    """The reserved place, with what the check found, learned and left there. ``may_put`` is true once an
+    object was put with the ACL, ``may_delete`` once one was deleted."""
+
+    def __init__(
+        self,
+        place: ReservedPrefix,
+        facts: SetupValues,
+        nonce: str,
+        now: datetime,
+        left_before: Iterable[Leftover],
+    ) -> None:
+        self.place = place
+        self.facts = facts
+        self.now = now
+        self.findings: list[Finding] = []
+        self.left: list[Leftover] = []
+        self.learned = Capabilities()
+        self.may_put = False
+        self.may_delete = False
+        before = list(left_before)
+        undeletable = [item for item in before if item.kind is LeftoverKind.OBJECT]
+        # Where the role could not delete last time, the check uses the same keys again, so that objects do
+        # not accumulate.
+        self.base = f"{place.prefix}{'kept' if undeletable else nonce}/"
+        self.objects = {item.key: item.bytes for item in undeletable}
+        self.uploads = {
+            item.id: (item.key, item.bytes) for item in before if item.kind is LeftoverKind.UPLOAD and item.id
+        }
+
+    def passed(self, probe: str, message: str, *, request_id: str | None = None) -> None:
+        self.findings.append(passed(probe, message, request_id=request_id))
+
+    def skip(self, probes: Iterable[str], why: str) -> None:
+        self.findings += [skipped(probe, why) for probe in probes]
+
+    def found(self, cause: Cause, probe: str, **more: Any) -> None:
+        self.findings.append(finding(cause, probe, self.facts, **more))
+
+    def learn(self, **facts: object) -> None:
+        self.learned = replace(self.learned, **facts)  # type: ignore[arg-type]
+
+    @contextmanager
+    def probe(self, probe: str, denied: Cause) -> Iterator[None]:
+        """Report an error inside as ``failed`` does."""
+        try:
+            yield
+        except VendorIdentityError:
+            raise
+        except XmodeError as error:
+            self.failed(probe, error, denied)
+
+    def failed(self, probe: str, error: XmodeError, denied: Cause) -> None:
+        """Add the error as a finding; ``denied`` is the cause when it is a refusal. Raises CheckOver when
+        every other probe would fail in the same way."""
+        item = error_finding(probe, error, denied, self.facts)
+        self.findings.append(item)
+        if item.cause == Cause.KMS_DENIED:
+            self.learn(kms=True)
+        if item.cause in _FOR_ALL:
+            raise CheckOver
+
+    def put(self, key: str, *, acl: bool) -> ProbedObject | XmodeError:
+        known = key in self.objects
+        self.objects[key] = len(BODY)
+        answer = attempt(self.place.put, key, BODY, acl=acl)
+        if not isinstance(answer, XmodeError):
+            self.made(key, answer)
+        elif not known and isinstance(answer, StoreError) and not answer.retryable:
+            del self.objects[key]  # refused for certain, so nothing is there
+        return answer
+
+    def made(self, key: str, answer: ProbedObject) -> None:
+        """Record an object, and the version that a bucket with versions will keep of it."""
+        self.objects[key] = answer.size
+        self.learn(versioned=answer.version_id is not None)
+        if answer.version_id is not None:
+            self.left.append(Leftover(LeftoverKind.VERSION, key, answer.size, answer.version_id))
+        if answer.encryption is not None:
+            self.learn(kms=answer.encryption.startswith("aws:kms"))
+
+    def delete(self, key: str) -> None:
+        self.place.delete(key)
+        self.objects.pop(key, None)
+
+    def abort(self, upload_id: str) -> None:
+        self.place.abort_upload(self.uploads[upload_id][0], upload_id)
+        self.uploads.pop(upload_id, None)
+
+    def clean_up(self) -> None:
+        """Delete everything that may be there; ``left`` names what stays."""
+        there = [Leftover(LeftoverKind.UPLOAD, *what, upload) for upload, what in self.uploads.items()]
+        there += [Leftover(LeftoverKind.OBJECT, *what) for what in self.objects.items()]
+        for item in there:
+            try:
+                if item.id is not None:
+                    self.abort(item.id)
+                else:
+                    self.delete(item.key)
+            except XmodeError:
+                self.left.append(item)
+
+
+def try_rights(check: Reserved, stop: threading.Event) -> bool:
+    """Run every probe and clean up on every path. Return False if the check was stopped."""
     why = "not tried: the problem found before applies here too"
     try:
-        for step in steps:
+        for step in (_locate, _list, _try_object, _try_parts):
             if stop.is_set():
                 why = "the check was stopped"
                 return False
-            step(reserved)
+            step(check)
     except CheckOver:
         pass
     finally:
-        reserved.clean_up()
-        done = {item.probe for item in reserved.findings}
-        reserved.skip([probe for probe in PROBES if probe not in done], why)
-        order = {probe: position for position, probe in enumerate(PROBES)}
-        reserved.findings.sort(key=lambda item: order.get(item.probe, len(order)))
+        check.clean_up()
+        done = {item.probe for item in check.findings}
+        check.skip([probe for probe in PROBES if probe not in done], why)
+        check.findings.sort(key=lambda item: PROBES.index(item.probe))
     return True
 
 
-def _find(reserved: Reserved) -> None:
-    answer = reserved.tried(reserved.place.locate)
-    if isinstance(answer, XmodeError):
-        reserved.tell(BUCKET, answer, Cause.BUCKET_MISSING)
-    facts, region = reserved.facts, reserved.place.region
+def _locate(check: Reserved) -> None:
+    with check.probe("bucket", Cause.BUCKET_MISSING):
+        check.place.locate()
+    configured, region = check.facts.region, check.place.region
     if region is None:
-        reserved.skip([REGION], "no response named the bucket's region")
+        check.skip(["region"], "no response named the bucket's region")
         return
-    reserved.learn(region=region)
-    if facts.region in (None, region):
-        reserved.note(passed(REGION, f"the bucket is in {region}"))
+    check.learn(region=region)
+    if configured in (None, region):
+        check.passed("region", f"the bucket is in {region}")
     else:
-        detail = f"it is in {region}, and {facts.region} is configured"
-        reserved.note(finding(Cause.BUCKET_OTHER_REGION, REGION, facts, detail=detail))
+        detail = f"it is in {region}, and {configured} is configured"
+        check.found(Cause.BUCKET_OTHER_REGION, "region", detail=detail)
 
 
-def _list(reserved: Reserved) -> None:
-    listed = reserved.tried(reserved.place.list)
-    if isinstance(listed, XmodeError):
-        reserved.tell(LIST, listed, Cause.LIST_DENIED)
-        return
-    stale = {item.key: item.size for item in listed if reserved.now - item.modified_at > STALE}
-    reserved.objects |= stale
-    reserved.note(passed(BUCKET, f"the bucket {reserved.facts.bucket} exists"))
-    swept = f" ({len(stale)} objects of an earlier check were deleted)" if stale else ""
-    reserved.note(passed(LIST, f"the role may list below {reserved.facts.place}{swept}"))
+def _list(check: Reserved) -> None:
+    with check.probe("list", Cause.LIST_DENIED):
+        stale = [item for item in check.place.list() if check.now - item.modified_at > STALE]
+        check.objects |= {item.key: item.size for item in stale}
+        check.passed("bucket", f"the bucket {check.facts.bucket} exists")
+        swept = f" ({len(stale)} objects of an earlier check were deleted)" if stale else ""
+        check.passed("list", f"the role may list below {check.facts.place}{swept}")
 
 
-def _put_and_look(reserved: Reserved) -> None:
-    key = f"{reserved.base}canary"
-    canary = _put(reserved, key)
+def _try_object(check: Reserved) -> None:
+    key = f"{check.base}canary"
+    canary = _put(check, key)
     if canary is None:
-        reserved.skip(OF_OBJECT, "there is no object of ours to test this on")
+        check.skip(_OF_OBJECT, "there is no object of ours to test this on")
         return
-    locked = _look(reserved, key, canary)
-    _acl(reserved, key)
-    _told_by_answers(reserved, replace(canary, locked=locked))
-    error = reserved.delete(key)
-    if error is None:
-        reserved.note(passed(DELETE, "the role may delete what we put"))
-    else:
-        reserved.may_delete = False
-        reserved.tell(DELETE, error, Cause.DELETE_DENIED)
+    locked = _read_back(check, key, canary)
+    _get_acl(check, key)
+    _judge_headers(check, canary, locked)
+    with check.probe("delete", Cause.DELETE_DENIED):
+        check.delete(key)
+        check.may_delete = True
+        check.passed("delete", "the role may delete what we put")
 
 
-def _put(reserved: Reserved, key: str) -> ProbedObject | None:
-    answer = reserved.put(key, BODY, acl=True)
+def _put(check: Reserved, key: str) -> ProbedObject | None:
+    answer = check.put(key, acl=True)
     if not isinstance(answer, XmodeError):
-        reserved.may_put = True
-        reserved.note(passed(PUT, "the role may put objects with the ACL bucket-owner-full-control"))
-        _put_without_acl(reserved)
+        check.may_put = True
+        check.passed("put", "the role may put objects with the ACL bucket-owner-full-control")
+        _put_without_acl(check)
         return answer
-    if isinstance(answer, AccessDenied) or is_acl_error(answer):
-        bare = reserved.put(key, BODY, acl=False)
+    if isinstance(answer, AccessDenied) or answer.aws_code in ACL_CODES:
+        bare = check.put(key, acl=False)
         if not isinstance(bare, XmodeError):
-            said, request_id = answer.message, answer.request_id
-            reserved.note(finding(Cause.ACL_REFUSED, PUT, reserved.facts, request_id=request_id, said=said))
-            reserved.skip([PUT_WITHOUT_ACL], "objects can only be put without the ACL")
+            check.found(Cause.ACL_REFUSED, "put", request_id=answer.request_id, said=answer.message)
+            check.skip(["put_without_acl"], "objects can only be put without the ACL")
             return bare
         if isinstance(bare, KmsDenied):
             answer = bare
-    reserved.tell(PUT, answer, Cause.PUT_DENIED)
-    reserved.skip([PUT_WITHOUT_ACL], "no object can be put with the ACL, so a denial would prove nothing")
+    check.failed("put", answer, Cause.PUT_DENIED)
+    check.skip(["put_without_acl"], "no object can be put with the ACL, so a denial would prove nothing")
     return None
 
 
-def _put_without_acl(reserved: Reserved) -> None:
-    answer = reserved.put(f"{reserved.base}without-acl", BODY, acl=False)
+def _put_without_acl(check: Reserved) -> None:
+    answer = check.put(f"{check.base}without-acl", acl=False)
     if not isinstance(answer, XmodeError):
-        reserved.note(finding(Cause.PUT_WITHOUT_ACL_ALLOWED, PUT_WITHOUT_ACL, reserved.facts))
+        check.found(Cause.PUT_WITHOUT_ACL_ALLOWED, "put_without_acl")
     elif isinstance(answer, AccessDenied):
         words = "the role denies an object without the ACL, as it should"
-        reserved.note(passed(PUT_WITHOUT_ACL, words, request_id=answer.request_id))
+        check.passed("put_without_acl", words, request_id=answer.request_id)
     else:
-        reserved.tell(PUT_WITHOUT_ACL, answer, Cause.PUT_DENIED)
+        check.failed("put_without_acl", answer, Cause.PUT_DENIED)
 
 
-def _look(reserved: Reserved, key: str, canary: ProbedObject) -> str | None:
-    """HEAD and GET, which need one right; the mode of an Object Lock, if S3 names one."""
-    seen = reserved.tried(lambda: reserved.place.head(key))
-    body = reserved.tried(lambda: reserved.place.read(key))
-    refused = isinstance(seen, XmodeError)
+def _read_back(check: Reserved, key: str, canary: ProbedObject) -> str | None:
+    """Test HEAD and GET, which need one right; return the Object Lock mode, if S3 names one."""
+    seen, body = attempt(check.place.head, key), attempt(check.place.read, key)
+    differs = f"does not return {key} as it was put"
     if isinstance(seen, XmodeError):
         # A HEAD's answer has no body: only that of the GET can say that it is KMS which refuses.
-        reserved.tell(HEAD, body if isinstance(body, KmsDenied) else seen, Cause.HEAD_DENIED)
-    elif seen is None or seen.size != len(BODY) or _differ(seen, canary):
-        reserved.note(unanswered(HEAD, f"HEAD does not return {key} as it was put", Responsible.AWS))
+        check.failed("head", body if isinstance(body, KmsDenied) else seen, Cause.HEAD_DENIED)
+    elif seen is None or seen.size != len(BODY) or seen.checksum != (canary.checksum or seen.checksum):
+        check.findings.append(unanswered("head", f"HEAD {differs}", Responsible.AWS))
     else:
-        reserved.note(passed(HEAD, "the role may read the metadata and checksums of objects"))
+        check.passed("head", "the role may read the metadata and checksums of objects")
     if body == BODY:
-        reserved.note(passed(READ, "the role may read objects"))
+        check.passed("read", "the role may read objects")
     elif not isinstance(body, XmodeError):
-        reserved.note(unanswered(READ, f"GET does not return {key} as it was put", Responsible.AWS))
-    elif refused:
-        reserved.skip([READ], "denied, like HEAD of the object")
+        check.findings.append(unanswered("read", f"GET {differs}", Responsible.AWS))
+    elif isinstance(seen, XmodeError):
+        check.skip(["read"], "denied, like HEAD of the object")
     else:
-        reserved.tell(READ, body, Cause.HEAD_DENIED)
+        check.failed("read", body, Cause.HEAD_DENIED)
     return None if seen is None or isinstance(seen, XmodeError) else seen.locked
 
 
-def _differ(seen: ProbedObject, put: ProbedObject) -> bool:
-    return None not in (seen.checksum, put.checksum) and seen.checksum != put.checksum
+def _get_acl(check: Reserved, key: str) -> None:
+    with check.probe("get_acl", Cause.GET_ACL_DENIED):
+        acl, facts = check.place.acl(key), check.facts
+        # The canonical ID of the bucket's owner cannot be asked for. In the role's own account it is the
+        # object's owner; from another account the canned ACL gives it a grant beside the writer's.
+        whole = acl.owner_id in acl.full_control if facts.bucket_owner == facts.account else acl.full_control
+        if whole:
+            check.passed("get_acl", "the bucket's owner has full control of what we put")
+        else:
+            check.found(Cause.OWNER_LACKS_FULL_CONTROL, "get_acl")
 
 
-def _acl(reserved: Reserved, key: str) -> None:
-    acl, facts = reserved.tried(lambda: reserved.place.acl(key)), reserved.facts
-    if isinstance(acl, XmodeError):
-        reserved.tell(ACL, acl, Cause.GET_ACL_DENIED)
-        return
-    # The canonical ID of the bucket's owner cannot be asked for. In the role's own account it is the
-    # object's owner; from another account the canned ACL gives it a grant beside the writer's.
-    whole = acl.owner_id in acl.full_control if facts.bucket_owner == facts.account else acl.full_control
-    if whole:
-        reserved.note(passed(ACL, "the bucket's owner has full control of what we put"))
-    else:
-        reserved.note(finding(Cause.OWNER_LACKS_FULL_CONTROL, ACL, facts))
-
-
-def _told_by_answers(reserved: Reserved, canary: ProbedObject) -> None:
-    facts = reserved.facts
+def _judge_headers(check: Reserved, canary: ProbedObject, locked: str | None) -> None:
     if canary.encryption is None:
-        reserved.skip([ENCRYPTION], "encryption unknown: the response has no encryption header")
+        check.skip(["encryption"], "encryption unknown: the response has no encryption header")
     else:
-        reserved.note(passed(ENCRYPTION, f"the bucket encrypts with {canary.encryption}"))
+        check.passed("encryption", f"the bucket encrypts with {canary.encryption}")
     if canary.version_id is None:
-        reserved.note(passed(VERSIONING, "the bucket keeps no versions"))
+        check.passed("versioning", "the bucket keeps no versions")
     else:
-        reserved.note(finding(Cause.VERSIONED_BUCKET, VERSIONING, facts))
-    if canary.locked is None:
+        check.found(Cause.VERSIONED_BUCKET, "versioning")
+    if locked is None:
         words = "no response names an Object Lock; S3 returns it only to those who may read retention"
-        reserved.note(passed(OBJECT_LOCK, words))
+        check.passed("object_lock", words)
     else:
-        reserved.note(finding(Cause.OBJECT_LOCK, OBJECT_LOCK, facts, detail=f"mode {canary.locked}"))
+        check.found(Cause.OBJECT_LOCK, "object_lock", detail=f"mode {locked}")
 
 
-# --- Multipart uploads, tried with as little left behind as the role allows
+# --- Multipart uploads
 
 
-def _try_parts(reserved: Reserved) -> None:
-    """Two parts, a listing of them, completion, and an abort. An upload that may not be aborted stays, so no
-    check opens a second one while an earlier check's is open: it goes on with that."""
-    if not reserved.may_put:
-        reserved.skip(PARTS_PROBES, "no object can be put with the ACL")
+def _try_parts(check: Reserved) -> None:
+    """Send two parts, list and complete them, and abort a second upload. An upload that may not be aborted
+    stays, and the next check continues with it, so that there is never a second."""
+    if not check.may_put:
+        check.skip(_OF_PARTS, "no object can be put with the ACL")
         return
-    if not reserved.may_delete:
-        reserved.skip(PARTS_PROBES, "the role denies deletion, so another five megabytes would remain")
+    if not check.may_delete:
+        check.skip(_OF_PARTS, "the role denies deletion, so another five megabytes would remain")
         return
-    upload_id = _open(reserved)
+    parts: list[UploadedPart] = []
+    error: XmodeError | None = None
+    upload_id = attempt(_open, check)
     if not isinstance(upload_id, XmodeError):
-        parts, error = _send(reserved, upload_id)
+        error = attempt(_send, check, upload_id, parts)
         if isinstance(error, UploadNotFound) and not parts:  # an earlier check's, ended by a lifecycle rule
-            del reserved.uploads[upload_id]
-            upload_id = _open(reserved)
+            del check.uploads[upload_id]
+            upload_id = attempt(_open, check)
             if not isinstance(upload_id, XmodeError):
-                parts, error = _send(reserved, upload_id)
+                error = attempt(_send, check, upload_id, parts)
     if isinstance(upload_id, XmodeError):
-        reserved.skip((LIST_PARTS, ABORT), "no multipart upload can be opened")
-        _refused(reserved, upload_id)
+        check.skip(("list_parts", "abort"), "no multipart upload can be opened")
+        _refused(check, upload_id)
         return
-    _list_parts(reserved, upload_id)
-    error = error or _complete(reserved, upload_id, parts)
+    with check.probe("list_parts", Cause.LIST_PARTS_DENIED):
+        check.place.list_parts(check.uploads[upload_id][0], upload_id)
+        check.passed("list_parts", "the role may list the parts of an upload")
+    error = error or attempt(_complete, check, upload_id, parts)
     if error is not None:
-        _refused(reserved, error)
-        _abort(reserved, upload_id)
+        _refused(check, error)
+        _abort(check, upload_id)
         return
-    reserved.learn(multipart=True)
-    reserved.note(passed(MULTIPART, "the role may upload in parts"))
-    _abort_another(reserved)
+    check.learn(multipart=True)
+    check.passed("multipart", "the role may upload in parts")
+    _abort_another(check)
 
 
-def _open(reserved: Reserved) -> str | XmodeError:
-    """An earlier check's upload that is still open, or a new one."""
-    for upload_id in reserved.uploads:
+def _open(check: Reserved) -> str:
+    """Return an earlier check's upload that is still open, or a new one."""
+    for upload_id in check.uploads:
         return upload_id
-    key = f"{reserved.base}multipart"
-    opened = reserved.tried(lambda: reserved.place.create_upload(key))
-    if isinstance(opened, XmodeError):
-        return opened
-    reserved.uploads[opened] = (key, 0)
+    key = f"{check.base}multipart"
+    opened = check.place.create_upload(key)
+    check.uploads[opened] = (key, 0)
     return opened
 
 
-def _send(reserved: Reserved, upload_id: str) -> tuple[list[UploadedPart], XmodeError | None]:
-    """Both parts, the small one first: where parts are refused, nothing large is sent."""
-    key = reserved.uploads[upload_id][0]
-    parts: list[UploadedPart] = []
-    for number, body in ((2, _TAIL), (1, _TAIL * FIRST_PART_BYTES)):
-        error = _part(reserved, key, upload_id, number, body, parts)
-        if error is not None:
-            return parts, error
-    return sorted(parts, key=lambda part: part.number), None
+def _send(check: Reserved, upload_id: str, parts: list[UploadedPart]) -> None:
+    """Send both parts, the small one first: where parts are refused, nothing large is sent."""
+    _part(check, upload_id, 2, _TAIL, parts)
+    _part(check, upload_id, 1, _TAIL * FIRST_PART_BYTES, parts)
 
 
-def _part(
-    reserved: Reserved, key: str, upload_id: str, number: int, body: bytes, parts: list[UploadedPart]
-) -> XmodeError | None:
-    answer = reserved.tried(lambda: reserved.place.upload_part(key, upload_id, number, body))
-    if not isinstance(answer, XmodeError) or answer.retryable:
-        reserved.uploads[upload_id] = (key, reserved.uploads[upload_id][1] + len(body))
-    if isinstance(answer, XmodeError):
-        return answer
-    parts.append(answer)
-    return None
+def _part(check: Reserved, upload_id: str, number: int, body: bytes, parts: list[UploadedPart]) -> None:
+    key, size = check.uploads[upload_id]
+    check.uploads[upload_id] = (key, size + len(body))
+    try:
+        parts.append(check.place.upload_part(key, upload_id, number, body))
+    except XmodeError as error:
+        if not error.retryable:
+            check.uploads[upload_id] = (key, size)
+        raise
 
 
-def _complete(reserved: Reserved, upload_id: str, parts: list[UploadedPart]) -> XmodeError | None:
-    key, size = reserved.uploads[upload_id]
-    reserved.objects[key] = size
-    answer = reserved.tried(lambda: reserved.place.complete_upload(key, upload_id, parts))
-    if not isinstance(answer, XmodeError):
-        del reserved.uploads[upload_id]
-        reserved.made(key, answer)
-        return None
-    if not answer.retryable:
-        del reserved.objects[key]
-    return answer
+def _complete(check: Reserved, upload_id: str, parts: list[UploadedPart]) -> None:
+    key, size = check.uploads[upload_id]
+    check.objects[key] = size
+    try:
+        answer = check.place.complete_upload(key, upload_id, sorted(parts, key=lambda part: part.number))
+    except XmodeError as error:
+        if not error.retryable:
+            del check.objects[key]
+        raise
+    del check.uploads[upload_id]
+    check.made(key, answer)
 
 
-def _refused(reserved: Reserved, error: XmodeError) -> None:
+def _refused(check: Reserved, error: XmodeError) -> None:
     if isinstance(error, AccessDenied | PartsRefused):
-        reserved.learn(multipart=False)
-    reserved.tell(MULTIPART, error, Cause.MULTIPART_DENIED)
+        check.learn(multipart=False)
+    check.failed("multipart", error, Cause.MULTIPART_DENIED)
 
 
-def _list_parts(reserved: Reserved, upload_id: str) -> None:
-    key = reserved.uploads[upload_id][0]
-    answer = reserved.tried(lambda: reserved.place.list_parts(key, upload_id))
-    if isinstance(answer, XmodeError):
-        reserved.tell(LIST_PARTS, answer, Cause.LIST_PARTS_DENIED)
-    else:
-        reserved.note(passed(LIST_PARTS, "the role may list the parts of an upload"))
-
-
-def _abort_another(reserved: Reserved) -> None:
-    """The first upload is completed, so one more is opened to be aborted. Where that is refused, it is
-    completed too, as a small object that can be deleted, so that nothing stays."""
-    upload_id = _open(reserved)
+def _abort_another(check: Reserved) -> None:
+    """Open one more upload and abort it. Where that is refused, complete it as a small object, which can be
+    deleted."""
+    upload_id = attempt(_open, check)
     if isinstance(upload_id, XmodeError):
-        reserved.tell(ABORT, upload_id, Cause.MULTIPART_DENIED)
-        return
-    if _abort(reserved, upload_id):
-        return
-    key = reserved.uploads[upload_id][0]
-    parts: list[UploadedPart] = []
-    if _part(reserved, key, upload_id, 1, _TAIL, parts) is None:
-        _complete(reserved, upload_id, parts)
+        check.failed("abort", upload_id, Cause.MULTIPART_DENIED)
+    elif not _abort(check, upload_id):
+        parts: list[UploadedPart] = []
+        if attempt(_part, check, upload_id, 1, _TAIL, parts) is None:
+            attempt(_complete, check, upload_id, parts)
 
 
-def _abort(reserved: Reserved, upload_id: str) -> bool:
-    error = reserved.abort(upload_id)
+def _abort(check: Reserved, upload_id: str) -> bool:
+    error = attempt(check.abort, upload_id)
     if error is None:
-        reserved.learn(abort=True)
-        reserved.note(passed(ABORT, "the role may abort a multipart upload"))
+        check.learn(abort=True)
+        check.passed("abort", "the role may abort a multipart upload")
         return True
     if isinstance(error, AccessDenied):
-        reserved.learn(abort=False)
-    reserved.tell(ABORT, error, Cause.ABORT_DENIED)
+        check.learn(abort=False)
+    check.failed("abort", error, Cause.ABORT_DENIED)
     return False

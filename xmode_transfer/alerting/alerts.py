@@ -16,15 +16,11 @@ from xmode_transfer.config import Alerting, Channel
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import Alert, AlertState, Event, Notification
 
-KEPT_CUSTOMERS = 200
-"""Customer names in one alert. The count covers all of them."""
-MOST_DETAILS = 5
-"""A cause with more details than this (feeds, access findings) becomes one alert instead of one per
-detail."""
+KEPT_CUSTOMERS = 200  # names in one alert; the count covers all customers
+MOST_DETAILS = 5  # a cause with more (feeds, access findings) becomes one alert instead of one per detail
 WIDESPREAD_CUSTOMERS = 5
 TOGETHER = timedelta(hours=1)
-REMEMBERED = timedelta(days=30)
-"""A resolved alert is removed after this."""
+REMEMBERED = timedelta(days=30)  # then a resolved alert is removed
 _NAMED = 20
 
 
@@ -128,9 +124,8 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
 
 
 def _widespread(members: Sequence[_Member]) -> str | None:
-    """Describe a burst: an issue that customers must fix, but that began for most of them within an hour.
-
-    Such a burst is probably the vendor's. Return None when there is none."""
+    """Describe a burst: an issue that began for most customers within an hour, so that the vendor is
+    probably responsible. Return None when there is none."""
     begun: dict[str, datetime] = {}
     for customer, issue in members:  # the oldest first
         begun.setdefault(customer, issue.since_at)
@@ -185,7 +180,7 @@ def next_event(alert: Alert, channel: Channel, alerting: Alerting, now: datetime
     return None if quiet is not None and not alert.urgent and quiet.holds(now) else event
 
 
-# --- A summary for each cause; docs/operations.md has a row for each ------------------------------------
+# --- A summary for each cause; docs/operations.md has a row for each
 
 SUMMARIES = MappingProxyType(
     {

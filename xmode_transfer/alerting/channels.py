@@ -29,10 +29,8 @@ from xmode_transfer.model.health import Event
 from xmode_transfer.model.keys import visible
 from xmode_transfer.model.manifest import timestamp
 
-TIMEOUT_SECONDS = 10.0
-"""Timeout per read."""
-LONGEST_SECONDS = 30.0
-"""Timeout of the whole request: a slow response must not delay other alerts."""
+TIMEOUT_SECONDS = 10.0  # per read
+LONGEST_SECONDS = 30.0  # of the whole request: a slow response must not delay other alerts
 FORMAT = "xmode-alert/1"
 _READ_BYTES = 200
 _TYPES = {Event.RESOLVED: "success", Event.TEST: "info", Event.REPEATED: "warning"}
@@ -41,20 +39,19 @@ _capturing = threading.Lock()
 
 
 def send(channel: Channel, message: Message) -> str:
-    """What the channel answered, in a few words. Raises NotificationFailed, or ConfigError for a secret that
-    cannot be read."""
+    """Send the message and return the channel's answer in a few words. Raises NotificationFailed, or
+    ConfigError for a secret that cannot be read."""
     key = f"alerts.{channel.name}"
     if channel.apprise is not None:
         return _by_apprise(read_secret(channel.apprise, f"{key}.apprise"), message, f"{key}.apprise")
-    assert channel.webhook is not None  # the configuration sees to it
+    assert channel.webhook is not None  # the configuration requires one of the two
     url = read_secret(channel.webhook, f"{key}.webhook")
     token = read_secret(channel.token, f"{key}.token") if channel.token is not None else None
     return _post(url, token, message, f"{key}.webhook")
 
 
 def beat(heartbeat: Heartbeat) -> None:
-    """Asks for the URL (GET): a dead man's switch raises the alarm when the heartbeat stops. Raises as
-    ``send`` does."""
+    """Send the heartbeat, a GET: a dead-man's switch alerts when it stops. Raises as ``send`` does."""
     key = "alerting.heartbeat.url"
     _ask(read_secret(heartbeat.url, key), key)
 
@@ -63,15 +60,15 @@ def beat(heartbeat: Heartbeat) -> None:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would send the token, and a POST as a GET, to who knows where."""
+    """A redirect would send the token to another server, and a POST as a GET."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
 def _post(url: str, token: str | None, message: Message, key: str) -> str:
-    """POSTs the message as one JSON document (docs/alerts.md). Keys may be added to it; none is taken away
-    within ``FORMAT``. Raises NotificationFailed."""
+    """POST the message as one JSON document (docs/alerts.md). Within ``FORMAT``, keys may be added but not
+    removed."""
     document = {
         "format": FORMAT,
         "event": str(message.event),
@@ -87,8 +84,8 @@ def _post(url: str, token: str | None, message: Message, key: str) -> str:
 
 
 def _without_user(url: str) -> tuple[str, str | None]:
-    """The URL without the user and password that stand in it, and the header that carries them (RFC 7617):
-    Python's client would take them for a part of the host's name."""
+    """Split the user and password off a URL, into an Authorization header (RFC 7617): Python's client would
+    take them for a part of the host name."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     if not at:
@@ -102,7 +99,7 @@ def _without_user(url: str) -> tuple[str, str | None]:
 def _ask(
     url: str, key: str, headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
 ) -> str:
-    """What the other side answered, such as ``204 No Content``. Raises NotificationFailed."""
+    """Send a request and return the answer, such as ``204 No Content``. Raises NotificationFailed."""
     headers = {"User-Agent": "xmode-transfer", **headers}
     if not url.lower().startswith(("http://", "https://")):
         raise NotificationFailed(
@@ -152,7 +149,7 @@ def _within(seconds: float, ask: Callable[[], str]) -> str:
     def work() -> None:
         try:
             answered.set_result(ask())
-        except BaseException as error:  # noqa: BLE001 - it belongs to the one who waits
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             answered.set_exception(error)
 
     threading.Thread(target=work, name="webhook", daemon=True).start()
@@ -164,18 +161,21 @@ def _within(seconds: float, ask: Callable[[], str]) -> str:
         raise TimeoutError(f"no whole answer within {seconds:.0f} s") from None
 
 
-# --- Slack, PagerDuty, e-mail, SNS and whatever else Apprise knows
-#
-# Apprise has no state. PagerDuty's is kept through its URL: ``dedup`` is the alert's fingerprint, and
-# ``action`` ends the incident when the alert is resolved (https://appriseit.com/services/pagerduty/).
+# --- Apprise: Slack, PagerDuty, e-mail, SNS and others
 
 
 def _by_apprise(url: str, message: Message, key: str) -> str:
-    """``key`` is where the configuration says where the URL is kept. Raises NotificationFailed."""
+    """``key`` is the URL's key in the configuration, for errors."""
     # Apprise logs pieces of a URL: a token, a password, a webhook's path.
     pieces = re.split(r"[/@:?&=]+", url.partition("://")[2])
     telemetry.protect(*(piece for piece in pieces if len(piece) >= _SECRET_LENGTH))
-    target = _apprise(key).Apprise()
+    try:
+        target = importlib.import_module("apprise").Apprise()
+    except ImportError:
+        raise NotificationFailed(
+            f"{key}: Apprise is not installed",
+            hint="install the extra: pip install 'xmode-transfer[alerts]'; or use webhook instead",
+        ) from None
     if not target.add(_with_state(url, message)):
         raise NotificationFailed(
             f"{key}: the secret is not an Apprise URL",
@@ -204,18 +204,9 @@ def _by_apprise(url: str, message: Message, key: str) -> str:
     return "taken"
 
 
-def _apprise(key: str) -> Any:
-    try:
-        return importlib.import_module("apprise")
-    except ImportError:
-        raise NotificationFailed(
-            f"{key}: Apprise is not installed",
-            hint="install the extra: pip install 'xmode-transfer[alerts]'; or use webhook instead",
-        ) from None
-
-
 def _with_state(url: str, message: Message) -> str:
-    """Add the incident to a PagerDuty URL; return other URLs unchanged."""
+    """Add the incident to a PagerDuty URL: ``dedup`` is the alert's fingerprint, and ``action`` ends the
+    incident (https://appriseit.com/services/pagerduty/). Apprise keeps no state itself."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("pagerduty", "pagerdutys"):
         return url

@@ -1,8 +1,9 @@
 """Assessment of each subscription by its records."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from xmode_transfer.alerting import health_records
@@ -19,7 +20,7 @@ from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import Deadlines, deadlines_of
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import UNSAFE
-from xmode_transfer.model.health import OpenDelivery, Snapshot, SourceScan
+from xmode_transfer.model.health import Snapshot
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Capabilities, Delivery, Status
 from xmode_transfer.model.upkeep import free_unfinished_uploads
@@ -51,17 +52,17 @@ class _Judge:
     def __init__(self, snapshot: Snapshot, now: datetime) -> None:
         self._snapshot = snapshot
         self._now = now
-        self._expected: dict[Deadlines, Period | None] = {}
-        self._fresh: dict[tuple[Deadlines, str], datetime | None] = {}
+        self._newest_expected = cache(lambda deadlines: deadlines.newest_expected(now))
+        self._fresh_until = cache(_fresh_until)
 
     def customer(self, configuration: Configuration, customer: Customer) -> CustomerHealth:
         name = customer.name
+        left = self._snapshot.orphaned.get(name)
         known: dict[str, Any] = {
             "capabilities": self._snapshot.capabilities.get(name, Capabilities()),
-            "left_behind": self._snapshot.orphaned.get(name),
+            "left_behind": left,
             "check": self._snapshot.checks.get(name),
         }
-        left = self._snapshot.orphaned.get(name)
         if left is not None and left.kept:
             known["lifecycle_rule"] = free_unfinished_uploads(customer.destination.prefix)
         active = customer.state is CustomerState.ACTIVE
@@ -70,119 +71,78 @@ class _Judge:
         if not active:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
             return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
-        unhealthy = sorted(
-            (item for item in subscriptions if item.issue), key=lambda item: GRAVITY.index(item.health)
-        )
-        issues = tuple(item.issue for item in unhealthy if item.issue)
+        by_gravity = sorted(subscriptions, key=lambda item: GRAVITY.index(item.health))
+        issues = tuple(item.issue for item in by_gravity if item.issue)
         words = [item.health for item in subscriptions]
         cleanup = self._snapshot.cleanups.get(name)
         if self._snapshot.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
             words.append(Health.ATTENTION)
-        return CustomerHealth(
-            name,
-            customer.company,
-            worst(words),
-            issues,
-            tuple(self._warnings(name, known.get("lifecycle_rule"), issues)),
-            subscriptions,
-            **known,
-        )
+        warnings = tuple(self._warnings(name, known.get("lifecycle_rule"), issues))
+        return CustomerHealth(name, customer.company, worst(words), issues, warnings, subscriptions, **known)
 
     # --- One subscription
 
     def _subscription(self, customer: Customer, feed: Feed, *, active: bool) -> SubscriptionHealth:
         key = (customer.name, feed.name)
-        look = self._snapshot.scans.get(key)
+        scan = self._snapshot.scans.get(key)
         last = self._snapshot.delivered.get(key)
         begun = self._snapshot.open.get(key, ())
         labels = {item.delivery.period for item in begun}
-        due = tuple(label for label in look.due if label not in labels) if look else ()
-        due_count = max(look.due_count - (len(look.due) - len(due)), len(due)) if look else 0
-        deadlines = deadlines_of(customer, feed)
-        word, issue, overdue = Health.HEALTHY, None, None
-        if active:
-            passed = self._snapshot.skipped.get(key)
-            overdue = self._late(feed, deadlines, look, last, begun, due, passed)
-            word, issue = _verdict(feed, look, begun, due, overdue)
-        return SubscriptionHealth(
+        due = tuple(label for label in scan.due if label not in labels) if scan else ()
+        known = SubscriptionHealth(
             customer.name,
             feed.name,
-            word,
-            issue,
-            last,
-            begun,
-            due,
-            due_count,
-            look,
-            self._fresh_until(feed, deadlines, last.period) if active and last else None,
-            overdue,
-            self._snapshot.not_attested.get(key, 0),
+            Health.HEALTHY,
+            last_delivered=last,
+            open=begun,
+            due=due,
+            due_count=max(scan.due_count - (len(scan.due) - len(due)), len(due)) if scan else 0,
+            scan=scan,
+            not_attested=self._snapshot.not_attested.get(key, 0),
         )
+        if not active:
+            return known
+        deadlines = deadlines_of(customer, feed)
+        overdue = self._late(feed, deadlines, known)
+        word, issue = _verdict(feed, known, overdue)
+        fresh_until_at = self._fresh_until(deadlines, last.period, feed.period) if last else None
+        return replace(known, health=word, issue=issue, overdue=overdue, fresh_until_at=fresh_until_at)
 
-    def _late(
-        self,
-        feed: Feed,
-        deadlines: Deadlines,
-        look: SourceScan | None,
-        last: Delivery | None,
-        begun: Sequence[OpenDelivery],
-        due: Sequence[str],
-        passed: str | None,
-    ) -> Issue | None:
-        missing = self._missing(feed, deadlines, last, look, passed)
+    def _late(self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth) -> Issue | None:
+        missing = self._missing(feed, deadlines, known)
         if missing is not None:
-            period, since_at = missing
-            return health_records.missed(feed, period, since_at, look, begun, due)
+            return health_records.missed(feed, known, *missing)
         # A late older period, or a correction: by when it was first seen.
-        waiting = [(item.delivery.period, item.since_at) for item in begun]
-        if due and look is not None and look.due_since_at is not None:
-            waiting.append((due[0], look.due_since_at))
+        waiting = [(item.delivery.period, item.since_at) for item in known.open]
+        if known.due and known.scan is not None and known.scan.due_since_at is not None:
+            waiting.append((known.due[0], known.scan.due_since_at))
         for label, seen_at in sorted(waiting, key=lambda item: item[1]):
             deadline = deadlines.allowance(seen_at)
             if deadline <= self._now:
-                return health_records.undelivered(
-                    feed, label, deadline, sending=any(item.delivery.period == label for item in begun)
-                )
+                sending = any(item.delivery.period == label for item in known.open)
+                return health_records.undelivered(feed, label, deadline, sending=sending)
         return None
 
     def _missing(
-        self,
-        feed: Feed,
-        deadlines: Deadlines,
-        last: Delivery | None,
-        look: SourceScan | None,
-        passed: str | None,
+        self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth
     ) -> tuple[Period, datetime] | None:
         """Return the first expected period past its deadline that is not delivered, and since when it is
         late. Periods from before the first source scan and skipped periods are never late."""
-        expected = self._newest_expected(deadlines)
-        if expected is None or (last is None and look is None):
+        last, scan = known.last_delivered, known.scan
+        first = expected = self._newest_expected(deadlines)
+        if expected is None or (last is None and scan is None):
             return None
-        first = expected
-        settled = [label for label in (last.period if last else None, passed) if label is not None]
+        skipped = self._snapshot.skipped.get((known.customer, known.feed))
+        settled = [label for label in (last.period if last else None, skipped) if label is not None]
         delivered = max(filter(None, (_period(label, feed.period) for label in settled)), default=None)
         if delivered is not None:
             if expected <= delivered:
                 return None
             first = deadlines.next_expected(delivered)
         since_at = deadlines.of(first)
-        if look is not None:
-            since_at = max(since_at, deadlines.allowance(look.first_looked_at))
+        if scan is not None:
+            since_at = max(since_at, deadlines.allowance(scan.first_looked_at))
         return (first, since_at) if since_at <= self._now else None
-
-    def _newest_expected(self, deadlines: Deadlines) -> Period | None:
-        if deadlines not in self._expected:
-            self._expected[deadlines] = deadlines.newest_expected(self._now)
-        return self._expected[deadlines]
-
-    def _fresh_until(self, feed: Feed, deadlines: Deadlines, label: str) -> datetime | None:
-        if (deadlines, label) not in self._fresh:
-            newest = _period(label, feed.period)
-            if newest is None or newest.kind is PeriodKind.NONE:
-                self._fresh[deadlines, label] = None
-            else:
-                self._fresh[deadlines, label] = deadlines.of(deadlines.next_expected(newest))
-        return self._fresh[deadlines, label]
 
     # --- Warnings
 
@@ -196,7 +156,7 @@ class _Judge:
             yield health_records.drift(name, check)
         left = self._snapshot.orphaned.get(name)
         if left is not None and rule is not None:
-            yield health_records.left_behind(left, rule)
+            yield health_records.orphaned(left, rule)
         superseded = self._snapshot.superseded.get(name)
         if superseded is not None:
             yield health_records.superseded(name, superseded)
@@ -205,23 +165,24 @@ class _Judge:
             yield health_records.cleanup(name, cleanup)
 
 
-def _verdict(
-    feed: Feed,
-    look: SourceScan | None,
-    begun: Sequence[OpenDelivery],
-    due: Sequence[str],
-    overdue: Issue | None,
-) -> tuple[Health, Issue | None]:
+def _verdict(feed: Feed, known: SubscriptionHealth, overdue: Issue | None) -> tuple[Health, Issue | None]:
     """Return the most severe health and its issue."""
     for health in (Health.BLOCKED, Health.FAILING):
-        hurt = next((item for item in begun if _stopped(item.delivery) is health), None)
+        hurt = next((item for item in known.open if _stopped(item.delivery) is health), None)
         if hurt is not None:
             return health, health_records.refusal(hurt)
-    if look is not None and look.failure is not None:
-        return Health.NO_SOURCE, health_records.unreadable(feed, look)
+    if known.scan is not None and known.scan.failure is not None:
+        return Health.NO_SOURCE, health_records.unreadable(feed, known.scan)
     if overdue is not None:
-        return (Health.NO_SOURCE if overdue.cause == health_records.NO_SOURCE else Health.LATE), overdue
-    return (Health.DUE if begun or due else Health.HEALTHY), None
+        return (Health.NO_SOURCE if overdue.cause == "no_source" else Health.LATE), overdue
+    return (Health.DUE if known.open or known.due else Health.HEALTHY), None
+
+
+def _fresh_until(deadlines: Deadlines, label: str, kind: PeriodKind) -> datetime | None:
+    newest = _period(label, kind)
+    if newest is None or newest.kind is PeriodKind.NONE:
+        return None
+    return deadlines.of(deadlines.next_expected(newest))
 
 
 @lru_cache(maxsize=10_000)

@@ -1,9 +1,9 @@
-"""Records of health."""
+"""The records of health, and the issues and warnings that they contain."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -47,7 +47,7 @@ GRAVITY = tuple(Health)
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """What is wrong, who is responsible, since when, and how to fix it.
+    """A problem with its cause, responsible, start and fix.
 
     ``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` separates
     issues of one cause that are fixed separately: the feed of a missing source, the findings of an access
@@ -68,11 +68,10 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionHealth:
-    """One customer's feed. ``due`` are labels of complete periods that wait to be delivered, oldest first;
-    ``open`` the deliveries that were begun, oldest period first. ``fresh_until_at`` is the deadline of the
-    next period that is expected (None for a drop folder, and before the first delivery). ``overdue`` is the
-    first period that should have been delivered by now, whatever its health.
-    ``not_attested`` counts deliveries without our signature."""
+    """One customer's feed. ``due`` are labels of complete periods that wait to be delivered, ``open`` the
+    deliveries that were begun; oldest first. ``fresh_until_at`` is the deadline of the next expected period
+    (None for a drop folder, and before the first delivery). ``overdue`` is about the first period that
+    should have been delivered by now. ``not_attested`` counts deliveries without our signature."""
 
     customer: str
     feed: str
@@ -82,14 +81,10 @@ class SubscriptionHealth:
     open: tuple[OpenDelivery, ...] = ()
     due: tuple[str, ...] = ()
     due_count: int = 0
-    look: SourceScan | None = None
+    scan: SourceScan | None = None
     fresh_until_at: datetime | None = None
     overdue: Issue | None = None
     not_attested: int = 0
-
-    @property
-    def looked_at(self) -> datetime | None:
-        return self.look.looked_at if self.look else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +104,6 @@ class CustomerHealth:
     left_behind: OrphanedUploads | None = None
     check: CheckSummary | None = None
     lifecycle_rule: dict[str, Any] | None = None
-
-    @property
-    def issue(self) -> Issue | None:
-        """The most severe issue."""
-        return self.issues[0] if self.issues else None
 
     @property
     def pressing(self) -> Issue | None:
@@ -144,11 +134,6 @@ class Assessment:
             counts[item.health] += 1
         return counts
 
-    @property
-    def sound(self) -> bool:
-        """True if no customer needs attention."""
-        return all(item.health in SOUND for item in self.customers)
-
     def all_issues(self) -> Iterator[tuple[str, Issue]]:
         """Every issue and warning with its customer's name; the service's own with an empty one."""
         for warning in self.warnings:
@@ -163,17 +148,6 @@ def worst(words: Iterable[Health]) -> Health:
     return min(words, key=GRAVITY.index, default=Health.HEALTHY)
 
 
-NO_SOURCE = "no_source"
-LATE = "late"
-NOT_LOOKED = "not_looked"
-ACCESS_DRIFT = "access_drift"
-LEFT_BEHIND = "left_behind"
-DELIVERED_CHANGED = "delivered_changed"
-SUPERSEDED_LEFT = "superseded_left"
-CONFIG_INVALID = "config_invalid"
-DAEMON_SILENT = "daemon_silent"
-LEDGER_DISK_LOW = "ledger_disk_low"
-
 _NAMED_PERIODS = 3
 LEAST_FREE_BYTES = 1024**3
 """Warn when the ledger's disk has less free space than this."""
@@ -182,7 +156,7 @@ LEAST_FREE_BYTES = 1024**3
 def warnings_of_service(snapshot: Snapshot, now: datetime) -> Iterator[Issue]:
     if snapshot.free_bytes is not None and snapshot.free_bytes < LEAST_FREE_BYTES:
         yield Issue(
-            LEDGER_DISK_LOW,
+            "ledger_disk_low",
             Responsible.VENDOR,
             f"the ledger's disk has {snapshot.free_bytes / 1e6:,.0f} MB left",
             "free space, or move the ledger to a larger disk, before deliveries stop (docs/ledger.md)",
@@ -191,21 +165,20 @@ def warnings_of_service(snapshot: Snapshot, now: datetime) -> Iterator[Issue]:
 
     daemon = snapshot.daemon
     if daemon is None or daemon.stopped_at is not None:
-        return  # nobody runs one, or a person stopped it: deliveries that are late say so themselves
+        return  # there is none, or a person stopped it: late deliveries are issues of their own
     if not daemon.is_alive(now):
         yield Issue(
-            DAEMON_SILENT,
+            "daemon_silent",
             Responsible.VENDOR,
             f"the daemon has not ticked since {daemon.ticked_at:%Y-%m-%d %H:%M} UTC: it was killed or hangs",
             "check it (`systemctl status xmode-transfer`) and the end of its log; then restart it",
             daemon.ticked_at,
         )
     if daemon.configuration_problems:
-        more = len(daemon.configuration_problems) - 1
         yield Issue(
-            CONFIG_INVALID,
+            "config_invalid",
             Responsible.VENDOR,
-            f"{daemon.configuration_problems[0]}{f', and {more} more' if more else ''}",
+            _first(daemon.configuration_problems),
             "fix the lines that `xmode-transfer config check` reports; the last valid version stays in use",
             daemon.ticked_at,
         )
@@ -216,11 +189,10 @@ def warnings_of_service(snapshot: Snapshot, now: datetime) -> Iterator[Issue]:
 def broken(configuration: Configuration, name: str, now: datetime) -> CustomerHealth:
     problems = tuple(str(problem) for problem in configuration.broken[name])
     customer = configuration.customers.get(name)
-    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
     issue = Issue(
-        CONFIG_INVALID,
+        "config_invalid",
         Responsible.VENDOR,
-        f"{problems[0]}{more}" if problems else "its configuration has errors",
+        _first(problems) if problems else "its configuration has errors",
         "fix the lines that `xmode-transfer config check` reports; nothing is delivered until then",
         now,
     )
@@ -228,10 +200,14 @@ def broken(configuration: Configuration, name: str, now: datetime) -> CustomerHe
     return CustomerHealth(name, company, Health.BROKEN, (issue,), problems=problems)
 
 
+def _first(problems: Sequence[str]) -> str:
+    return problems[0] + (f", and {len(problems) - 1} more" if len(problems) > 1 else "")
+
+
 def of_failure(
     failure: Failure | None, since_at: datetime, hint: str = "", detail: str = "", **of: str
 ) -> Issue:
-    """What failed, in its own words; ``hint`` is for one that has none. ``of`` is its feed and period."""
+    """Return the issue of a recorded failure. ``hint`` is for one that has none."""
     assert failure is not None
     return Issue(
         failure.cause,
@@ -251,71 +227,64 @@ def refusal(item: OpenDelivery) -> Issue:
     return of_failure(delivery.failure, item.since_at, feed=delivery.feed, period=delivery.period)
 
 
-def unreadable(feed: Feed, look: SourceScan) -> Issue:
-    since_at = look.failing_since_at or look.looked_at
-    return of_failure(look.failure, since_at, f"check {feed.source}", feed.name, feed=feed.name)
+def unreadable(feed: Feed, scan: SourceScan) -> Issue:
+    since_at = scan.failing_since_at or scan.looked_at
+    return of_failure(scan.failure, since_at, f"check {feed.source}", feed.name, feed=feed.name)
 
 
-def missed(
-    feed: Feed,
-    period: Period,
-    since_at: datetime,
-    look: SourceScan | None,
-    begun: Sequence[OpenDelivery],
-    due: Sequence[str],
-) -> Issue:
+def missed(feed: Feed, known: SubscriptionHealth, period: Period, since_at: datetime) -> Issue:
     """Return the issue for an overdue period: undelivered, source not scanned, or missing at the source."""
-    label = period.label
-    if any(item.delivery.period >= label for item in begun):
+    label, scan, by = period.label, known.scan, f"{since_at:%Y-%m-%d %H:%M} UTC"
+    if any(item.delivery.period >= label for item in known.open):
         return undelivered(feed, label, since_at, sending=True)
-    if any(known >= label for known in due):
+    if any(due >= label for due in known.due):
         return undelivered(feed, label, since_at, sending=False)
-    if look is None or look.looked_at < since_at:
-        when = f"since {look.looked_at:%Y-%m-%d %H:%M} UTC" if look else "yet"
-        return Issue(
-            NOT_LOOKED,
-            Responsible.VENDOR,
+    if scan is None or scan.looked_at < since_at:
+        when = f"since {scan.looked_at:%Y-%m-%d %H:%M} UTC" if scan else "yet"
+        return _overdue(
+            "not_looked",
             f"the source of {feed.name} has not been scanned {when}; "
-            f"{label} should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
+            f"{label} should have been delivered by {by}",
             "check that the daemon runs (`systemctl status xmode-transfer`), or run `xmode-transfer run`",
             since_at,
-            feed=feed.name,
-            period=label,
-            retryable=True,
+            feed,
+            label,
         )
-    reason = next((item.reason for item in look.waiting if item.period == label), None)
+    reason = next((item.reason for item in scan.waiting if item.period == label), None)
     what = f"is incomplete: {reason}" if reason else "is missing"
-    return Issue(
-        NO_SOURCE,
-        Responsible.VENDOR,
-        f"{feed.name} {label} {what}; it should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
+    issue = _overdue(
+        "no_source",
+        f"{feed.name} {label} {what}; it should have been delivered by {by}",
         f"ask the producer of the feed; the period is delivered once it is complete in {feed.source}",
         since_at,
-        detail=feed.name,
-        feed=feed.name,
-        period=label,
-        retryable=True,
+        feed,
+        label,
     )
+    return replace(issue, detail=feed.name)
 
 
 def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) -> Issue:
     what = "is being sent" if sending else "is complete at the source"
-    return Issue(
-        LATE,
-        Responsible.VENDOR,
+    return _overdue(
+        "late",
         f"{feed.name} {label} {what} and should have been delivered by {since_at:%Y-%m-%d %H:%M} UTC",
         "see what the daemon is working on (`xmode-transfer status`, docs/operations.md), "
         "or deliver by hand (`xmode-transfer run --customer`)",
         since_at,
-        feed=feed.name,
-        period=label,
-        retryable=True,
+        feed,
+        label,
+    )
+
+
+def _overdue(cause: str, message: str, hint: str, since_at: datetime, feed: Feed, label: str) -> Issue:
+    return Issue(
+        cause, Responsible.VENDOR, message, hint, since_at, feed=feed.name, period=label, retryable=True
     )
 
 
 def drift(name: str, check: CheckSummary) -> Issue:
     return Issue(
-        ACCESS_DRIFT,
+        "access_drift",
         Responsible(check.responsible) if check.responsible else Responsible.VENDOR,
         f"the last access check found: {check.message}",
         f"`xmode-transfer check-access --customer {name}` shows the fix to send",
@@ -324,10 +293,10 @@ def drift(name: str, check: CheckSummary) -> Issue:
     )
 
 
-def left_behind(left: OrphanedUploads, rule: dict[str, Any]) -> Issue:
+def orphaned(left: OrphanedUploads, rule: dict[str, Any]) -> Issue:
     uploads = "1 upload" if left.count == 1 else f"{left.count:,} uploads"
     return Issue(
-        LEFT_BEHIND,
+        "left_behind",
         Responsible.CUSTOMER,
         f"{uploads} orphaned in its bucket, {left.bytes / 1e6:,.1f} MB: the role may not abort them",
         "the customer adds this lifecycle rule to the bucket, which then deletes them: "
@@ -345,15 +314,14 @@ def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Issue]:
         counts = Counter[str]()
         for item in theirs:
             counts[str(item.flaw).replace("_", " ")] += item.keys
-        told = ", ".join(f"{count:,} {flaw}" for flaw, count in counts.items())
-        periods = [f"{item.feed} {item.period}" for item in theirs]
-        named = ", ".join(dict.fromkeys(periods[:_NAMED_PERIODS]))
-        more = len(set(periods)) - _NAMED_PERIODS
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        periods = list(dict.fromkeys(f"{item.feed} {item.period}" for item in theirs))
+        more = len(periods) - _NAMED_PERIODS
         yield Issue(
-            DELIVERED_CHANGED,
+            "delivered_changed",
             responsible,
-            f"delivered objects: {told} (first: {theirs[0].first_key}); in {named}"
-            + (f" and {more:,} more periods" if more > 0 else ""),
+            f"delivered objects: {kinds} (first: {theirs[0].first_key}); "
+            f"in {', '.join(periods[:_NAMED_PERIODS])}" + (f" and {more:,} more periods" if more > 0 else ""),
             f"`xmode-transfer verify --customer {name}` lists each key and its fix; `--repair` delivers "
             "missing objects again. The warning lasts until a verification finds no discrepancy",
             min(item.since_at for item in theirs),
@@ -363,7 +331,7 @@ def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Issue]:
 def superseded(name: str, left: SupersededLeft) -> Issue:
     objects = "1 object" if left.count == 1 else f"{left.count:,} objects"
     return Issue(
-        SUPERSEDED_LEFT,
+        "superseded_left",
         Responsible.CUSTOMER,
         f"{objects} in its bucket, {left.bytes / 1e6:,.1f} MB, that no manifest lists: they belong to a "
         "revision that was never published, and the role may not delete them",

@@ -158,7 +158,7 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
     return Notice(mark, key, canonical(body), now)
 
 
-# --- Texts -----------------------------------------------------------------------------------------
+# --- Texts
 
 _POLICY = (
     "Give your role the permission policy of our setup kit (permission-policy.json; "

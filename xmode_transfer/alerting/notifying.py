@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from itertools import groupby
 
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.health_records import Assessment
@@ -115,13 +114,9 @@ class Notices:
         """Write the notices of a few customers at a time."""
         clock = self._context.clock
         ends = clock.monotonic() + PASS_SECONDS
-        by_customer = {
-            name: list(items)
-            for name, items in groupby(
-                sorted(planned, key=lambda item: (item.mark.customer, item.key)),
-                lambda item: item.mark.customer,
-            )
-        }
+        by_customer: dict[str, list[Notice]] = {}
+        for item in sorted(planned, key=lambda item: (item.mark.customer, item.key)):
+            by_customer.setdefault(item.mark.customer, []).append(item)
 
         def put(name: str) -> None:
             if clock.monotonic() < ends and not self._stop.is_set():

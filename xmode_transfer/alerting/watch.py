@@ -33,10 +33,9 @@ Thread-safe; takes a few seconds at most. Raises NotificationFailed or ConfigErr
 
 
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
-    """Assess every configured customer: the one evaluator behind `status`, the page, the metrics and
-    the alerts. Reads the ledger and calls nobody; costs by the number of subscriptions, not by the length of
-    their history. For one customer's calendar of periods see ``ledger.deliveries.calendar``. Raises
-    LedgerError."""
+    """Assess every configured customer: the one evaluator behind `status`, the page, the metrics and the
+    alerts. Reads the ledger only. The cost grows with the number of subscriptions, not with their history.
+    Raises LedgerError."""
     return assess(configuration, ledger.snapshot(), clock.now())
 
 
@@ -48,10 +47,9 @@ def open_causes(ledger: Ledger) -> list[str]:
 class Watch:
     """Opens, repeats and resolves alerts, sends them to the channels, and sends the heartbeat.
 
-    ``run_once`` is called about once a minute, and when ``beat_is_due``, by one thread. It raises nothing
-    that is not a defect: a channel that does not answer costs some seconds and is tried again, and while the
-    ledger takes nothing, the alerts are kept in memory, with one about the ledger among them. Several
-    processes may watch one ledger: one of them at a time does.
+    One thread calls ``run_once`` about once a minute, and when ``beat_is_due``. It raises defects only: a
+    channel that does not answer is tried again, and while the ledger fails, the alerts are kept in memory,
+    one about the ledger included. If several processes watch one ledger, one of them at a time does.
     """
 
     def __init__(
@@ -63,23 +61,23 @@ class Watch:
         self._send = send
         self._beat = beat
         self._alerts: dict[str, Alert] = {}
-        self._unrecorded: set[str] = set()  # fingerprints of alerts not yet in the ledger
+        self._unrecorded: set[str] = set()  # fingerprints of alerts that are not yet in the ledger
         self._issue: Issue | None = None  # the ledger's own, while it fails
         self._issue_lasted = timedelta(0)
         # On the monotonic clock. The heartbeat keeps to times of its own, independent of the passes.
         self._beat_at: float | None = None
-        self._round_at = -math.inf
+        self._pass_at = -math.inf
 
     @property
     def beat_is_due(self) -> bool:
         """Return True if a heartbeat became due since the last pass began. Any thread may call it."""
         beat_at = self._beat_at
-        return beat_at is not None and self._round_at < beat_at <= self._clock.monotonic()
+        return beat_at is not None and self._pass_at < beat_at <= self._clock.monotonic()
 
     def run_once(self, configuration: Configuration) -> Assessment | None:
         """Check all customers once. Returns the assessment, or None when the ledger could not be read or
         another process watches."""
-        self._round_at = self._clock.monotonic()
+        self._pass_at = self._clock.monotonic()
         assessment = None
         try:
             with ExitStack() as stack:

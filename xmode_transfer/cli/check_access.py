@@ -9,15 +9,19 @@ from typing import Any
 
 import click
 
+from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.access.check_access import check_customers, checked_customers
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError
-from xmode_transfer.model.findings import AccessReport, Cause, Finding, Fix, Result, Severity
+from xmode_transfer.model.findings import AccessReport, Finding, Fix, Result, Severity
 from xmode_transfer.web import states
 
-_BEYOND_THE_GUIDE = frozenset({Cause.MULTIPART_DENIED, Cause.ABORT_DENIED})
+_LIMITS = {
+    Cause.MULTIPART_DENIED: "files over 5 GiB cannot be sent",
+    Cause.ABORT_DENIED: "failed uploads remain until a lifecycle rule deletes them",
+}
 """Limits of a role that follows the guide to the letter."""
 
 Answer = AccessReport | XmodeError
@@ -140,12 +144,12 @@ def _show_one(name: str, answer: Answer, customer: Customer | None) -> None:
     for left in answer.left:
         terminal.say(f"orphaned  {left.kind} {left.key} ({states.size(left.bytes)})", indent=2)
     fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
-    limits = [str(item.cause) for item in fixable if item.cause in _BEYOND_THE_GUIDE]
+    limits = [f"{item.cause} ({_LIMITS[Cause(item.cause)]})" for item in fixable if item.cause in _LIMITS]
     if limits:
         remedy = f"`xmode-transfer policy print --customer {name} --corrected` prints a policy without them"
         terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {remedy}", indent=2)
     for item in fixable:
-        if item.cause not in _BEYOND_THE_GUIDE:
+        if item.cause not in _LIMITS:
             _fix(item, customer)
 
 
@@ -154,7 +158,7 @@ def _row(item: Finding, *, also: Sequence[str] = ()) -> None:
     parts = [f"{item.severity}:"] if grave else []
     if item.cause not in (None, "ok"):
         parts.append(f"{item.cause}:")
-    parts.append(item.message)
+    parts.append("a known limit of the setup guide" if item.cause in _LIMITS else item.message)
     if item.responsible and grave:
         whose = states.RESPONSIBLE[item.responsible]
         decides = item.severity is Severity.WARNING

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xmode_transfer.access.sign_up import FROM_COMPANY, GENERATED, SignUp
+from xmode_transfer.access.onboard import FROM_COMPANY, GENERATED, SignUp
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.model.errors import ConfigError
@@ -84,8 +84,8 @@ def command(ctx: click.Context, /, out: Path | None, confirm: str | None, as_jso
 
 
 def _onboard(shell: Shell, sign_up: SignUp, out: Path, as_json: bool) -> int:
-    from xmode_transfer.access.kit import KitDirectory
-    from xmode_transfer.access.onboard import CustomerFiles, onboard
+    from xmode_transfer.access.kit import CustomerFiles, KitDirectory
+    from xmode_transfer.access.onboard import onboard
 
     configuration = shell.configuration()
     done = onboard(
@@ -141,7 +141,8 @@ def _onboarded(done: "Onboarded", out: Path) -> dict[str, Any]:
 
 def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: bool) -> int:
     from xmode_transfer.access.check_access import check_access
-    from xmode_transfer.access.onboard import CustomerFiles, confirm
+    from xmode_transfer.access.kit import CustomerFiles
+    from xmode_transfer.access.onboard import confirm
     from xmode_transfer.cli import check_access as shown
     from xmode_transfer.service import assembly
 

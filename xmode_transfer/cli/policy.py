@@ -12,10 +12,12 @@ from xmode_transfer.access.lint import Issue, Kind, Source, lint
 from xmode_transfer.access.lint.records import Given, Report
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import (
+    SetupValues,
     Step,
     corrected_permission_policy,
     corrected_trust_policy,
     session_policy,
+    setup_values,
 )
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
@@ -35,7 +37,7 @@ from xmode_transfer.web import states
 
 _VERDICTS = {
     "ok": "nothing to fix",
-    "mend": "the customer must fix the issues marked error or critical",
+    "fix": "the customer must fix the issues marked error or critical",
     "unclear": "no mistake found, but these documents do not decide everything",
 }
 
@@ -175,34 +177,19 @@ def lint_(
         given = next((option for option, value in values.items() if value is not None), None)
         if given is not None:
             raise click.UsageError(f"--customer already gives this value; leave out {given}")
-        values_given = _configured(shell, name)
+        configuration = shell.configuration()
+        customer = configuration.customer(name, "its values are not known")
+        known: Given | SetupValues = setup_values(customer, configuration.service.vendor.principal_arn)
     else:
         _check_values(values)
-        values_given = Given(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
+        known = Given(external_id, bucket, prefix, account, region, kms_key)
     of_kind = Kind(kind) if kind else None
-    report = lint([Source(file, _text(file), of_kind) for file in files], values_given)
+    report = lint([Source(file, _text(file), of_kind) for file in files], known)
     if as_json:
         terminal.answer(_document(report))
     else:
         terminal.show(_lines(report))
     return report.exit_code
-
-
-def _configured(shell: Shell, name: str) -> Given:
-    configuration = shell.configuration()
-    customer = configuration.customer(name, "its values are not known")
-    place = customer.destination
-    return Given(
-        external_id=customer.external_id,
-        bucket=place.bucket,
-        prefix=place.prefix,
-        account=customer.account_id,
-        role_arn=customer.role_arn,
-        region=place.region,
-        bucket_owner=customer.bucket_owner,
-        kms_key_arn=place.kms_key_arn,
-        principal=configuration.service.vendor.principal_arn,
-    )
 
 
 def _check_values(values: dict[str, str | None]) -> None:

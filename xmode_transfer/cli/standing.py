@@ -119,8 +119,8 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
         yield Line((f"{item.health} since {minute(trouble.since_at)}: {trouble.message}",), indent=below)
         if trouble.hint:
             yield _must_act(trouble.responsible, trouble.hint, below + 2)
-    if item.look is not None:
-        for period, reason in item.look.waiting[-_SHOWN_PERIODS:]:
+    if item.scan is not None:
+        for period, reason in item.scan.waiting[-_SHOWN_PERIODS:]:
             yield Line((f"waiting {period}: {reason}",), indent=below)
 
 
@@ -146,7 +146,7 @@ def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:
 def _last(item: SubscriptionHealth) -> str:
     last = item.last_delivered
     if last is None or last.delivered_at is None:
-        seen = "" if item.look is not None else ", source not scanned yet"
+        seen = "" if item.scan is not None else ", source not scanned yet"
         return f"nothing delivered yet{seen}"
     missing = f"{last.missing_count:,} missing, " if last.missing_count else ""
     return (

@@ -256,7 +256,7 @@ def _customer(item: CustomerHealth, state: str, left: list[MultipartUpload]) -> 
 
 
 def _feed(item: SubscriptionHealth) -> dict[str, Any]:
-    look = item.look
+    look = item.scan
     return {
         "feed": item.feed,
         "status": str(item.health),

@@ -1,4 +1,4 @@
-"""Findings of an access check, with their causes and fixes, and the report of one check."""
+"""The words of an access check: severities, results, findings and fixes, and the report of them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,39 +8,8 @@ from typing import Any, NamedTuple
 
 from xmode_transfer.model.errors import ExitCode, Responsible
 
-
-class Cause(StrEnum):
-    """The cause of a finding. Programs rely on these words."""
-
-    VENDOR_IDENTITY_WRONG = "vendor_identity_wrong"
-    VENDOR_KEY_INVALID = "vendor_key_invalid"
-    VENDOR_POLICY_DENIES_ASSUME = "vendor_policy_denies_assume"
-    CLOCK_SKEW = "clock_skew"
-    STS_REGION_DISABLED = "sts_region_disabled"
-    ROLE_REFUSED = "role_refused"
-    EXTERNAL_ID_NOT_REQUIRED = "external_id_not_required"
-    EXTERNAL_ID_ANY_VALUE = "external_id_any_value"
-    EXTERNAL_ID_CASE_INSENSITIVE = "external_id_case_insensitive"
-    BUCKET_MISSING = "bucket_missing"
-    BUCKET_OTHER_REGION = "bucket_other_region"
-    BUCKET_OTHER_OWNER = "bucket_other_owner"
-    LIST_DENIED = "list_denied"
-    PUT_DENIED = "put_denied"
-    PUT_WITHOUT_ACL_ALLOWED = "put_without_acl_allowed"
-    ACL_REFUSED = "acl_refused"
-    MULTIPART_DENIED = "multipart_denied"
-    ABORT_DENIED = "abort_denied"
-    LIST_PARTS_DENIED = "list_parts_denied"
-    HEAD_DENIED = "head_denied"
-    GET_ACL_DENIED = "get_acl_denied"
-    DELETE_DENIED = "delete_denied"
-    KMS_DENIED = "kms_denied"
-    VERSIONED_BUCKET = "versioned_bucket"
-    OBJECT_LOCK = "object_lock"
-    OWNER_LACKS_FULL_CONTROL = "owner_lacks_full_control"
-    TOO_BROAD = "too_broad"
-    OVERLAPPING_DESTINATION = "overlapping_destination"
-    OK = "ok"
+OK = "ok"
+"""The cause of a probe that found what it should."""
 
 
 class Severity(StrEnum):
@@ -75,12 +44,14 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one probe. ``responsible`` is None if nothing has to be fixed, ``cause`` if the probe was
-    skipped or got no response. ``said`` is AWS's message to the request ``request_id``."""
+    """One probe's answer. ``responsible`` is None where no action is needed. ``cause`` is ``ok`` or one of
+    ``access.catalogue.Cause``; None where a probe was not done, or AWS gave no answer to it. ``message`` is
+    one plain sentence. ``request_id`` and ``said`` are AWS's: its words, with the request that they
+    answer."""
 
     probe: str
     result: Result
-    cause: Cause | None
+    cause: str | None
     responsible: Responsible | None
     severity: Severity
     message: str
@@ -90,8 +61,8 @@ class Finding:
 
 
 def passed(probe: str, message: str, *, request_id: str | None = None) -> Finding:
-    """Return the finding of a probe with the expected result."""
-    return Finding(probe, Result.OK, Cause.OK, None, Severity.INFO, message, None, request_id)
+    """A probe that found what it should."""
+    return Finding(probe, Result.OK, OK, None, Severity.INFO, message, None, request_id)
 
 
 def unknown(probe: str, seen: str) -> Finding:
@@ -154,18 +125,18 @@ class Change(NamedTuple):
     now: str
 
 
-UNSAFE = frozenset({Cause.EXTERNAL_ID_NOT_REQUIRED, Cause.EXTERNAL_ID_ANY_VALUE})
-"""Causes with which a third party could make us misuse the role."""
+UNSAFE = frozenset({"external_id_not_required", "external_id_any_value"})
+"""A role that somebody else could have us misuse."""
 DISPROVED_BY_SENDING = frozenset(
     {
-        Cause.VENDOR_POLICY_DENIES_ASSUME,
-        Cause.STS_REGION_DISABLED,
-        Cause.ROLE_REFUSED,
-        Cause.BUCKET_MISSING,
-        Cause.BUCKET_OTHER_OWNER,
-        Cause.PUT_DENIED,
-        Cause.ACL_REFUSED,
-        Cause.KMS_DENIED,
+        "vendor_policy_denies_assume",
+        "sts_region_disabled",
+        "role_refused",
+        "bucket_missing",
+        "bucket_other_owner",
+        "put_denied",
+        "acl_refused",
+        "kms_denied",
     }
 )
 """Causes with which no object can be sent. A later run that sends one disproves them."""
@@ -197,10 +168,10 @@ class AccessReport:
         return ExitCode.INTERRUPTED if self.interrupted else exit_code(self.findings)
 
     @property
-    def causes(self) -> tuple[Cause, ...]:
-        """Each cause once, in order, without ``ok``."""
+    def causes(self) -> tuple[str, ...]:
+        """The causes that were found, each once, in order; without ``ok``."""
         named = (item.cause for item in self.findings)
-        return tuple(dict.fromkeys(cause for cause in named if cause not in (None, Cause.OK)))
+        return tuple(dict.fromkeys(cause for cause in named if cause not in (None, OK)))
 
 
 def changes(before: AccessReport, now: AccessReport) -> tuple[Change, ...]:
@@ -218,5 +189,5 @@ def _answers(report: AccessReport) -> Mapping[str, str]:
     words: dict[str, list[str]] = {}
     for item in report.findings:
         if item.result is not Result.SKIPPED:
-            words.setdefault(item.probe, []).append(str(item.cause or item.result))
+            words.setdefault(item.probe, []).append(item.cause or item.result)
     return {probe: " ".join(sorted(set(causes))) for probe, causes in words.items()}

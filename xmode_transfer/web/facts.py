@@ -10,8 +10,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from xmode_transfer.access.catalogue import finding
-from xmode_transfer.alerting.calendar import FeedRecord, Sheet, sheets, window
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.alerting.health import assess
 from xmode_transfer.alerting.health_records import Assessment
 from xmode_transfer.aws.policy.documents import setup_values
@@ -25,6 +24,7 @@ from xmode_transfer.model.keys import MANIFESTS
 from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.process import Clock, DaemonRecord
 from xmode_transfer.model.records import Delivery, PlannedObject, Run
+from xmode_transfer.web.calendar import FeedRecord, Sheet, sheets, window
 
 KEPT_SECONDS = 3.0
 """How long an assessment is shared by all viewers."""
@@ -169,7 +169,7 @@ class Facts:
         def with_fix(item: Finding) -> Finding:
             if item.cause is None:
                 return item
-            return replace(item, fix=finding(item.cause, item.probe, known).fix)
+            return replace(item, fix=finding(Cause(item.cause), item.probe, known).fix)
 
         return replace(report, findings=tuple(with_fix(item) for item in report.findings))
 

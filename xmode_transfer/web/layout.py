@@ -7,13 +7,13 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from xmode_transfer.alerting.calendar import Cell, Mark, Sheet
 from xmode_transfer.alerting.health_records import SOUND, CustomerHealth, Health, Issue, worst
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import Alert, AlertState
 from xmode_transfer.model.jobs import JobState, QueueEntry
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.web import states
+from xmode_transfer.web.calendar import Cell, Mark, Sheet
 from xmode_transfer.web.facts import Moment
 
 CUSTOMERS_SHOWN = 100

@@ -277,7 +277,7 @@ def work_of(found: Assessment) -> tuple[int, datetime | None]:
             last = part.last_delivered
             each = usual.get(part.feed, 0.0) if last is None else last.total_bytes
             size += left_of(part) + round(part.due_count * each)
-            if part.due and part.look is not None and part.look.due_since_at is not None:
-                waiting_since.append(part.look.due_since_at)
+            if part.due and part.scan is not None and part.scan.due_since_at is not None:
+                waiting_since.append(part.scan.due_since_at)
             waiting_since += [item.since_at for item in part.open]
     return size, min(waiting_since, default=None)

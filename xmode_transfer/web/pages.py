@@ -20,7 +20,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from xmode_transfer import telemetry
-from xmode_transfer.alerting.calendar import Mark
 from xmode_transfer.alerting.health_records import Health
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.findings import Severity
@@ -30,6 +29,7 @@ from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Run
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web import layout, states
+from xmode_transfer.web.calendar import Mark
 from xmode_transfer.web.facts import Facts, Moment
 
 _PACKAGE = "xmode_transfer.web"

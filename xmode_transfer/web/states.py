@@ -24,7 +24,7 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     " superseded incomplete unconfirmed refused stays",
     ("barred", "held"): "blocked suspended already_running retained gone",
     ("barred", "bad"): "denied",
-    ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped mend"
+    ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped fix"
     " damaged inconsistent not_sent",
     ("alarm", "warn"): "unexpected",
     ("cross", "bad"): "broken critical",

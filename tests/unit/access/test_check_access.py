@@ -22,13 +22,14 @@ from tests.fakes import (
     MemoryRoleSessions,
     StoredVersion,
 )
+from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.access.check_access import check_access, check_customers
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import Responsible, RoleRefused, Throttled, Unavailable, VendorIdentityError
-from xmode_transfer.model.findings import AccessReport, Cause, LeftoverKind, Result
+from xmode_transfer.model.findings import AccessReport, LeftoverKind, Result
 
 Document = dict[str, Any]
 KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -88,7 +89,7 @@ def causes(report: AccessReport) -> set[str]:
 NOT_GRANTED = {"abort_denied", "list_parts_denied"}
 
 
-def test_the_guide_is_well(world: World) -> None:
+def test_a_role_by_the_guide_passes(world: World) -> None:
     bucket = world.bucket()
     report = world.check(deep=True)
     assert causes(report) == NOT_GRANTED  # in memory parts are let in, as users report of AWS
@@ -101,7 +102,7 @@ def test_the_guide_is_well(world: World) -> None:
     assert bucket.uploads == {}
 
 
-def test_the_corrected_policy_is_without_a_remark(world: World) -> None:
+def test_the_corrected_policy_passes(world: World) -> None:
     world.bucket()
     world.permissions = corrected_permission_policy("acme-data", "xmode/")
     assert causes(world.check()) == {"put_without_acl_allowed"}
@@ -136,7 +137,7 @@ def test_parts_refused_as_before_2018(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_an_upload_ended_by_a_lifecycle_rule_is_not_looked_for_for_ever(tmp_path: Path) -> None:
+def test_an_upload_that_a_lifecycle_rule_aborted_is_forgotten(tmp_path: Path) -> None:
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", MemoryClock())
     world = World(ledger, parts_inherit_acl=False)
     bucket = world.bucket(abort_after_days=7)
@@ -168,7 +169,7 @@ def test_put_object_acl_is_needed_for_the_acl(world: World) -> None:
     assert causes(world.check()) == {"acl_refused"}
 
 
-def test_the_guides_third_statement_denies_kms_and_the_fix_mends_it(world: World) -> None:
+def test_the_guides_third_statement_denies_kms_and_the_fix_allows_it(world: World) -> None:
     bucket = world.bucket(kms_key_arn=KEY)
     report = world.check()
     assert causes(report) == {"kms_denied"}
@@ -191,7 +192,7 @@ def test_a_key_that_may_encrypt_and_not_decrypt(world: World) -> None:
     assert report.exit_code == 4
 
 
-def test_a_bucket_of_another_account_is_named_at_once(world: World) -> None:
+def test_a_bucket_of_another_account_is_reported_before_anything_is_written(world: World) -> None:
     bucket = world.bucket(owner="999988887777")
     report = world.check()
     assert causes(report) == {"bucket_other_owner"}
@@ -216,7 +217,7 @@ def test_another_region(world: World) -> None:
     assert world.ledger.checks.capabilities("acme").region == "eu-west-1"
 
 
-def test_versions_that_cannot_be_removed_are_named(world: World) -> None:
+def test_versions_that_cannot_be_deleted_are_listed(world: World) -> None:
     bucket = world.bucket(versioned=True)
     report = world.check()
     assert causes(report) == NOT_GRANTED | {"versioned_bucket"}
@@ -239,7 +240,7 @@ def test_object_lock(world: World) -> None:
     assert causes(world.check()) == NOT_GRANTED | {"object_lock"}
 
 
-def test_objects_that_the_writer_keeps(world: World) -> None:
+def test_objects_that_the_bucket_owner_does_not_control(world: World) -> None:
     world.bucket()
     world.prober.writer_owns = {"acme-data"}
     report = world.check()
@@ -271,7 +272,7 @@ def test_our_own_user_lacks_the_right(world: World) -> None:
         ("iam:GetAccountSummary", "*"),
     ],
 )
-def test_rights_too_many_are_named(world: World, action: str, resource: str) -> None:
+def test_excess_rights_are_reported(world: World, action: str, resource: str) -> None:
     world.bucket()
     extra = {"Effect": "Allow", "Action": action, "Resource": resource}
     world.permissions["Statement"] = [*world.permissions["Statement"][:2], extra]
@@ -281,7 +282,7 @@ def test_rights_too_many_are_named(world: World, action: str, resource: str) -> 
     assert action in item.message
 
 
-def test_the_guides_third_statement_holds_what_is_not_s3(world: World) -> None:
+def test_the_guides_third_statement_denies_other_services(world: World) -> None:
     world.bucket()
     world.permissions["Statement"].append({"Effect": "Allow", "Action": "iam:*", "Resource": "*"})
     assert causes(world.check()) == NOT_GRANTED
@@ -301,7 +302,7 @@ def answering(error: Exception, *external_ids: str, times: int = 1000) -> Callab
     return hook
 
 
-def test_a_refusal_proves_nothing_when_the_role_does_not_let_us_in_again(world: World) -> None:
+def test_a_refusal_proves_nothing_when_the_role_then_refuses_its_own_id(world: World) -> None:
     world.bucket()
     gone = RoleRefused("refused", aws_code="AccessDenied", http_status=403)
     world.prober.requests.faults = answering(gone, "AcmeCorp", times=999)
@@ -312,7 +313,7 @@ def test_a_refusal_proves_nothing_when_the_role_does_not_let_us_in_again(world: 
         assert told[probe].result is Result.SKIPPED
 
 
-def test_a_role_that_takes_no_id_is_named_even_then(world: World) -> None:
+def test_a_role_that_needs_no_id_is_reported_even_then(world: World) -> None:
     world.bucket()
     del world.trust["Statement"]["Condition"]
     away = Unavailable("STS is away")
@@ -330,7 +331,7 @@ def test_only_access_denied_counts_as_a_refusal(world: World) -> None:
     assert world.check().exit_code == 3
 
 
-def test_a_region_that_is_switched_off_is_not_the_roles_refusal(world: World) -> None:
+def test_a_disabled_region_is_not_a_refusal_by_the_role(world: World) -> None:
     off = RoleRefused("STS is switched off", aws_code="RegionDisabledException", http_status=403)
     world.prober.requests.faults = answering(off, "AcmeCorp")
     assert causes(world.check()) == {"sts_region_disabled"}
@@ -354,7 +355,7 @@ def test_an_id_without_letters_has_no_other_case(world: World) -> None:
         ("arn:aws:iam::366810793500:user/somebody", "vendor_identity_wrong"),
     ],
 )
-def test_we_are_somebody_else_and_nobody_is_probed(world: World, identity: str | None, cause: str) -> None:
+def test_no_customer_is_probed_under_a_wrong_identity(world: World, identity: str | None, cause: str) -> None:
     bucket = world.bucket()
     world.sessions.identity = identity
     report = world.check()
@@ -366,7 +367,7 @@ def test_we_are_somebody_else_and_nobody_is_probed(world: World, identity: str |
     assert world.ledger.checks.last("acme") is None
 
 
-def test_a_key_that_is_taken_away_during_the_check_says_so_and_names_what_stays(world: World) -> None:
+def test_a_key_that_is_deactivated_during_the_check_is_reported(world: World) -> None:
     bucket = world.bucket()
 
     def hook(operation: str, key: str, attempt: int) -> Fault | None:
@@ -388,7 +389,7 @@ OPERATIONS = ("list", "put", "head", "read", "acl", "delete", "create_upload", "
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_stopped_anywhere_nothing_stays(world: World, operation: str) -> None:
+def test_a_stopped_check_leaves_nothing(world: World, operation: str) -> None:
     bucket = world.bucket()
 
     def hook(name: str, key: str, attempt: int) -> Fault | None:
@@ -405,7 +406,7 @@ def test_stopped_anywhere_nothing_stays(world: World, operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, "upload_part", "list_parts", "abort_upload"])
-def test_broken_off_anywhere_nothing_stays(world: World, operation: str) -> None:
+def test_an_interrupted_check_leaves_nothing(world: World, operation: str) -> None:
     """KeyboardInterrupt stands for whatever ends the check at once."""
     bucket = world.bucket()
     world.permissions = corrected_permission_policy("acme-data", "xmode/")
@@ -424,7 +425,7 @@ def test_broken_off_anywhere_nothing_stays(world: World, operation: str) -> None
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, "upload_part", "list_parts", "abort_upload"])
-def test_aws_is_away_for_one_kind_of_request(world: World, operation: str) -> None:
+def test_one_kind_of_request_is_not_answered(world: World, operation: str) -> None:
     """Nothing is blamed on the customer; what could not be taken away is named, and goes the next time."""
     bucket = world.bucket()
     world.permissions = corrected_permission_policy("acme-data", "xmode/")
@@ -445,7 +446,7 @@ def test_aws_is_away_for_one_kind_of_request(world: World, operation: str) -> No
     assert (bucket.contents(), bucket.uploads) == ({}, {})
 
 
-def test_what_a_killed_check_left_is_taken_away_by_a_later_one(world: World) -> None:
+def test_a_later_check_deletes_what_a_killed_one_left(world: World) -> None:
     bucket = world.bucket()
     old, young = "xmode/_xmode-check/dead/canary", "xmode/_xmode-check/other/canary"
     at = world.clock.now()
@@ -475,7 +476,7 @@ def test_nothing_outside_of_the_reserved_place_is_written(world: World) -> None:
 # --- Several customers, and time ----------------------------------------------------------------------
 
 
-def test_the_history_keeps_each_check_and_tells_the_change(
+def test_the_history_keeps_each_check_and_logs_the_change(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.bucket()
@@ -493,7 +494,7 @@ def test_the_history_keeps_each_check_and_tells_the_change(
     assert world.ledger.checks.last("acme") == now
 
 
-def test_each_customer_has_an_answer_of_its_own(world: World) -> None:
+def test_each_customer_has_its_own_report(world: World) -> None:
     world.bucket()
     world.check()
     other = world.customer.model_copy(

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from xmode_transfer.access.kit import PROGRAMS, customer_file, kit
 from xmode_transfer.access.lint import Source, lint
-from xmode_transfer.access.lint.records import Given
-from xmode_transfer.access.sign_up import SignUp, drafted
+from xmode_transfer.access.onboard import SignUp, drafted
 from xmode_transfer.aws.policy.documents import (
     VENDOR_PRINCIPAL,
     corrected_permission_policy,
     corrected_trust_policy,
+    setup_values,
 )
 from xmode_transfer.config import Customer
 
@@ -32,7 +32,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 def made(**changes: Any) -> Customer:
     customer, mistakes = drafted(replace(SIGN_UP, **changes), partition="aws", token=lambda: TOKEN)
-    assert mistakes == ()
+    assert mistakes == []
     assert customer is not None
     return customer
 
@@ -64,7 +64,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("changes", [{}, {"prefix": ""}, {"kms_key_arn": KEY}, AWKWARD])
-def test_every_way_makes_the_same_documents(changes: dict[str, Any]) -> None:
+def test_every_way_creates_the_same_policies(changes: dict[str, Any]) -> None:
     customer, made_files = made(**changes), files(**changes)
     place = customer.destination
     trust = corrected_trust_policy(customer.external_id)
@@ -92,24 +92,15 @@ def test_every_way_makes_the_same_documents(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"kms_key_arn": KEY}, AWKWARD])
-def test_the_lint_finds_nothing_to_mend_in_it(changes: dict[str, Any]) -> None:
+def test_the_lint_finds_no_issue_to_fix_in_the_kit(changes: dict[str, Any]) -> None:
     customer, made_files = made(**changes), files(**changes)
-    place = customer.destination
-    told = Given(
-        external_id=customer.external_id,
-        bucket=place.bucket,
-        prefix=place.prefix,
-        role_arn=customer.role_arn,
-        region=place.region,
-        kms_key_arn=place.kms_key_arn,
-    )
     sources = [Source(name, made_files[name]) for name in ("trust-policy.json", "permission-policy.json")]
-    report = lint(sources, told)
+    report = lint(sources, setup_values(customer, VENDOR_PRINCIPAL))
     assert report.outcome == "ok"
     assert not report.issues
 
 
-def test_nothing_is_left_to_replace() -> None:
+def test_the_kit_has_no_placeholders() -> None:
     for name, text in files(**AWKWARD).items():
         assert not re.search(r"BUCKET|EXTERNAL-ID|bucket-name|replace with|<your|YOUR_", text), name
 
@@ -164,7 +155,7 @@ class Page(HTMLParser):
         return [attributes[name] for _, attributes in self.tags if name in attributes]
 
 
-def test_the_page_stands_alone_and_can_be_read_by_all() -> None:
+def test_the_page_is_self_contained_and_accessible() -> None:
     page = Page(files()["index.html"])
     assert page.open == []
     tags = [tag for tag, _ in page.tags]
@@ -183,7 +174,7 @@ def test_the_page_stands_alone_and_can_be_read_by_all() -> None:
     assert "@media print" in files()["index.html"]
 
 
-def test_what_a_company_is_called_stays_text() -> None:
+def test_a_company_name_is_escaped() -> None:
     made_files = files(**AWKWARD)
     page = Page(made_files["index.html"])
     assert page.open == []
@@ -194,7 +185,7 @@ def test_what_a_company_is_called_stays_text() -> None:
 
 @given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None)
-def test_any_company_comes_back_from_its_file(company: str) -> None:
+def test_a_company_name_survives_the_customer_file(company: str) -> None:
     customer, mistakes = drafted(
         replace(SIGN_UP, company=company, name="acme"), partition="aws", token=lambda: TOKEN
     )

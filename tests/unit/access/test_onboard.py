@@ -9,14 +9,23 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.access.catalogue import finding
-from xmode_transfer.access.kit import KitDirectory, customer_file
-from xmode_transfer.access.onboard import Confirmation, CustomerFiles, Onboarded, confirm, onboard
-from xmode_transfer.access.sign_up import SignUp, drafted
+from xmode_transfer.access.catalogue import Cause, finding
+from xmode_transfer.access.kit import CustomerFiles, KitDirectory, customer_file
+from xmode_transfer.access.onboard import (
+    FROM_COMPANY,
+    Confirmation,
+    Onboarded,
+    SignUp,
+    confirm,
+    drafted,
+    guide_external_id,
+    onboard,
+    slug_of,
+)
 from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Customer, CustomerState, files
 from xmode_transfer.model.errors import ConfigError, Responsible
-from xmode_transfer.model.findings import AccessReport, Cause, Finding, passed, unanswered
+from xmode_transfer.model.findings import AccessReport, Finding, passed, unanswered
 
 EXAMPLE = Path(__file__).parents[3] / "config"
 HOOLI = SignUp("Hooli Inc", "555566667777", "hooli-data", ("us-daily",))
@@ -54,7 +63,7 @@ def take_in(directory: Path, sign_up: SignUp) -> Onboarded:
 # --- Taking in -----------------------------------------------------------------------------------------
 
 
-def test_a_sign_up_is_written_and_nothing_else_is_touched(directory: Path) -> None:
+def test_onboarding_writes_one_file_and_the_kit(directory: Path) -> None:
     before = contents(directory)
     done = take_in(directory, HOOLI)
     after = contents(directory)
@@ -88,7 +97,7 @@ def test_a_sign_up_is_written_and_nothing_else_is_touched(directory: Path) -> No
         ({"feeds": ("no-such",), "bucket": "A"}, "there is no valid feed no-such"),
     ],
 )
-def test_a_sign_up_that_cannot_be_is_refused_and_nothing_is_written(
+def test_an_invalid_sign_up_is_refused_and_nothing_is_written(
     directory: Path, changes: dict[str, Any], told: str
 ) -> None:
     before = contents(directory.parent)
@@ -98,7 +107,7 @@ def test_a_sign_up_that_cannot_be_is_refused_and_nothing_is_written(
     assert contents(directory.parent) == before
 
 
-def test_several_mistakes_are_told_at_once_also_for_a_name_that_is_taken(directory: Path) -> None:
+def test_all_mistakes_are_reported_even_for_a_taken_name(directory: Path) -> None:
     sign_up = SignUp("Acme Corp", "111122223333", "acme-data", ("us-dialy",), external_id="company")
     with pytest.raises(ConfigError) as refused:
         take_in(directory, sign_up)
@@ -106,7 +115,7 @@ def test_several_mistakes_are_told_at_once_also_for_a_name_that_is_taken(directo
     assert options == ["--name", "--feed", "--external-id", "--account, --role-name", "--bucket, --prefix"]
 
 
-def test_what_is_right_but_deserves_a_word_is_noted(directory: Path) -> None:
+def test_notes_for_a_valid_sign_up(directory: Path) -> None:
     done = take_in(
         directory,
         replace(HOOLI, account="012345678901", role_name="Other", prefix="", external_id="company"),
@@ -117,7 +126,7 @@ def test_what_is_right_but_deserves_a_word_is_noted(directory: Path) -> None:
     assert "has roles for globex too" in shared
 
 
-def test_a_configuration_that_changed_meanwhile_leaves_nothing_behind(directory: Path) -> None:
+def test_a_concurrent_change_leaves_nothing_behind(directory: Path) -> None:
     class Meanwhile(CustomerFiles):
         def add(self, customer: Customer) -> str:
             rival = customer_file(customer).replace("state: pending", "state: active")
@@ -133,7 +142,7 @@ def test_a_configuration_that_changed_meanwhile_leaves_nothing_behind(directory:
     assert not (directory.parent / "kit").exists()
 
 
-def test_a_file_that_is_there_is_never_replaced(directory: Path) -> None:
+def test_an_existing_file_is_never_replaced(directory: Path) -> None:
     customer, _ = drafted(replace(HOOLI, name="globex"), partition="aws", token=lambda: "x" * 32)
     assert customer is not None
     before = contents(directory)
@@ -142,7 +151,7 @@ def test_a_file_that_is_there_is_never_replaced(directory: Path) -> None:
     assert contents(directory) == before
 
 
-def test_a_kit_does_not_go_where_something_lies(directory: Path, tmp_path: Path) -> None:
+def test_a_kit_is_not_written_to_a_directory_in_use(directory: Path, tmp_path: Path) -> None:
     taken = tmp_path / "file"
     taken.write_text("x", encoding="utf-8")
     globex = files.load(directory).customers["globex"]
@@ -185,7 +194,7 @@ def pending(directory: Path) -> Path:
     "causes",
     [(), (Cause.MULTIPART_DENIED, Cause.ABORT_DENIED, Cause.TOO_BROAD, Cause.PUT_WITHOUT_ACL_ALLOWED)],
 )
-def test_warnings_do_not_keep_a_customer_off(
+def test_warnings_do_not_prevent_activation(
     directory: Path, pending: Path, causes: tuple[Cause, ...]
 ) -> None:
     before = pending.read_text(encoding="utf-8")
@@ -199,7 +208,7 @@ def test_warnings_do_not_keep_a_customer_off(
     "cause",
     [cause for cause in Cause if cause.startswith(("external_id", "role", "put_denied", "bucket", "kms"))],
 )
-def test_a_finding_that_somebody_must_mend_keeps_it_off(directory: Path, pending: Path, cause: Cause) -> None:
+def test_a_finding_to_fix_prevents_activation(directory: Path, pending: Path, cause: Cause) -> None:
     before = pending.read_bytes()
     answer = turn_on(directory, answering(cause))
     assert answer.exit_code in (3, 4)
@@ -207,7 +216,7 @@ def test_a_finding_that_somebody_must_mend_keeps_it_off(directory: Path, pending
     assert pending.read_bytes() == before
 
 
-def test_a_check_without_answers_or_that_was_stopped_keeps_it_off(directory: Path, pending: Path) -> None:
+def test_an_incomplete_check_prevents_activation(directory: Path, pending: Path) -> None:
     def silent(customer: Customer) -> AccessReport:
         lost = unanswered("list", "no answer", Responsible.AWS)
         return AccessReport(customer.name, NOW, (passed("identity", "we"), lost))
@@ -220,7 +229,7 @@ def test_a_check_without_answers_or_that_was_stopped_keeps_it_off(directory: Pat
     assert pending.read_bytes() == before
 
 
-def test_an_override_turns_it_on_and_needs_a_reason(directory: Path, pending: Path) -> None:
+def test_an_override_activates_and_needs_a_reason(directory: Path, pending: Path) -> None:
     open_to_all = answering(Cause.EXTERNAL_ID_NOT_REQUIRED)
     with pytest.raises(ConfigError, match="requires a reason"):
         turn_on(directory, open_to_all, override="  ")
@@ -230,7 +239,7 @@ def test_an_override_turns_it_on_and_needs_a_reason(directory: Path, pending: Pa
 
 
 @pytest.mark.parametrize("name", ["nobody", "wrong", "torn", "acme"])
-def test_who_is_not_in_order_is_not_turned_on(directory: Path, name: str) -> None:
+def test_a_retired_or_broken_customer_is_not_activated(directory: Path, name: str) -> None:
     before = contents(directory)
     with pytest.raises(ConfigError):
         turn_on(directory, answering(), name)
@@ -246,7 +255,9 @@ def test_who_is_not_in_order_is_not_turned_on(directory: Path, name: str) -> Non
         ("state: pending\r", "state: active\r"),
     ],
 )
-def test_only_the_word_changes(directory: Path, pending: Path, written: str, expected: str) -> None:
+def test_activation_changes_the_state_only(
+    directory: Path, pending: Path, written: str, expected: str
+) -> None:
     text = "\ufeff# state: pending is not this\n" + pending.read_text(encoding="utf-8")
     text = text.replace("\nstate: pending\n", f"\n{written}\n")
     pending.write_bytes(text.encode())
@@ -257,10 +268,117 @@ def test_only_the_word_changes(directory: Path, pending: Path, written: str, exp
     assert [path.name for path in pending.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_state_written_in_an_unusual_way_is_left_to_people(directory: Path, pending: Path) -> None:
+def test_a_state_written_in_an_unusual_way_is_not_changed(directory: Path, pending: Path) -> None:
     text = pending.read_text(encoding="utf-8").replace("state: pending", "state: >-\n  pending")
     pending.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="not changed by itself") as refused:
         turn_on(directory, answering())
     assert "state: active" in refused.value.hint
     assert pending.read_text(encoding="utf-8") == text
+
+
+SIGN_UP = SignUp("Acme Corp", "111122223333", "acme-data", ("us-daily",))
+KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def made(**changes: Any) -> Customer:
+    customer, mistakes = drafted(replace(SIGN_UP, **changes), partition="aws", token=lambda: TOKEN)
+    assert mistakes == []
+    assert customer is not None
+    return customer
+
+
+def mistakes_of(partition: str = "aws", **changes: Any) -> list[str]:
+    customer, mistakes = drafted(replace(SIGN_UP, **changes), partition=partition, token=lambda: TOKEN)
+    assert customer is None
+    return list(map(str, mistakes))
+
+
+# --- The sign-up ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("company", "slug"),
+    [
+        ("Acme Corp", "acme"),
+        ("Acme, Inc.", "acme"),
+        ("Globex GmbH & Co. KG", "globex"),
+        ("Société Générale S.A.", "societe-generale"),
+        ("Müßig & Söhne AG", "mussig-sohne"),
+        ("L'Oréal", "loreal"),
+        ("3M", "3m"),
+        ("AG", "ag"),
+        ("Corp Inc", "corp"),
+        ("  spaced   out  ", "spaced-out"),
+        ("x" * 80, "x" * 40),
+        ("日本株式会社", ""),
+        ("---", ""),
+        ("", ""),
+    ],
+)
+def test_the_short_name_comes_from_the_company_name(company: str, slug: str) -> None:
+    assert slug_of(company) == slug
+
+
+def test_the_guides_external_id() -> None:
+    assert guide_external_id("Acme Corp") == "AcmeCorp"
+    assert guide_external_id("A+B {x} =,.@:/-_ é!") == "ABx=,.@:/-_"
+
+
+def test_a_sign_up_becomes_a_pending_customer() -> None:
+    customer = made()
+    assert customer.name == "acme"
+    assert customer.state is CustomerState.PENDING
+    assert customer.external_id == f"acme-{TOKEN}"
+    assert customer.role_arn == "arn:aws:iam::111122223333:role/XMode"
+    assert (customer.destination.bucket, customer.destination.prefix) == ("acme-data", "xmode/")
+    assert made(external_id=FROM_COMPANY).external_id == "AcmeCorp"
+    assert made(external_id="Their-Own:1").external_id == "Their-Own:1"
+    assert made(name="acme-eu").name == "acme-eu"
+
+
+def test_the_region_follows_from_the_key() -> None:
+    assert made(kms_key_arn=KEY).destination.region == "eu-central-1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"company": "  "}, "--company: write the company's name"),
+        ({"company": "a\nb"}, "--company: write the company's name on one line"),
+        ({"company": "x" * 300}, "--company: String should have at most 256 characters"),
+        ({"company": "日本"}, "--name: the company name gives no short name"),
+        ({"name": "Acme"}, "--name: 'Acme' cannot be a name"),
+        ({"account": "11112222333"}, "did you mean 011112222333?"),
+        ({"account": "1111-2222-3333"}, "did you mean 111122223333?"),
+        ({"account": ""}, "--account: '' is not an AWS account ID"),
+        ({"bucket": "Acme-Data"}, "did you mean acme-data?"),
+        ({"bucket": "s3://acme-data/in"}, "did you mean bucket: acme-data"),
+        ({"bucket": ""}, "--bucket: a bucket's name has 3 to 63 characters"),
+        ({"prefix": "xmode"}, "did you mean xmode/?"),
+        ({"prefix": "../x/"}, "--prefix: empty, '.' and '..' folders"),
+        ({"region": "us-east-1a"}, "did you mean the region us-east-1?"),
+        ({"region": "cn-north-1"}, "--region: region cn-north-1 is not in aws"),
+        ({"role_name": "path/XMode"}, "--role-name: 'path/XMode' is not a valid role name"),
+        ({"kms_key_arn": "1234abcd"}, "--kms-key: '1234abcd' is not the ARN of a KMS key"),
+        ({"kms_key_arn": KEY, "region": "us-east-1"}, "only keys of the bucket's own region"),
+        ({"feeds": ()}, "--feed: select at least one feed"),
+        ({"feeds": ("us-daily", "us-daily")}, "--feed: us-daily is listed twice"),
+        ({"external_id": "Acme Corp"}, "did you mean AcmeCorp?"),
+        ({"external_id": "x"}, "--external-id: AWS takes external IDs of 2 to 1,224 characters"),
+        ({"external_id": "a+b"}, "--external-id: '+' is not allowed"),
+        (
+            {"company": "é é", "name": "e", "external_id": FROM_COMPANY},
+            "--external-id: the company's name has fewer",
+        ),
+    ],
+)
+def test_a_mistake_names_its_option(changes: dict[str, Any], told: str) -> None:
+    (mistake,) = mistakes_of(**changes)
+    assert told in mistake
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    told = mistakes_of(company="", account="1", bucket="A", feeds=())
+    assert [line.partition(":")[0] for line in told] == ["--company", "--account", "--bucket", "--feed"]

@@ -11,7 +11,7 @@ import pytest
 from xmode_transfer.access.lint import Source, lint
 from xmode_transfer.access.lint.records import RIGHT_OF_CALL, Given, Report, iam, unknown_action, unknown_key
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, corrected_permission_policy
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, SetupValues, corrected_permission_policy
 from xmode_transfer.model.findings import Severity
 
 Document = dict[str, Any]
@@ -208,7 +208,7 @@ HARMFUL = list(harmful())
     [(b, m, e) for b, _, m, e in HARMFUL],
     ids=[f"{base}-{name}" for base, name, _, _ in HARMFUL],
 )
-def test_what_opens_something_draws_an_issue(base: str, mutate: Mutate, expected: set[str]) -> None:
+def test_a_harmful_change_is_reported(base: str, mutate: Mutate, expected: set[str]) -> None:
     report = mutant(base, mutate)
     assert expected <= words(report) - words(judged(BASES[base]))
     grave = {one.severity for one in (*report.findings, *report.issues)}
@@ -263,7 +263,7 @@ HARMLESS: dict[str, Mutate] = {
 
 @pytest.mark.parametrize("name", HARMLESS)
 @pytest.mark.parametrize("base", BASES)
-def test_what_changes_nothing_draws_none(base: str, name: str) -> None:
+def test_a_harmless_change_is_not_reported(base: str, name: str) -> None:
     assert words(mutant(base, HARMLESS[name])) == words(judged(BASES[base]))
 
 
@@ -276,13 +276,13 @@ def test_what_changes_nothing_draws_none(base: str, name: str) -> None:
         ([ID, "acmecorp"], True),
     ],
 )
-def test_a_second_external_id_draws_an_issue(values: list[str], issue: bool) -> None:
+def test_a_second_external_id_is_reported(values: list[str], issue: bool) -> None:
     document = guide_trust_policy(ID)
     document["Statement"]["Condition"]["StringEquals"]["sts:ExternalId"] = values
     assert words(judged(document)) == ({"second_external_id"} if issue else set())
 
 
-def test_a_second_statement_may_have_the_second_id() -> None:
+def test_a_second_statement_may_have_the_second_external_id() -> None:
     document = guide_trust_policy(ID)
     document["Statement"] = [
         document["Statement"],
@@ -292,16 +292,18 @@ def test_a_second_statement_may_have_the_second_id() -> None:
 
 
 @pytest.mark.parametrize(("partition", "region"), [("aws-eusc", "eusc-de-east-1"), ("aws-cn", "cn-north-1")])
-def test_another_partition_is_judged_as_its_own(partition: str, region: str) -> None:
+def test_another_partition_is_judged_by_its_own_arns(partition: str, region: str) -> None:
     key = KEY.replace("arn:aws:", f"arn:{partition}:").replace("us-east-1", region)
-    told = Given(
+    told = SetupValues(
         ID,
+        f"arn:{partition}:iam::{ACCOUNT}:role/XMode",
         BUCKET,
         PREFIX,
-        role_arn=f"arn:{partition}:iam::{ACCOUNT}:role/XMode",
-        region=region,
-        kms_key_arn=key,
-        principal=VENDOR_PRINCIPAL.replace("arn:aws:", f"arn:{partition}:"),
+        region,
+        ACCOUNT,
+        key,
+        VENDOR_PRINCIPAL.replace("arn:aws:", f"arn:{partition}:"),
+        partition,
     )
     document = corrected_permission_policy(BUCKET, PREFIX, key, region, partition=partition)
     sources = [
@@ -316,7 +318,7 @@ def test_another_partition_is_judged_as_its_own(partition: str, region: str) -> 
 # --- The kept names --------------------------------------------------------------------------------------
 
 
-def test_every_kept_name_is_known() -> None:
+def test_every_listed_name_is_known() -> None:
     data = iam()
     assert data["date"] > "2026"
     assert {"s3", "sts", "kms", "iam", "ec2", "s3express"} <= set(data["prefixes"])
@@ -344,7 +346,7 @@ def test_every_kept_name_is_known() -> None:
         ("s3:Put*", None),
     ],
 )
-def test_an_unknown_action_is_told_with_what_was_meant(action: str, told: str | None) -> None:
+def test_an_unknown_action_is_reported_with_a_suggestion(action: str, told: str | None) -> None:
     assert unknown_action(action) == told
 
 
@@ -360,7 +362,7 @@ def test_an_unknown_action_is_told_with_what_was_meant(action: str, told: str | 
         ("token.actions.githubusercontent.com:sub", None),
     ],
 )
-def test_an_unknown_condition_key_is_told_with_what_was_meant(key: str, told: str | None) -> None:
+def test_an_unknown_condition_key_is_reported_with_a_suggestion(key: str, told: str | None) -> None:
     assert unknown_key(key) == told
 
 

@@ -41,7 +41,7 @@ def an_alert(cause: str = "role_refused", customers: int = 1, **changes: object)
 # --- From issues to causes
 
 
-def test_one_condition_a_cause_however_many_customers() -> None:
+def test_one_alert_per_cause_for_any_number_of_customers() -> None:
     members = [(f"c{number:03}", issue(minutes=60 * number)) for number in range(1, 38)]
     (found,) = by_cause(members * 3)
     assert found.customer_count == 37
@@ -52,7 +52,7 @@ def test_one_condition_a_cause_however_many_customers() -> None:
     assert not found.urgent
 
 
-def test_many_customers_at_one_time_point_to_us() -> None:
+def test_a_burst_points_to_the_vendor() -> None:
     members = [(f"c{number}", issue(minutes=60 - number)) for number in range(37)]
     (found,) = by_cause([*members, ("old", issue(minutes=6000))])
     assert found.responsible is Responsible.VENDOR
@@ -64,12 +64,12 @@ def test_many_customers_at_one_time_point_to_us() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_a_few_customers_at_one_time_are_their_own_concern(count: int) -> None:
+def test_a_few_customers_are_not_a_burst(count: int) -> None:
     (found,) = by_cause([(f"c{number}", issue()) for number in range(count)])
     assert found.responsible is Responsible.CUSTOMER
 
 
-def test_what_is_mended_apart_is_told_apart_until_it_is_too_much() -> None:
+def test_details_are_separate_alerts_up_to_a_limit() -> None:
     def feeds(count: int) -> list[tuple[str, Issue]]:
         return [
             ("acme", issue("no_source", Responsible.VENDOR, detail=f"feed-{number}", feed=f"feed-{number}"))
@@ -83,7 +83,7 @@ def test_what_is_mended_apart_is_told_apart_until_it_is_too_much() -> None:
     assert many.detail == ""
 
 
-def test_what_concerns_the_service_names_no_customer() -> None:
+def test_an_alert_about_the_service_names_no_customer() -> None:
     (found,) = by_cause([("", issue("ledger_full", Responsible.VENDOR))])
     assert (found.customers, found.customer_count, found.urgent) == ((), 0, True)
     assert found.summary.startswith("the ledger's disk is full since")
@@ -111,7 +111,7 @@ def test_fingerprints_do_not_depend_on_order_or_customers(
 # --- The life of an alert
 
 
-def test_an_alert_opens_when_it_is_seen_and_is_resolved_when_it_is_not() -> None:
+def test_an_alert_opens_and_resolves() -> None:
     alerts: dict[str, Alert] = {}
     for minute in range(6):
         now = NOW + minute * MINUTE
@@ -125,7 +125,7 @@ def test_an_alert_opens_when_it_is_seen_and_is_resolved_when_it_is_not() -> None
             assert alerts == {}
 
 
-def test_what_comes_back_opens_again_and_what_is_over_is_forgotten_after_a_month() -> None:
+def test_an_alert_reopens_and_is_forgotten_after_a_month() -> None:
     known = {"ops": Notification(Event.RESOLVED, NOW)}
     resolved = an_alert(opened_at=NOW, resolved_at=NOW, notifications=known)
     (again,) = advance({resolved.fingerprint: resolved}, [an_alert()], NOW + HOUR).values()
@@ -142,7 +142,7 @@ def heard(alert: Alert, event: Event, at: datetime = NOW) -> Alert:
     return replace(alert, notifications={"ops": Notification(event, at)})
 
 
-def test_a_channel_hears_of_it_once_and_again_after_the_interval() -> None:
+def test_a_channel_is_notified_once_and_again_after_the_interval() -> None:
     assert next_event(an_alert(), OPS, ALERTING, NOW) is Event.OPENED
     alert = heard(an_alert(), Event.OPENED)
     assert next_event(alert, OPS, ALERTING, NOW + 4 * HOUR - MINUTE) is None
@@ -150,7 +150,7 @@ def test_a_channel_hears_of_it_once_and_again_after_the_interval() -> None:
     assert next_event(replace(alert, customer_count=100), OPS, ALERTING, NOW + HOUR) is None
 
 
-def test_what_becomes_urgent_is_sent_at_once_to_who_heard_of_it_before() -> None:
+def test_an_alert_that_becomes_urgent_is_sent_at_once() -> None:
     urgent = replace(heard(an_alert(), Event.OPENED), urgent=True, responsible=Responsible.VENDOR)
     assert next_event(urgent, OPS, ALERTING, NOW + MINUTE) is Event.OPENED
     told = replace(urgent, notifications={"ops": Notification(Event.OPENED, NOW + MINUTE, urgent=True)})
@@ -160,7 +160,7 @@ def test_what_becomes_urgent_is_sent_at_once_to_who_heard_of_it_before() -> None
     assert next_event(replace(calmer, resolved_at=NOW), OPS, ALERTING, NOW + HOUR) is Event.RESOLVED
 
 
-def test_only_who_heard_of_it_hears_that_it_is_resolved() -> None:
+def test_only_notified_channels_get_the_resolution() -> None:
     over = an_alert(resolved_at=NOW + HOUR)
     assert next_event(heard(over, Event.REPEATED), OPS, ALERTING, NOW + HOUR) is Event.RESOLVED
     assert next_event(over, OPS, ALERTING, NOW + HOUR) is None
@@ -180,7 +180,7 @@ def test_routes_go_by_responsible_and_urgency() -> None:
     ("moment", "quiet"),
     [("21:59", False), ("22:00", True), ("03:00", True), ("06:59", True), ("07:00", False), ("12:00", False)],
 )
-def test_quiet_hours_hold_over_midnight_in_their_own_zone(moment: str, quiet: bool) -> None:
+def test_quiet_hours_may_pass_midnight_in_their_own_zone(moment: str, quiet: bool) -> None:
     def alerting(begins: str, until: str, timezone: str = "UTC") -> Alerting:
         return Alerting(quiet_hours={"from": begins, "until": until, "timezone": timezone})
 
@@ -193,7 +193,7 @@ def test_quiet_hours_hold_over_midnight_in_their_own_zone(moment: str, quiet: bo
     assert next_event(an_alert(), OPS, alerting("13:00", "14:00"), NOW) is Event.OPENED
 
 
-def test_a_channel_that_fails_is_tried_again_with_growing_pauses() -> None:
+def test_a_failed_channel_is_retried_with_backoff() -> None:
     alert, known, pauses = an_alert(), Notification(), []
     for _ in range(8):
         known = known.failed("no answer", NOW)
@@ -205,7 +205,7 @@ def test_a_channel_that_fails_is_tried_again_with_growing_pauses() -> None:
     assert pauses == [60, 120, 240, 480, 960, 1800, 1800, 1800]
 
 
-def test_a_message_says_what_who_and_what_to_do() -> None:
+def test_a_message_has_the_event_the_responsible_and_the_fix() -> None:
     alert = an_alert(customers=30, message="the role refuses us", hint="send the trust policy")
     message = Message(Event.REPEATED, alert, NOW)
     assert message.title == "still: role_refused"
@@ -225,9 +225,7 @@ CAUSES = ("a", "b", "c")
     ),
     st.integers(1, 12),
 )
-def test_whatever_happens_nobody_is_told_twice(
-    rounds: list[tuple[set[str], int, bool, int]], repeat: int
-) -> None:
+def test_no_event_is_sent_twice(rounds: list[tuple[set[str], int, bool, int]], repeat: int) -> None:
     """Rounds at any distance, and channels that fail; restarts too, since all state is handed on."""
     alerting = Alerting(repeat_hours=repeat)
     now, alerts = NOW, {}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.alerting.health import assess
-from xmode_transfer.alerting.health_records import SOUND, Health, SubscriptionHealth, worst
+from xmode_transfer.alerting.health_records import SOUND, Health, SubscriptionHealth
 from xmode_transfer.config import (
     Configuration,
     Customer,
@@ -232,7 +232,7 @@ SNAPSHOTS: list[tuple[str, dict[str, Any], Health, str | None, Responsible | Non
 @pytest.mark.parametrize(
     ("case", "known", "health", "cause", "responsible"), SNAPSHOTS, ids=[row[0] for row in SNAPSHOTS]
 )
-def test_the_word_follows_from_the_ledger(
+def test_health_follows_from_the_ledger(
     case: str, known: dict[str, Any], health: Health, cause: str | None, responsible: Responsible | None
 ) -> None:
     item = judged(snapshot_of(**known))
@@ -260,14 +260,14 @@ def snapshot_of(
     )
 
 
-def test_lateness_counts_from_the_first_period_that_is_missing() -> None:
+def test_lateness_counts_from_the_first_missing_period() -> None:
     item = judged(snapshot_of(a_delivery("2026-11-20"), a_look()))
     assert item.issue is not None
     assert item.issue.period == "2026-11-21"
     assert item.issue.since_at == datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def test_a_deadline_follows_the_schedule_unless_somebody_named_hours() -> None:
+def test_a_deadline_follows_the_schedule_unless_configured() -> None:
     schedule = Schedule(cron="30 6 * * *", timezone="America/New_York")
     day = Period.parse("2026-11-23", PeriodKind.DAY)
     by_schedule = deadlines_of(a_customer(schedule=schedule), a_feed())
@@ -280,7 +280,7 @@ def test_a_deadline_follows_the_schedule_unless_somebody_named_hours() -> None:
     )
 
 
-def test_days_that_do_not_come_are_not_missed() -> None:
+def test_days_that_are_not_expected_are_not_missed() -> None:
     weekdays = FeedFreshness(days=(Day.MON, Day.TUE, Day.WED, Day.THU, Day.FRI))
     friday, monday_noon = a_delivery("2026-11-20"), datetime(2026, 11, 23, 12, tzinfo=UTC)
     look = a_look(looked_at=monday_noon)
@@ -291,7 +291,7 @@ def test_days_that_do_not_come_are_not_missed() -> None:
     assert on_weekdays.fresh_until_at == datetime(2026, 11, 25, tzinfo=UTC)
 
 
-def test_a_drop_folder_is_late_only_with_what_it_has() -> None:
+def test_a_drop_folder_is_late_only_with_files_that_it_has() -> None:
     folder = a_feed(period="none", partition=None)
     delivered = a_delivery("none", delivered_at=NOW - 5000 * HOUR)
     assert judged(snapshot_of(delivered, a_look()), feed=folder).health is Health.HEALTHY
@@ -300,23 +300,23 @@ def test_a_drop_folder_is_late_only_with_what_it_has() -> None:
 
 
 @pytest.mark.parametrize("state", [CustomerState.PENDING, CustomerState.RETIRED])
-def test_who_is_not_delivered_to_cannot_be_late(state: CustomerState) -> None:
+def test_an_inactive_customer_is_never_late(state: CustomerState) -> None:
     snapshot = snapshot_of(a_delivery("2026-01-01"), a_look(), begun("2026-01-02", Status.BLOCKED, REFUSED))
     item = judged(snapshot, customer=a_customer(state=state))
     assert item.issue is None
 
 
-def test_a_broken_file_is_ours_to_mend_and_named() -> None:
+def test_a_broken_file_is_the_vendors_and_listed() -> None:
     problem = Problem("customers/acme.yaml", 3, 1, "feeds", "select at least one feed")
     configuration = Configuration(Service(), {}, {}, {"acme": (problem, problem)})
     (found,) = assess(configuration, Snapshot(), NOW).customers
     assert found.health is Health.BROKEN
-    assert found.issue is not None
-    assert found.issue.responsible is Responsible.VENDOR
-    assert "customers/acme.yaml:3:1" in found.issue.message
+    (issue,) = found.issues
+    assert issue.responsible is Responsible.VENDOR
+    assert "customers/acme.yaml:3:1" in issue.message
 
 
-def test_cares_hurt_no_delivery() -> None:
+def test_warnings_stop_no_delivery() -> None:
     checked = CheckSummary(
         NOW, "blocked", ("external_id_not_required",), "customer", "anybody gets in", NOW - HOUR
     )
@@ -342,14 +342,14 @@ def test_cares_hurt_no_delivery() -> None:
         "daemon_silent",
         "config_invalid",
     }
-    assert assessment.sound
+    assert all(item.health in SOUND for item in assessment.customers)
     assert len(list(assessment.all_issues())) == 6
 
 
 @pytest.mark.parametrize(
     ("cause", "told"), [("role_refused", []), ("external_id_not_required", ["access_drift"])]
 )
-def test_a_refusal_and_the_check_that_follows_it_are_one_cause(cause: str, told: list[str]) -> None:
+def test_a_refusal_and_the_check_after_it_are_one_cause(cause: str, told: list[str]) -> None:
     checked = CheckSummary(NOW, "blocked", (cause,), "customer", "refused", NOW - HOUR)
     snapshot = snapshot_of(a_delivery(), a_look(), begun("2026-11-25", Status.BLOCKED, REFUSED))
     configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
@@ -364,7 +364,7 @@ def test_a_check_that_got_no_answer_is_no_drift() -> None:
     assert assess(configuration, snapshot, NOW).customers[0].warnings == ()
 
 
-def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> None:
+def test_discrepancies_and_refused_cleanups_need_attention() -> None:
     since = NOW - HOUR
     found = (
         Discrepancy("us-daily", "2026-11-20", DiscrepancyKind.MISSING, 3, "xmode/a.csv", since),
@@ -396,11 +396,6 @@ def test_what_verify_found_and_a_cleanup_that_is_refused_want_attention() -> Non
     )
     late = replace(snapshot_of(a_delivery("2026-11-20"), a_look()), discrepancies={"acme": found})
     assert assess(configuration, late, NOW).customers[0].health is Health.NO_SOURCE  # graver
-
-
-def test_the_gravest_word_stands_for_a_customer() -> None:
-    assert worst([]) is Health.HEALTHY
-    assert worst([Health.HEALTHY, Health.LATE, Health.BLOCKED, Health.FAILING]) is Health.BLOCKED
 
 
 # --- Deadlines

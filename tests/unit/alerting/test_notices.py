@@ -198,12 +198,12 @@ CASES: list[tuple[str, Any, list[tuple[str, str, int]]]] = [
 
 
 @pytest.mark.parametrize(("case", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_what_there_is_to_tell(case: Any, expected: list[tuple[str, str, int]]) -> None:
+def test_events_to_report(case: Any, expected: list[tuple[str, str, int]]) -> None:
     assert told(case()) == expected
 
 
 @pytest.mark.parametrize("cause", ["role_refused", "kms_denied"])
-def test_whether_the_bucket_is_shut(cause: str) -> None:
+def test_causes_that_stop_notices_too(cause: str) -> None:
     acme = a_customer()
     configuration = Configuration(Service(), {"us-daily": FEED}, {"acme": acme}, {})
     item = begun("2026-11-24", Status.BLOCKED, cause)
@@ -217,7 +217,7 @@ def a_notice(kind: NoticeKind = NoticeKind.LATE, cause: str = "late", period: st
     return notice(item, a_customer(), NOW)
 
 
-def test_one_notice_a_mark_unless_it_was_withdrawn() -> None:
+def test_one_notice_for_each_event_unless_withdrawn() -> None:
     known = a_notice()
     item = Happening(known.mark, NOW, "late")
     assert unreported([item], []) == unreported([item], [known.withdrawn()]) == [item]
@@ -225,7 +225,7 @@ def test_one_notice_a_mark_unless_it_was_withdrawn() -> None:
     assert unreported([item._replace(mark=known.mark._replace(revision=3))], [known]) != []
 
 
-def test_what_is_over_is_not_put_any_more() -> None:
+def test_obsolete_notices_are_not_written() -> None:
     late, corrected = a_notice(), a_notice(NoticeKind.CORRECTED)
     acme = {"acme": a_customer()}
     assert overtaken([late, corrected], acme, [Happening(late.mark, NOW)]) == []
@@ -233,7 +233,7 @@ def test_what_is_over_is_not_put_any_more() -> None:
     assert overtaken([late, corrected], {}, [Happening(late.mark, NOW)]) == [late, corrected]
 
 
-def test_who_wants_notices() -> None:
+def test_customers_with_notices() -> None:
     customers = {
         "acme": a_customer(),
         "globex": a_customer(name="globex", notices=False),
@@ -242,7 +242,7 @@ def test_who_wants_notices() -> None:
     assert list(wanting(Configuration(Service(), {"us-daily": FEED}, customers, {}))) == ["acme"]
 
 
-def test_a_refused_notice_is_tried_again_ever_more_rarely() -> None:
+def test_a_refused_notice_is_retried_with_backoff() -> None:
     item, pauses = a_notice(), []
     assert ready([item], NOW)
     for _ in range(8):

@@ -135,7 +135,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 LATE = ("late", "2026-11-23", 1)
 
 
-def test_it_is_told_once_in_the_order_of_time(world: World) -> None:
+def test_each_event_is_reported_once_in_order(world: World) -> None:
     world.deliver("2026-11-22")
     world.run_once()
     assert world.told() == [LATE]
@@ -149,7 +149,7 @@ def test_it_is_told_once_in_the_order_of_time(world: World) -> None:
     assert world.stores.requests.count("put") == 2
 
 
-def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> None:
+def test_no_notice_sorts_before_one_that_a_reader_has_seen(world: World) -> None:
     """Two that are made in one moment have keys that sort by their feeds, whichever was late first."""
     world.feeds = ["us-daily", "a-daily"]
     world.deliver("2026-11-21")
@@ -165,7 +165,7 @@ def test_nothing_comes_to_lie_before_what_a_reader_has_seen(world: World) -> Non
     assert len(put) == 2
 
 
-def test_nor_where_the_clock_was_set_back(world: World) -> None:
+def test_notices_stay_in_order_when_the_clock_was_set_back(world: World) -> None:
     world.deliver("2026-11-22")
     world.run_once()
     (first,) = world.bucket.contents()
@@ -178,7 +178,7 @@ def test_nor_where_the_clock_was_set_back(world: World) -> None:
     assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
 
 
-def test_where_s3_answers_without_a_checksum_a_head_is_the_proof(world: World) -> None:
+def test_without_a_checksum_in_the_answer_a_head_is_the_proof(world: World) -> None:
     world.stores.answers_checksum = False
 
     def vanishes(operation: str, key: str, attempt: int) -> None:
@@ -194,7 +194,7 @@ def test_where_s3_answers_without_a_checksum_a_head_is_the_proof(world: World) -
     assert (world.told(), world.states()) == ([LATE], [("late", NoticeStatus.PUT, 1)])
 
 
-def test_what_the_customer_deletes_stays_deleted(world: World) -> None:
+def test_a_deleted_notice_is_not_written_again(world: World) -> None:
     world.deliver("2026-11-22")
     world.run_once()
     world.bucket.remove(next(iter(world.bucket.contents())), NOW)
@@ -202,7 +202,7 @@ def test_what_the_customer_deletes_stays_deleted(world: World) -> None:
     assert world.told() == []
 
 
-def test_a_refusal_is_on_record_and_tried_again_with_pauses(world: World) -> None:
+def test_a_refusal_is_recorded_and_retried_with_backoff(world: World) -> None:
     world.grant(NO_NOTICES)
     world.deliver("2026-11-22")
     world.run_once()
@@ -220,7 +220,7 @@ def test_a_refusal_is_on_record_and_tried_again_with_pauses(world: World) -> Non
     assert world.told() == [LATE, ("corrected", "2026-11-22", 2)]
 
 
-def test_an_answer_that_was_lost_is_success(world: World) -> None:
+def test_a_lost_answer_is_success(world: World) -> None:
     world.deliver("2026-11-22")
     world.faults = lambda operation, key, attempt: (
         Fault.LOSE_ANSWER if operation == "put" and attempt == 1 else None
@@ -233,7 +233,7 @@ def test_an_answer_that_was_lost_is_success(world: World) -> None:
     assert len(world.bucket.versions(world.ledger.notices.find()[0].key)) == 1
 
 
-def test_what_somebody_else_put_there_is_not_touched(world: World) -> None:
+def test_an_unmanaged_object_is_not_overwritten(world: World) -> None:
     world.grant(NO_NOTICES)
     world.deliver("2026-11-22")
     world.run_once()
@@ -250,7 +250,7 @@ def test_what_somebody_else_put_there_is_not_touched(world: World) -> None:
 
 
 @pytest.mark.parametrize("cause", ["role_refused", "bucket_missing", "unsafe_role"])
-def test_who_does_not_let_us_in_is_not_tried(world: World, cause: str) -> None:
+def test_a_customer_that_denies_access_is_not_tried(world: World, cause: str) -> None:
     world.deliver("2026-11-22")
     world.deliver("2026-11-24", cause=cause)
     world.run_once(10)
@@ -262,7 +262,7 @@ def test_who_does_not_let_us_in_is_not_tried(world: World, cause: str) -> None:
     assert world.told() == []
 
 
-def test_nobody_is_asked_for_who_wants_none(world: World) -> None:
+def test_no_request_for_a_customer_without_notices(world: World) -> None:
     world.wants = False
     world.deliver("2026-11-22")
     world.deliver("2026-11-22", 2)
@@ -276,7 +276,7 @@ def test_nobody_is_asked_for_who_wants_none(world: World) -> None:
     assert {status for _, status, _ in world.states()} == {NoticeStatus.WITHDRAWN}
 
 
-def test_our_own_outage_is_nobodys_refusal(world: World) -> None:
+def test_a_vendor_outage_is_not_a_refusal(world: World) -> None:
     world.sessions.identity = None
     world.deliver("2026-11-22")
     assessment = assess_all(world.configuration, world.ledger, world.clock)
@@ -285,7 +285,7 @@ def test_our_own_outage_is_nobodys_refusal(world: World) -> None:
     assert world.states() == [("late", NoticeStatus.PLANNED, 0)]
 
 
-def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) -> None:
+def test_no_request_while_an_outage_stops_the_daemon(world: World) -> None:
     now = world.clock.now()
     issue = Failure("vendor_identity", "vendor", "AWS refuses our key")
     for told in (issue, None):
@@ -297,7 +297,7 @@ def test_while_something_of_ours_stops_the_daemon_nobody_is_asked(world: World) 
         assert (asked, world.told()) == ((0, []) if told else (1, [LATE]))
 
 
-def test_a_round_that_hangs_holds_up_nobody(world: World) -> None:
+def test_a_pass_that_hangs_delays_nothing_else(world: World) -> None:
     asked, go = threading.Event(), threading.Event()
 
     def fault(operation: str, key: str, attempt: int) -> None:

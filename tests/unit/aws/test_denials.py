@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws.denials import Denial, PolicyType, denial_in
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.model.errors import Responsible
-from xmode_transfer.model.findings import Cause, Severity
+from xmode_transfer.model.findings import Severity
 
 ROLE = "arn:aws:iam::111122223333:role/partners/XMode"
 FACTS = SetupValues("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333")

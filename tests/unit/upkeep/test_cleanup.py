@@ -22,14 +22,14 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.access.catalogue import finding
+from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, UnsafeRoles, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import ConfigError, Unavailable, VendorIdentityError
-from xmode_transfer.model.findings import AccessReport, Cause
+from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Status
 from xmode_transfer.model.upkeep import OperationKind, RemovalOutcome

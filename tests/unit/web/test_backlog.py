@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
+from xmode_transfer.config.times import Work
 from xmode_transfer.model.health import OpenDelivery, SourceScan
 from xmode_transfer.model.records import Delivery, Status
 from xmode_transfer.web.metrics import left_of, work_of
@@ -41,7 +42,7 @@ def a_part(
         ),
         due=labels,
         due_count=due,
-        look=look,
+        scan=look,
     )
     return replace(part, **changes)  # type: ignore[arg-type]
 
@@ -54,11 +55,11 @@ def found(*parts: SubscriptionHealth, health: Health | None = None) -> tuple[int
     return work_of(Assessment(NOW, tuple(customers)))
 
 
-def test_nothing_to_do() -> None:
-    assert found() == found(a_part(last=500)) == (0, None)
+def test_no_backlog() -> None:
+    assert found() == found(a_part(last=500)) == Work(0, None)
 
 
-def test_what_was_sent_is_not_left() -> None:
+def test_sent_bytes_do_not_count() -> None:
     part = a_part(open_=((1_000, 400), (50, 0), (10, 70)))
     assert left_of(part) == 650
     assert found(part) == (650, NOW - HOUR)
@@ -75,14 +76,14 @@ def test_without_a_last_one_it_is_as_large_as_those_of_others() -> None:
 
 
 @pytest.mark.parametrize("health", list(Health))
-def test_who_waits_for_something_else_is_no_work(health: Health) -> None:
+def test_blocked_customers_do_not_count(health: Health) -> None:
     """More workers would not help: an autoscaler that counted them would never come down."""
     idle = {Health.BROKEN, Health.BLOCKED, Health.FAILING, Health.PENDING, Health.RETIRED}
     work = found(a_part(last=500, due=1, health=health))
     assert work == ((0, None) if health in idle else (500, NOW - 2 * HOUR))
 
 
-def test_a_feed_that_fails_leaves_the_customers_others() -> None:
+def test_a_failing_feed_does_not_hide_others() -> None:
     failing, sound = a_part(last=9, due=1, health=Health.FAILING), a_part(last=500, due=1)
     customer = CustomerHealth("acme", "Acme", Health.FAILING, subscriptions=(failing, sound))
     assert work_of(Assessment(NOW, (customer,)))[0] == 500

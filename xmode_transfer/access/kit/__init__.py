@@ -1,14 +1,17 @@
-"""The setup kit for a customer: templates filled in with its values.
+"""The files that onboarding writes from templates: a customer's setup kit, and its file in the configuration.
 
-All ways create the same role: the trust policy and the inline permission policy of ``aws/policy``. The kit
-is a directory, there whole or not at all; it has the external ID in it, so only its owner may read it.
+All ways of the kit create the same role: the trust policy and the inline permission policy of ``aws/policy``.
+The kit contains the external ID, so only its owner may read it.
 """
 
+import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,12 +28,13 @@ from xmode_transfer.aws.policy.documents import (
     corrected_trust_policy,
     s3_service,
 )
-from xmode_transfer.config.customer import Customer
+from xmode_transfer.config import Customer, CustomerState
+from xmode_transfer.config.configuration import Claim
+from xmode_transfer.config.files import CUSTOMERS, ConfigFile, claim_of, customer_names, read_directory
 from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.errors import ConfigError
 
 PROGRAMS = frozenset({"setup.sh"})
-"""The files that are run."""
 
 _CONSOLES = {
     "aws-cn": "https://console.amazonaws.cn/iam/",
@@ -41,7 +45,7 @@ _CONSOLE = "https://console.aws.amazon.com/iam/"
 
 
 def kit(customer: Customer, principal: str) -> dict[str, str]:
-    """The files of the kit by name. ``principal`` is the ARN of our own user."""
+    """Return the files of the kit by name. ``principal`` is the ARN of our own user."""
     place = customer.destination
     # The bucket's, where it is known. S3 takes only keys of the bucket's own region.
     region = place.region or (place.kms_key_arn.split(":")[3] if place.kms_key_arn else None)
@@ -79,51 +83,11 @@ def kit(customer: Customer, principal: str) -> dict[str, str]:
 
 
 def customer_file(customer: Customer) -> str:
-    """The text of customers/<customer>.yaml."""
+    """Return the text of customers/<customer>.yaml."""
     return _filled("customer.yaml", customer=customer, destination=customer.destination)
 
 
-class KitDirectory:
-    """Where a kit goes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
-
-    def write(self, customer: Customer, principal: str) -> tuple[str, ...]:
-        """Returns the names of the files. Raises ConfigError when something is there already, and when the
-        kit cannot be written; then nothing is left."""
-        files = kit(customer, principal)
-        partial: Path | None = None
-        try:
-            if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
-                raise ConfigError(
-                    f"{self._path} already exists and is not empty; nothing in it is overwritten",
-                    hint="give a new directory with --out",
-                )
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o700
-            partial = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
-            for name, text in files.items():
-                file = partial / name
-                file.write_text(text, encoding="utf-8", newline="\n")
-                file.chmod(0o700 if name in PROGRAMS else 0o600)
-            partial.chmod(mode)
-            partial.rename(self._path)
-        except OSError as error:
-            if partial is not None:
-                shutil.rmtree(partial, ignore_errors=True)
-            raise ConfigError(
-                f"the kit cannot be written to {self._path}: {error.strerror or error}",
-                hint="give another directory with --out",
-            ) from error
-        return tuple(files)
-
-    def remove(self) -> None:
-        """Removes what ``write`` created, if the customer was not created."""
-        shutil.rmtree(self._path)
-
-
-# --- Templates -----------------------------------------------------------------------------------------
+# --- Templates
 
 
 @cache
@@ -156,13 +120,12 @@ def _filled(name: str, **values: Any) -> str:
 
 
 def _json(document: object) -> str:
-    """A document as people read it, with a line break at its end. Characters beyond ASCII are escaped: IAM
-    takes none beyond Latin-1 in a policy's text (IAM API reference, PutRolePolicy)."""
+    """Characters beyond ASCII are escaped: IAM takes none beyond Latin-1 in a policy's text (IAM API
+    reference, PutRolePolicy)."""
     return json.dumps(document, indent=2) + "\n"
 
 
 def _code(text: str) -> str:
-    """Words to type or to look for, exactly, in Markdown."""
     if "`" not in text:
         return f"`{text}`"
     ticks = "`" * (max(map(len, re.findall("`+", text))) + 1)
@@ -170,7 +133,7 @@ def _code(text: str) -> str:
 
 
 def _page(place: str, readme: str) -> str:
-    """The README as a page of its own: no script, nothing loaded, fit for a screen reader and for paper."""
+    """Render the README as a page: no script, nothing loaded, fit for a screen reader and for paper."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("fence", _figure)
     tokens = markdown.parse(readme)
@@ -187,9 +150,160 @@ def _page(place: str, readme: str) -> str:
 
 
 def _figure(_: Any, tokens: Any, index: int, *__: Any) -> str:
-    """Something to copy. A box that scrolls is reached by the keyboard only when it takes the focus."""
+    """Render a block to copy. The keyboard reaches a box that scrolls only when it takes the focus."""
     title = escape(tokens[index].info.partition(" ")[2])
     return (
         f'<figure><figcaption>{title}</figcaption><pre tabindex="0" role="region" aria-label="{title}">'
         f"<code>{escape(tokens[index].content)}</code></pre></figure>\n"
     )
+
+
+# --- Files
+
+
+class KitDirectory:
+    """The directory of one kit."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+
+    def write(self, customer: Customer, principal: str) -> tuple[str, ...]:
+        """Write the kit, whole or not at all; return the names of its files. Raises ConfigError when
+        something is there already, and when the kit cannot be written."""
+        files = kit(customer, principal)
+        partial: Path | None = None
+        try:
+            if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
+                raise ConfigError(
+                    f"{self._path} already exists and is not empty; nothing in it is overwritten",
+                    hint="give a new directory with --out",
+                )
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o700
+            partial = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
+            for name, text in files.items():
+                file = partial / name
+                file.write_text(text, encoding="utf-8", newline="\n")
+                file.chmod(0o700 if name in PROGRAMS else 0o600)
+            partial.chmod(mode)
+            partial.rename(self._path)
+        except OSError as error:
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise ConfigError(
+                f"the kit cannot be written to {self._path}: {error.strerror or error}",
+                hint="give another directory with --out",
+            ) from error
+        return tuple(files)
+
+    def remove(self) -> None:
+        """Remove what ``write`` created."""
+        shutil.rmtree(self._path)
+
+
+class CustomerFiles:
+    """The customers/ directory of a configuration."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def claims(self) -> Sequence[Claim]:
+        """Return what every customer claims, retired ones and those with mistakes included."""
+        files = ((name, self._file(name)) for name in customer_names(self._directory))
+        return [claim_of(name, file.data) for name, file in files if file.data is not None]
+
+    def illegible(self, text: str) -> str | None:
+        """Return a customer with a file that is no YAML at all and contains this text, ignoring case: it may
+        claim it."""
+        for name in customer_names(self._directory):
+            file = self._file(name)
+            if file.data is None and text.casefold() in file.text.casefold():
+                return name
+        return None
+
+    def add(self, customer: Customer) -> str:
+        """Write the customer's new file and return its name. Raises ConfigError when there is such a file,
+        when it cannot be written, and when the configuration with it is invalid; then the file is removed."""
+        path, name = self._path(customer.name), f"{CUSTOMERS}/{customer.name}.yaml"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _partial(path, customer_file(customer)) as partial:
+                os.link(partial, path)  # fails when the name is taken, unlike a rename
+        except FileExistsError:
+            raise ConfigError(
+                f"there is a file {name} already; it is left as it is",
+                hint="give the customer another name with --name",
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+        configuration, _ = read_directory(self._directory)
+        if configuration.customers.get(customer.name) != customer:
+            path.unlink(missing_ok=True)
+            raise ConfigError(
+                f"{customer.name} does not fit into the configuration; its file was not kept",
+                hint="another person may have changed the configuration meanwhile: try again",
+                problems=tuple(map(str, configuration.broken.get(customer.name, ()))),
+            )
+        return name
+
+    def set_state(self, customer: Customer, state: CustomerState) -> None:
+        """Change the value of ``state:`` in the customer's file and nothing else. Raises ConfigError when
+        the file does not allow that."""
+        path, name, file = (
+            self._path(customer.name),
+            f"{CUSTOMERS}/{customer.name}.yaml",
+            self._file(customer.name),
+        )
+        if file.data is None or file.data.get("state") != str(customer.state):
+            raise ConfigError(
+                f"{name} does not say `state: {customer.state}` (any more)",
+                hint="another person may have changed it meanwhile: look at it, and try again",
+            )
+        line, column = file.position(("state",))
+        before = path.read_bytes()
+        lines = before.decode("utf-8-sig").splitlines(keepends=True)
+        head, rest = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
+        quote = rest[0] if rest[0] in "\"'" else ""
+        written = f"{quote}{customer.state}{quote}"
+        if not rest.startswith(written):
+            raise ConfigError(
+                f"the state of {customer.name} is written in a way that is not changed by itself",
+                hint=f"write `state: {state}` into {name} by hand",
+            )
+        lines[line - 1] = f"{head}{quote}{state}{quote}{rest[len(written) :]}"
+        mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
+        try:
+            with _partial(path, mark + "".join(lines)) as partial:
+                partial.chmod(path.stat().st_mode & 0o7777)
+                partial.replace(path)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+        configuration, _ = read_directory(self._directory)
+        if configuration.customers.get(customer.name) != customer.model_copy(update={"state": state}):
+            path.write_bytes(before)
+            raise ConfigError(
+                f"{name} was not as expected after the change; it was put back",
+                hint=f"write `state: {state}` into it by hand",
+                problems=tuple(map(str, configuration.broken.get(customer.name, ()))),
+            )
+
+    def _file(self, name: str) -> ConfigFile:
+        return ConfigFile(self._directory, f"{CUSTOMERS}/{name}.yaml")
+
+    def _path(self, name: str) -> Path:
+        return self._directory / CUSTOMERS / f"{name}.yaml"
+
+
+@contextlib.contextmanager
+def _partial(path: Path, text: str) -> Iterator[Path]:
+    """Write a whole file beside ``path``, hidden from readers of the configuration, and remove it
+    afterwards."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)

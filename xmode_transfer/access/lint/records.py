@@ -1,4 +1,4 @@
-"""The words of a lint: documents and their kinds, faults in how they are written, and the report."""
+"""The records of a lint: documents, faults, issues and the report; and the names that IAM knows."""
 
 import difflib
 import json
@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.model.errors import ExitCode
 from xmode_transfer.model.findings import Finding, Fix, Severity
 
@@ -24,41 +24,53 @@ class Kind(StrEnum):
     KEY = "key"  # on the KMS key
 
 
-class Fault(StrEnum):
-    """How a document is written wrongly; fixed words that programs rely on."""
+TRUST_STEPS = "console steps 5 and 8; CLI step 2"
 
-    INVALID_JSON = "invalid_json"
+
+class Fault(StrEnum):
+    """A mistake in how a document is written, with its severity and the setup guide's step. The names are
+    stable for programs."""
+
+    severity: Severity
+    step: str | None
+
+    def __new__(cls, word: str, severity: Severity = Severity.ERROR, step: str | None = None) -> "Fault":
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.severity, member.step = severity, step
+        return member
+
+    INVALID_JSON = "invalid_json", Severity.ERROR, "console step 8; CLI steps 2 and 4"
     NOT_A_POLICY = "not_a_policy"
     DUPLICATE_KEY = "duplicate_key"
     UNKNOWN_ELEMENT = "unknown_element"
     MALFORMED_STATEMENT = "malformed_statement"
     PLACEHOLDER_LEFT = "placeholder_left"
-    TRUST_POLICY_AS_PERMISSION = "trust_policy_as_permission"
-    PRINCIPAL_IN_IDENTITY_POLICY = "principal_in_identity_policy"
-    RESOURCE_IN_TRUST_POLICY = "resource_in_trust_policy"
-    ROLE_WHERE_POLICY_BELONGS = "role_where_policy_belongs"
-    UNKNOWN_ACTION = "unknown_action"
+    TRUST_POLICY_AS_PERMISSION = "trust_policy_as_permission", Severity.ERROR, "console step 8"
+    PRINCIPAL_IN_IDENTITY_POLICY = "principal_in_identity_policy", Severity.ERROR, "console step 8"
+    RESOURCE_IN_TRUST_POLICY = "resource_in_trust_policy", Severity.ERROR, TRUST_STEPS
+    ROLE_WHERE_POLICY_BELONGS = "role_where_policy_belongs", Severity.ERROR, "CLI step 6"
+    UNKNOWN_ACTION = "unknown_action", Severity.WARNING
     UNKNOWN_OPERATOR = "unknown_operator"
-    UNKNOWN_CONDITION_KEY = "unknown_condition_key"
-    TRUSTS_ANYBODY = "trusts_anybody"
-    TRUSTS_WHOLE_ACCOUNT = "trusts_whole_account"
-    SECOND_EXTERNAL_ID = "second_external_id"
-    OTHER_PRINCIPAL = "other_principal"
+    UNKNOWN_CONDITION_KEY = "unknown_condition_key", Severity.WARNING
+    TRUSTS_ANYBODY = "trusts_anybody", Severity.CRITICAL, "console step 17"
+    TRUSTS_WHOLE_ACCOUNT = "trusts_whole_account", Severity.WARNING, "console steps 15 to 17"
+    SECOND_EXTERNAL_ID = "second_external_id", Severity.WARNING
+    OTHER_PRINCIPAL = "other_principal", Severity.WARNING
     WRONG_PARTITION = "wrong_partition"
     MALFORMED_ARN = "malformed_arn"
-    OTHER_BUCKET = "other_bucket"
-    OBJECTS_NOT_NAMED = "objects_not_named"
-    BUCKET_NOT_NAMED = "bucket_not_named"
-    BEYOND_PREFIX = "beyond_prefix"
-    KMS_EXPLICITLY_DENIED = "kms_explicitly_denied"
-    CANNOT_TELL = "cannot_tell"
-    NOT_TOLD = "not_told"
+    OTHER_BUCKET = "other_bucket", Severity.WARNING
+    OBJECTS_NOT_NAMED = "objects_not_named", Severity.ERROR, "CLI step 4"
+    BUCKET_NOT_NAMED = "bucket_not_named", Severity.ERROR, "CLI step 4"
+    BEYOND_PREFIX = "beyond_prefix", Severity.WARNING
+    KMS_EXPLICITLY_DENIED = "kms_explicitly_denied", Severity.INFO, "CLI step 4, third statement"
+    CANNOT_TELL = "cannot_tell", Severity.WARNING
+    NOT_TOLD = "not_told", Severity.INFO
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A fault of one document: in which file and statement (from 1; None when it is about the whole), in one
-    sentence, and its fix."""
+    """A fault in one document. ``statement`` counts from 1; None when the whole document is meant."""
 
     file: str
     fault: Fault
@@ -73,17 +85,19 @@ def issue(
     fault: Fault,
     message: str,
     fix: str,
-    severity: Severity = Severity.ERROR,
-    step: str | None = None,
+    *,
     statement: int | None = None,
+    severity: Severity | None = None,
+    step: str | None = None,
 ) -> Issue:
-    """``step`` is where the setup guide treats of it."""
-    return Issue(file, fault, severity, message, Fix(fix, None, None, step), statement)
+    """``severity`` and ``step`` default to the fault's own."""
+    fixed = Fix(fix, None, None, step or fault.step)
+    return Issue(file, fault, severity or fault.severity, message, fixed, statement)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file as it was pasted. ``kind`` is None when it is to be recognised by its content."""
+    """A file as it was pasted. ``kind`` None: detect it by the content."""
 
     name: str
     text: str
@@ -92,14 +106,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One policy as it was read; ``kind`` as given or recognised."""
+    """One policy; ``kind`` as given or detected."""
 
     name: str
     kind: Kind
     content: Mapping[str, Any]
 
     def statements(self) -> Iterator["Statement"]:
-        """Those that are objects."""
+        """Yield the statements that are objects."""
         found = self.content.get("Statement")
         for number, one in enumerate(found if isinstance(found, list) else [found], 1):
             if isinstance(one, Mapping):
@@ -113,30 +127,23 @@ class Statement(NamedTuple):
     number: int
     content: Mapping[str, Any]
 
-    def wrong(
-        self,
-        fault: Fault,
-        message: str,
-        fix: str,
-        severity: Severity = Severity.ERROR,
-        step: str | None = None,
-    ) -> Issue:
-        return issue(self.document.name, fault, message, fix, severity, step, self.number)
+    def wrong(self, fault: Fault, message: str, fix: str, **more: Any) -> Issue:
+        return issue(self.document.name, fault, message, fix, statement=self.number, **more)
 
     def __str__(self) -> str:
         return f"statement {self.number}"
 
     def texts(self, *names: str) -> tuple[str, ...]:
-        """The texts of these elements, of which each is one or a list of them."""
+        """Return the texts of these elements."""
         return tuple(text for name in names for text in texts(self.content.get(name)))
 
     def principals(self) -> tuple[str, ...]:
-        """The ARNs and accounts that its Principal names."""
+        """Return the ARNs and accounts that its Principal names."""
         element = self.content.get("Principal")
         return texts(element.get("AWS")) if isinstance(element, Mapping) else ()
 
     def conditions(self) -> Iterator[tuple[str, str, object]]:
-        """Each operator, key and value of its Condition, as far as it is written so."""
+        """Yield each operator, key and value of its Condition, as far as it is well-formed."""
         condition = self.content.get("Condition")
         for operator, keys in condition.items() if isinstance(condition, Mapping) else ():
             for key, value in keys.items() if isinstance(keys, Mapping) else ():
@@ -144,32 +151,26 @@ class Statement(NamedTuple):
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """The texts of an element that is one or a list of them."""
+    """Return the texts of an element that is one text or a list of them."""
     return tuple(one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str))
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What is known of the customer; what is None is taken from the documents themselves."""
+    """What is known of a customer without a file. The documents themselves replace a value that is None."""
 
     external_id: str | None = None
     bucket: str | None = None
     prefix: str | None = None
     account: str | None = None
-    role_arn: str | None = None
     region: str | None = None
-    bucket_owner: str | None = None
     kms_key_arn: str | None = None
-    principal: str = VENDOR_PRINCIPAL
-
-
-_ACTING = (Severity.ERROR, Severity.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The verdict. ``kinds`` names each document that could be read, with its kind; ``findings`` are those of
-    the access check, foretold; ``issues`` tell how documents are written."""
+    """The verdict. ``kinds`` has the name and kind of each document that could be read, ``findings`` what
+    the access check would find, ``issues`` what is wrong in the documents."""
 
     kinds: tuple[tuple[str, Kind], ...]
     findings: tuple[Finding, ...]
@@ -177,18 +178,31 @@ class Report:
 
     @property
     def outcome(self) -> str:
-        """``ok``; ``mend`` (the customer must act); ``unclear``: no mistake found, but the documents do not
-        decide everything."""
-        severities = {*(one.severity for one in self.findings), *(one.severity for one in self.issues)}
-        if not severities.isdisjoint(_ACTING):
-            return "mend"
+        """``ok``; ``fix`` (the customer must fix something); ``unclear``: no mistake found, but the
+        documents do not decide everything."""
+        severities = {one.severity for one in self.findings} | {one.severity for one in self.issues}
+        if severities & {Severity.ERROR, Severity.CRITICAL}:
+            return "fix"
         unclear = any(issue.fault is Fault.CANNOT_TELL for issue in self.issues)
         return "unclear" if unclear or not self.kinds else "ok"
 
     @property
     def exit_code(self) -> int:
-        return ExitCode.BLOCKED if self.outcome == "mend" else ExitCode.DONE
+        return ExitCode.BLOCKED if self.outcome == "fix" else ExitCode.DONE
 
+
+_SERVICES = ("aws", "s3", "sts", "kms")  # with condition keys that are listed here
+_CLOSE = 0.8  # so similar that a typing error is more likely than a name that AWS added since
+
+ON_OBJECTS = frozenset(
+    action
+    for statement in corrected_permission_policy("bucket", "")["Statement"]
+    if statement["Sid"] == "DeliverBelowPrefix"
+    for action in statement["Action"]
+)
+"""The rights on objects that deliveries need."""
+ON_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"})
+"""The right on the bucket that deliveries need, and two that earlier kits granted."""
 
 # Calls of S3 whose right has another name than the call.
 RIGHT_OF_CALL = {
@@ -218,23 +232,11 @@ DateGreaterThanEquals Bool BinaryEquals IpAddress NotIpAddress ArnEquals ArnNotE
 OPERATORS = frozenset(f"{base}{end}" for base in _OPERATOR_NAMES.split() for end in ("", "IfExists")) | {
     "Null"
 }
-DOCUMENT_ELEMENTS = ("Version", "Id", "Statement")
-STATEMENT_ELEMENTS = (
-    "Sid",
-    "Effect",
-    "Principal",
-    "NotPrincipal",
-    "Action",
-    "NotAction",
-    "Resource",
-    "NotResource",
-    "Condition",
-)
 
 
 @lru_cache(maxsize=1)
 def iam() -> dict[str, Any]:
-    """The kept names: ``source``, ``date``, ``prefixes`` of all services, condition ``keys``, and of the
+    """Return IAM's names: ``source``, ``date``, ``prefixes`` of all services, condition ``keys``, and for the
     ``services`` that deliveries use each action with its level and the kinds of resources it is ``on``."""
     text = resources.files(__package__).joinpath("iam.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
@@ -243,21 +245,21 @@ def iam() -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def actions_like(pattern: str) -> tuple[str, ...]:
-    """The actions of S3, STS and KMS that an Action's pattern names."""
+    """Return the actions of S3, STS and KMS that a pattern matches."""
     wanted = re.compile(re.escape(pattern.lower()).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
     known = (f"{service}:{name}" for service, about in iam()["services"].items() for name in about["actions"])
     return tuple(action for action in known if wanted.fullmatch(action.lower()))
 
 
 def kinds_of(action: str) -> tuple[str, ...]:
-    """The kinds of resources that an action of S3, STS or KMS is on; none: only ``*``."""
+    """Return the kinds of resources that an action of S3, STS or KMS is on; none: only ``*``."""
     service, _, name = action.partition(":")
     return tuple(iam()["services"][service]["actions"][name]["on"])
 
 
 def unknown_action(action: str) -> str | None:
-    """The message about an unknown action. None for a known one, and for one that cannot be judged: it has a
-    wildcard in its name, or its service's actions are not kept."""
+    """Return the message about an unknown action. None for a known one, and for one that cannot be judged: it
+    has a wildcard in its name, or its service's actions are not listed here."""
     service, colon, name = action.partition(":")
     folded, services = service.lower(), iam()["services"]
     if not colon or "*" in service or "?" in service:
@@ -275,14 +277,12 @@ def unknown_action(action: str) -> str | None:
 
 
 def unknown_key(key: str) -> str | None:
-    """The message about an unknown condition key. None for a known one, and for one of a service with keys
-    that are not kept."""
+    """Return the message about an unknown condition key. None for a known one, and for one of a service that
+    is not listed here."""
     service, colon, _ = key.lower().partition(":")
-    kept = {*iam()["services"], "aws"}
-    known = _keys()
-    if key.lower() in known or _family(key.lower()) in known:
+    if _is_known(key.lower()):
         return None
-    if colon and service not in kept and (service in iam()["prefixes"] or "." in service):
+    if colon and service not in _SERVICES and (service in iam()["prefixes"] or "." in service):
         return None  # of another service, or of an identity provider
     meant = meant_key(key)
     return f"unknown condition key {key}" + (f" (did you mean {meant}?)" if meant else "")
@@ -290,16 +290,16 @@ def unknown_key(key: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def meant_key(key: str) -> str | None:
-    """The condition key that an unknown one was meant for: one of its own service that is spelt almost so,
-    or of another that has the very name. None when the key is known or resembles none."""
+    """Return the condition key that an unknown one was meant for: a similar one of its own service, or one of
+    the same name in another. None when the key is known or resembles none."""
     folded, known = key.lower(), _keys()
-    service, _, name = folded.partition(":")
-    if folded in known or _family(folded) in known:
+    if _is_known(folded):
         return None
-    of_service = [one for one in known if one.partition(":")[0] == service]
-    close = difflib.get_close_matches(folded, of_service, n=1, cutoff=_CLOSE)
-    elsewhere = [f"{other}:{name}" for other in ("aws", "s3", "sts", "kms") if f"{other}:{name}" in known]
-    found = (close + elsewhere if service in ("aws", *iam()["services"]) else elsewhere)[:1]
+    service, _, name = folded.partition(":")
+    found = [f"{other}:{name}" for other in _SERVICES if f"{other}:{name}" in known]
+    if service in _SERVICES:
+        of_service = [one for one in known if one.partition(":")[0] == service]
+        found = difflib.get_close_matches(folded, of_service, n=1, cutoff=_CLOSE) + found
     return known[found[0]] if found else None
 
 
@@ -308,19 +308,15 @@ def known_operator(name: str) -> bool:
     return base in OPERATORS and (not colon or quantifier in ("ForAllValues", "ForAnyValue"))
 
 
-_CLOSE = 0.8
-"""So similar that a typing error is more likely than a name added since (0: nothing, 1: the same)."""
-
-
 @lru_cache(maxsize=1)
 def _keys() -> dict[str, str]:
-    """The condition keys by their folded names; of those that end in a name of one's own, what is before."""
+    """Return the condition keys by their folded names, without a variable at their end."""
     return {one.split("${")[0].lower(): one.split("${")[0] for one in iam()["keys"]}
 
 
-def _family(folded: str) -> str:
-    """``aws:principaltag/team`` is of the family ``aws:principaltag/``."""
-    return next((known for known in _keys() if known[-1] in "/:" and folded.startswith(known)), "")
+def _is_known(folded: str) -> bool:
+    """``aws:principaltag/team`` is known by ``aws:principaltag/``."""
+    return folded in _keys() or any(one[-1] in "/:" and folded.startswith(one) for one in _keys())
 
 
 def _meant(word: str, choices: Iterable[str], before: str = "") -> str:

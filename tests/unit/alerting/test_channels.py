@@ -93,7 +93,7 @@ def test_a_webhook_gets_the_whole_state(far: Far, monkeypatch: pytest.MonkeyPatc
     assert "Responsible: customer" in body["text"]
 
 
-def test_a_secret_file_that_was_replaced_counts_at_once(far: Far, tmp_path: Any) -> None:
+def test_a_replaced_secret_file_takes_effect_at_once(far: Far, tmp_path: Any) -> None:
     secret = tmp_path / "url"
     channel = Channel(name="ops", webhook=f"file:{secret}")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -103,7 +103,7 @@ def test_a_secret_file_that_was_replaced_counts_at_once(far: Far, tmp_path: Any)
     assert far.requests[0][1] == "/new"
 
 
-def test_a_refusal_says_what_was_answered_and_no_secret(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_has_the_answer_and_no_secret(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK", f"http://{far.address}/very-s3cret-path")
     far.status, far.says = 403, b"no such hook: /very-s3cret-path"
     with pytest.raises(NotificationFailed, match="403 Forbidden") as caught:
@@ -123,13 +123,13 @@ def test_a_redirect_is_not_followed(far: Far, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "nonsense", "http://127.0.0.1:9/x"]
 )
-def test_what_cannot_be_asked_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_url_is_reported(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK", url)
     with pytest.raises(NotificationFailed, match=r"alerts\.ops\.webhook"):
         send(HOOK, Message(Event.OPENED, ALERT, NOW))
 
 
-def test_the_heart_beats(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_is_a_get(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEART", f"http://{far.address}/ping")
     heartbeat = Heartbeat(url="env:HEART")
     beat(heartbeat)
@@ -147,7 +147,7 @@ def test_the_heart_beats(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
         ("only-a-token", "only-a-token:"),
     ],
 )
-def test_a_user_and_a_password_in_the_url_are_basic_authentication(
+def test_user_and_password_in_the_url_are_basic_authentication(
     far: Far, monkeypatch: pytest.MonkeyPatch, user: str, credentials: str
 ) -> None:
     monkeypatch.setenv("HOOK", f"http://{user}@{far.address}/alerts?to=ops")
@@ -163,7 +163,7 @@ def test_a_user_and_a_password_in_the_url_are_basic_authentication(
         assert headers["Host"] == far.address
 
 
-def test_a_user_in_the_url_and_a_token_do_not_go_together(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_in_the_url_and_a_token_are_refused(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK", f"http://ops:s3cret-word@{far.address}/alerts")
     monkeypatch.setenv("TOKEN", "t0ken")
     channel = Channel(name="ops", webhook="env:HOOK", token="env:TOKEN")
@@ -198,7 +198,7 @@ def test_apprise_sends_title_and_text(far: Far, monkeypatch: pytest.MonkeyPatch)
 
 
 @ON_ITS_WAY_OUT
-def test_pagerduty_gets_a_key_of_the_alert_and_its_end(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pagerduty_gets_the_alerts_key_and_its_resolution(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = pytest.importorskip("apprise.plugins.pagerduty", reason="needs the extra `alerts`")
     monkeypatch.setitem(plugin.PAGERDUTY_API_LOOKUP, "us", f"http://{far.address}/v2/enqueue")
     far.status = 202
@@ -215,7 +215,7 @@ def test_pagerduty_gets_a_key_of_the_alert_and_its_end(far: Far, monkeypatch: py
 
 
 @ON_ITS_WAY_OUT
-def test_what_apprise_does_not_take_is_told_without_secrets(
+def test_a_rejection_by_apprise_is_reported_without_secrets(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     far.status = 500
@@ -229,13 +229,13 @@ def test_what_apprise_does_not_take_is_told_without_secrets(
         send(apprise_channel(monkeypatch, "nosuch://x"), Message(Event.OPENED, ALERT, NOW))
 
 
-def test_apprise_is_only_loaded_when_something_is_sent() -> None:
+def test_apprise_is_imported_only_to_send() -> None:
     program = "import sys\nfrom xmode_transfer.alerting import channels\nprint('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
 
 
-def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     monkeypatch.setenv("APPRISE", "json://127.0.0.1/x")
     with pytest.raises(NotificationFailed, match="not installed") as caught:

@@ -11,7 +11,7 @@ from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import Delivery, Status
 
 SHOWN = {PeriodKind.DAY: 35, PeriodKind.WEEK: 27, PeriodKind.MONTH: 18, PeriodKind.HOUR: 168}
-"""How many periods one sheet shows, and the order of sheets."""
+"""The number of periods in a sheet, and the order of sheets."""
 
 
 class Mark(StrEnum):
@@ -54,27 +54,27 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class FeedRecord:
-    """What is known of one subscription: deliveries by period (the highest revision of each), the last source
-    scan, and the skipped periods. ``active``: whether periods are expected."""
+    """The records of one subscription: deliveries by period (the highest revision of each), the last source
+    scan, and the skipped periods. Only an ``active`` subscription expects periods."""
 
     feed: str
     deadlines: Deadlines
     deliveries: Mapping[str, Delivery]
-    look: SourceScan | None = None
-    passed_over: Collection[str] = ()
+    scan: SourceScan | None = None
+    skipped: Collection[str] = ()
     active: bool = True
 
 
 def window(kind: PeriodKind, now: datetime, back: int = 0) -> tuple[Period, ...]:
-    """The periods of a sheet, old to new: the last ends with the current period, ``back`` sheets before
-    that end earlier. Not for a drop folder."""
+    """Return the periods of a sheet, old to new. The last sheet ends with the current period; ``back`` counts
+    sheets before it. Not for a drop folder."""
     count = SHOWN[kind]
     newest = Period.around(now, kind).step(-back * count)
     return tuple(newest.step(step) for step in range(1 - count, 1))
 
 
 def sheets(records: Sequence[FeedRecord], now: datetime, back: int = 0) -> Iterator[Sheet]:
-    """A sheet for each kind of period that the feeds have; drop folders have none."""
+    """Yield a sheet for each kind of period that the feeds have; drop folders have none."""
     for kind in SHOWN:
         of_kind = [record for record in records if record.deadlines.kind is kind]
         if not of_kind:
@@ -115,24 +115,22 @@ def _of_delivery(delivery: Delivery, deadline: datetime) -> tuple[Mark, str]:
 
 def _of_source(record: FeedRecord, period: Period, now: datetime) -> tuple[Mark, str]:
     """Return the state of a period without a delivery."""
-    label, look = period.label, record.look
-    deadline = record.deadlines.of(period)
-    passed = deadline <= now
-    by = f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
-    if label in record.passed_over:
+    label, scan, deadline = period.label, record.scan, record.deadlines.of(period)
+    passed, by = deadline <= now, f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
+    if label in record.skipped:
         return Mark.PASSED_OVER, ""
-    if look is not None and label in look.due:
-        return (Mark.LATE if passed else Mark.DUE), by
-    reason = next((item.reason for item in look.waiting if item.period == label), "") if look else ""
-    if look is None or not record.deadlines.expects(period):
+    if scan is None:
         return Mark.NOTHING, ""
+    if label in scan.due:
+        return (Mark.LATE if passed else Mark.DUE), by
+    if not record.deadlines.expects(period):
+        return Mark.NOTHING, ""
+    reason = next((item.reason for item in scan.waiting if item.period == label), "")
+    note = f"{reason}; {by}" if reason else by
     if not passed:
-        return Mark.EXPECTED, f"{reason}; {by}" if reason else by
-    if deadline <= look.first_looked_at and not reason and not _after_first(record, label):
+        return Mark.EXPECTED, note
+    # If an older period was delivered, this one was expected too.
+    first = not any(known < label for known in record.deliveries)
+    if deadline <= scan.first_looked_at and not reason and first:
         return Mark.NOTHING, "before the first source scan"
-    return Mark.MISSING, f"{reason}; {by}" if reason else by
-
-
-def _after_first(record: FeedRecord, label: str) -> bool:
-    """Return True if an older period was delivered, so that this one was expected too."""
-    return any(known < label for known in record.deliveries)
+    return Mark.MISSING, note
