@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy import Step
 from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.aws.stores import ObjectStore, ObjectStores
-from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Limits, UnsafeRoles, Vendor
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import AlreadyRunning, Interrupted, LeaseLost, UnsafeRole, XmodeError
@@ -21,6 +20,9 @@ from xmode_transfer.model.process import Attestation, Clock, Progress
 from xmode_transfer.model.records import Capabilities, Lease
 from xmode_transfer.sources.interface import ChecksumOf, SourceFactory
 from xmode_transfer.telemetry import Event
+
+if TYPE_CHECKING:  # botocore takes a while to import
+    from xmode_transfer.aws.sts import RoleSessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Context:
     vendor: Vendor
     limits: Limits
     sources: SourceFactory
-    sessions: RoleSessions
+    sessions: "RoleSessions"
     stores: ObjectStores
     ledger: Ledger
     clock: Clock
