@@ -81,8 +81,7 @@ class PortableStores:
 
 
 class PortableStore(S3Objects):
-    """Implements ``ObjectStore``. The methods ``..._by_botocore`` pass no queue and try nothing again but the
-    request."""
+    """Implements ``ObjectStore``. Methods ``..._by_botocore`` bypass the queue and retry only the request."""
 
     resumes = False
 

@@ -14,7 +14,6 @@ from xmode_transfer import telemetry
 from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.aws.stores import ObjectStore, ObjectStores
-from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Limits, UnsafeRoles, Vendor
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import AlreadyRunning, Interrupted, LeaseLost, UnsafeRole, XmodeError
@@ -32,7 +31,8 @@ from xmode_transfer.model.upkeep import (
 from xmode_transfer.sources.interface import SourceFactory
 from xmode_transfer.telemetry import Event
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # botocore and cryptography take a while to import
+    from xmode_transfer.aws.sts import RoleSessions
     from xmode_transfer.transfer.signing import ManifestSignatures
 
 
@@ -45,7 +45,7 @@ class Context:
     vendor: Vendor
     limits: Limits
     sources: SourceFactory
-    sessions: RoleSessions
+    sessions: "RoleSessions"
     stores: ObjectStores
     ledger: Ledger
     clock: Clock
