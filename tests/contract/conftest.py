@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.bucket import empty_bucket, put_object
+from tests.bucket import empty_bucket, put_object, set_permission_policy
 from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
@@ -37,7 +37,7 @@ from xmode_transfer.ledger import open_ledger
 from xmode_transfer.ledger.postgres import PostgresDatabase
 from xmode_transfer.model.errors import RoleRefused
 from xmode_transfer.model.periods import Period
-from xmode_transfer.sandbox.accounts import client, forget, owner, set_permission_policy
+from xmode_transfer.sandbox.accounts import client, forget, owner
 from xmode_transfer.sandbox.model import Variant
 from xmode_transfer.telemetry import SystemClock
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.bucket import set_permission_policy
 from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
@@ -30,7 +31,6 @@ from xmode_transfer.model.errors import (
     UploadNotFound,
     VendorIdentityError,
 )
-from xmode_transfer.sandbox.accounts import set_permission_policy
 from xmode_transfer.sandbox.model import Variant
 from xmode_transfer.telemetry import SystemClock
 

@@ -11,7 +11,7 @@ import pytest
 from tests.fakes import MemorySource
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.read_back import PacedReader
-from xmode_transfer.cli.progress import Tally
+from xmode_transfer.cli.terminal import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger

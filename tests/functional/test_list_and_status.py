@@ -34,7 +34,7 @@ def test_list_tells_ours_from_theirs_and_from_what_is_gone(project: Make, acme: 
     assert answer.code == 0, answer.err
     found = {item["key"]: item["standing"] for item in answer.json["objects"]}
     assert found == {
-        "xmode/notes.txt": "foreign",
+        "xmode/notes.txt": "unmanaged",
         base + "a.csv": "ours",
         base + "b.csv": "missing",
         base + "c.csv": "changed",
@@ -48,7 +48,7 @@ def test_list_tells_ours_from_theirs_and_from_what_is_gone(project: Make, acme: 
         "missing": 1,
         "elsewhere": 0,
         "superseded": 0,
-        "foreign": 1,
+        "unmanaged": 1,
     }
     told = here.run("list", "--customer", "acme", "--feed", "us-daily")
     assert "1 missing" in told.out

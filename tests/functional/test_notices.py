@@ -90,9 +90,9 @@ def test_a_notice_lies_in_the_bucket_once_and_is_the_customers(
     assert again.wait(120) == 0
     assert len(bucket.list_versions(acme, place(acme))) == 2
     listing = here.run("list", "--customer", "acme", "--json").json
-    assert (listing["counts"]["notice"], listing["counts"]["foreign"]) == (2, 0)
+    assert (listing["counts"]["notice"], listing["counts"]["unmanaged"]) == (2, 0)
     verified = here.run("verify", "--customer", "acme", "--json").json
-    assert (verified["outcome"], verified["foreign"]) == ("proven", 0)
+    assert (verified["outcome"], verified["unmanaged"]) == ("proven", 0)
     bucket.delete_object(acme, keys[0])
     listing = here.run("list", "--customer", "acme", "--json").json
     assert (listing["counts"]["notice"], listing["counts"]["missing"]) == (1, 0)
@@ -109,7 +109,7 @@ def test_a_refused_notice_waits_and_hurts_no_delivery(
             "Resource": f"arn:aws:s3:::{acme.bucket}/{place(acme)}*",
         }
     )
-    accounts.set_permission_policy(acme, document)
+    bucket.set_permission_policy(acme, document)
     here = project(acme, service=SERVICE, overrides={"acme": {"notices": True}})
     for data in (b"first", b"second, corrected"):
         produce(here, "20", data)
@@ -124,7 +124,7 @@ def test_a_refused_notice_waits_and_hurts_no_delivery(
 
     daemon.terminate()
     assert daemon.wait(120) == 0
-    accounts.set_permission_policy(acme, accounts.permission_policy(acme))
+    bucket.set_permission_policy(acme, accounts.permission_policy(acme))
     change(here, "UPDATE notices SET next_attempt_at = NULL")  # its pause is over
     daemon = here.start("daemon")
     until(lambda: [key for key in bucket.list_keys(acme, place(acme)) if "corrected" in key])

@@ -187,7 +187,7 @@ def test_the_templates_own_resources_pass_the_check(
     answer = shop.run("check-access", "--customer", "new", "--json")
     assert answer.code == 0, answer.out
     (checked,) = answer.json["customers"]
-    assert (checked["outcome"], checked["left_behind"]) == ("ok", [])
+    assert (checked["outcome"], checked["orphaned"]) == ("ok", [])
     assert shop.run("onboard", "--confirm", "new").code == 0
     assert state_of(shop) == "active"
 

@@ -52,11 +52,11 @@ def test_what_is_wrong_is_named_signed_checked_offline_and_repaired(
     receipt = here.directory / "acme.receipt"
     answer = here.run("verify", "--customer", "acme", "--deep", "--json", "--receipt", str(receipt))
     assert answer.code == 4, answer.err
-    assert {row["key"]: row["flaw"] for row in answer.json["findings"]} == {
+    assert {row["key"]: row["discrepancy"] for row in answer.json["findings"]} == {
         BASE + "a.csv": "missing",
         BASE + "b.csv": "altered",
     }
-    assert (answer.json["outcome"], answer.json["foreign"], answer.json["complete"]) == ("differs", 1, True)
+    assert (answer.json["outcome"], answer.json["unmanaged"], answer.json["complete"]) == ("differs", 1, True)
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "XMODE_CONFIG": "/nowhere"}
     checked = here.run("verify", "--receipt", str(receipt), "--public-key", f"{key}.pub", "--json", **nobody)
     assert checked.code == 0, checked.err
@@ -78,7 +78,7 @@ def test_what_was_found_is_in_the_status_until_it_is_repaired(project: Make, acm
 
     def fares() -> tuple[str, list[str]]:
         (item,) = here.run("status", "--json").json["customers"]
-        return item["status"], [care["cause"] for care in item["cares"]]
+        return item["status"], [care["cause"] for care in item["warnings"]]
 
     assert here.run("verify", "--customer", "acme").code == 0
     assert fares() == ("healthy", [])

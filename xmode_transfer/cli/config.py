@@ -1,4 +1,4 @@
-"""``config check``: validate the configuration offline; ``config schema``: write JSON Schemas for editors."""
+"""`xmode-transfer config`: validate the configuration offline, and write its JSON Schemas for editors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -44,7 +44,8 @@ def check(shell: Shell, as_json: bool) -> int:
 def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
     """Write schema/service.json, feed.json and customer.json to the configuration's directory.
 
-    The example files refer to them: an editor with a YAML language server completes keys and marks mistakes.
+    The example files refer to them, so that an editor with a YAML language server completes keys and marks
+    mistakes.
     """
     states: dict[str, str] = {}
     for path, text in schema_files(shell.config_dir):
@@ -76,15 +77,15 @@ def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
 def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> dict[str, Any]:
     good = "stopped" if stopped else "ok"
     return {
-        "directory": str(shell.config_dir),
+        "directory": shell.config_dir,
         "outcome": "broken" if configuration.problems else "ok",
         "customers": [
             {
                 "customer": name,
-                "outcome": good if customer is not None else "broken",
-                "state": str(customer.state) if customer is not None else None,
-                "feeds": list(customer.feeds) if customer is not None else None,
-                "destination": _place(customer) if customer is not None else None,
+                "outcome": good if customer else "broken",
+                "state": customer and customer.state,
+                "feeds": customer and customer.feeds,
+                "destination": customer and customer.destination.url,
             }
             for name, customer in _customers(configuration)
         ],
@@ -95,12 +96,7 @@ def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> d
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
-    return {
-        "file": problem.file,
-        "line": problem.line or None,
-        "column": problem.column or None,
-        **terminal.picked(problem, "path message"),
-    }
+    return {**terminal.to_json(problem), "line": problem.line or None, "column": problem.column or None}
 
 
 def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterator[Line]:
@@ -115,26 +111,21 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
     width = max((len(name) for name, _ in customers), default=0)
     for name, customer in customers:
         if customer is None:
-            state = "broken"
-            told = looks.count(len(configuration.broken[name]), "problem")
-            told += "; nothing is delivered until it is fixed"
+            problems = looks.count(len(configuration.broken[name]), "problem")
+            state, text = "broken", f"{problems}; nothing is delivered until it is fixed"
         elif stopping:
-            state, told = "stopped", f"no problems of its own; nothing is delivered until {why} is fixed"
+            state, text = "stopped", f"no problems of its own; nothing is delivered until {why} is fixed"
         else:
-            state, told = customer.state, f"{', '.join(customer.feeds)} to {_place(customer)}"
-        yield Line((f"{name:<{width}}  {told}",), terminal.state(state, 10))
-    told = f"{looks.count(len(customers), 'customer')}, {looks.count(len(configuration.feeds), 'feed')}"
+            state, text = customer.state, f"{', '.join(customer.feeds)} to {customer.destination.url}"
+        yield Line((f"{name:<{width}}  {text}",), terminal.state(state, 10))
+    text = f"{looks.count(len(customers), 'customer')}, {looks.count(len(configuration.feeds), 'feed')}"
     if configuration.problems:
-        yield Line(((f"{told}: {looks.count(len(configuration.problems), 'problem')}", "bold red"),))
+        yield Line(((f"{text}: {looks.count(len(configuration.problems), 'problem')}", "bold red"),))
     else:
-        yield Line(((f"{told}: no problems", "bold green"),))
+        yield Line(((f"{text}: no problems", "bold green"),))
 
 
 def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:
-    """All by name; None for the broken ones."""
+    """Yield all customers by name, with None for those that are broken."""
     for name in sorted({*configuration.customers, *configuration.broken}):
         yield name, configuration.customers.get(name)
-
-
-def _place(customer: Customer) -> str:
-    return f"s3://{customer.destination.bucket}/{customer.destination.prefix}"

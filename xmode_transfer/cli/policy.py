@@ -1,10 +1,10 @@
-"""``policy print``: the documents of one customer; ``policy lint``: a verdict on those that it pasted."""
+"""`xmode-transfer policy`: print the policies that a customer needs, and lint those that it sent."""
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -45,7 +45,7 @@ def command() -> None:
     """Print the policies that a customer needs, or lint those that it has. Works offline."""
 
 
-# --- print ---------------------------------------------------------------------------------------------
+# --- print
 
 
 @command.command("print")
@@ -90,46 +90,59 @@ def print_(shell: Shell, name: str, kind: str, corrected: bool, step: str | None
 def _document_of(
     customer: Customer, vendor: Vendor, kind: str, corrected: bool, step: Step
 ) -> dict[str, Any]:
-    place = customer.destination
+    destination = customer.destination
+    bucket, prefix, kms_key = destination.bucket, destination.prefix, destination.kms_key_arn
     if kind == "session":
         return session_policy(
-            step,
-            bucket=place.bucket,
-            prefix=place.prefix,
-            partition=customer.partition,
-            kms_key_arn=place.kms_key_arn,
+            step, bucket=bucket, prefix=prefix, partition=customer.partition, kms_key_arn=kms_key
         )
     if kind == "trust":
         build = corrected_trust_policy if corrected else guide_trust_policy
         return build(customer.external_id, vendor.principal_arn)
-    if not corrected:
-        if customer.partition != "aws":
-            raise click.UsageError(
-                f"the setup guide's document does not fit the partition {customer.partition}; add --corrected"
-            )
-        if place.kms_key_arn is not None:
-            click.echo("note: the setup guide's document denies the KMS key; add --corrected", err=True)
-        return guide_permission_policy(place.bucket)
-    region = place.region or (place.kms_key_arn.split(":")[3] if place.kms_key_arn else None)
-    return corrected_permission_policy(
-        place.bucket, place.prefix, place.kms_key_arn, region, partition=customer.partition
-    )
+    if corrected:
+        region = destination.region or (kms_key.split(":")[3] if kms_key else None)
+        return corrected_permission_policy(bucket, prefix, kms_key, region, partition=customer.partition)
+    if customer.partition != "aws":
+        raise click.UsageError(
+            f"the setup guide's document does not fit the partition {customer.partition}; add --corrected"
+        )
+    if kms_key is not None:
+        click.echo("note: the setup guide's document denies the KMS key; add --corrected", err=True)
+    return guide_permission_policy(bucket)
 
 
-# --- lint ----------------------------------------------------------------------------------------------
+# --- lint
+
+
+class _Value(NamedTuple):
+    option: str
+    metavar: str
+    text: str
+    check: Callable[[str], str]
+
+
+_VALUES = {
+    "external_id": _Value("--external-id", "ID", "external ID", check_external_id),
+    "bucket": _Value("--bucket", "B", "bucket", check_bucket),
+    "prefix": _Value("--prefix", "P", "prefix, with a slash at the end", check_prefix),
+    "account": _Value("--account", "A", "AWS account, 12 digits", check_account),
+    "region": _Value("--region", "R", "bucket's region", check_region),
+    "kms_key_arn": _Value("--kms-key", "ARN", "bucket's KMS key", check_kms_key),
+}
+"""Values of a customer that is not configured, by their names in ``Given``."""
+
+
+def _value_options(command: Callable[..., int]) -> Callable[..., int]:
+    for name, value in reversed(_VALUES.items()):
+        text = f"Without --customer: its {value.text}."
+        command = click.option(value.option, name, metavar=value.metavar, help=text)(command)
+    return command
 
 
 @command.command("lint")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--customer", "-c", "name", metavar="C", help="Compare with this customer's values.")
-@click.option("--external-id", metavar="ID", help="Without --customer: its external ID.")
-@click.option("--bucket", metavar="B", help="Without --customer: its bucket.")
-@click.option("--prefix", metavar="P", help="Without --customer: its prefix, with a slash at the end.")
-@click.option("--account", metavar="A", help="Without --customer: its AWS account, 12 digits.")
-@click.option("--region", metavar="R", help="Without --customer: its bucket's region.")
-@click.option(
-    "--kms-key", metavar="ARN", help="Without --customer: the KMS key that its bucket encrypts with."
-)
+@_value_options
 @click.option(
     "--kind",
     type=click.Choice([str(kind) for kind in Kind]),
@@ -139,22 +152,12 @@ def _document_of(
 @opening.json_option
 @click.pass_obj
 def lint_(
-    shell: Shell,
-    files: tuple[str, ...],
-    name: str | None,
-    external_id: str | None,
-    bucket: str | None,
-    prefix: str | None,
-    account: str | None,
-    region: str | None,
-    kms_key: str | None,
-    kind: str | None,
-    as_json: bool,
+    shell: Shell, /, files: tuple[str, ...], name: str | None, kind: str | None, as_json: bool, **values: Any
 ) -> int:
     """Lint trust, permission, bucket and key policies that a customer sent; `-` reads stdin.
 
-    Evaluates the files together, as one customer's. Accepts what the AWS CLI prints around a document, and
-    the guide's own command lines. Takes the values that you omit from the documents.
+    The files are evaluated together, as one customer's. They may have what the AWS CLI prints around a
+    document, and the guide's own command lines. Values that you omit are taken from the documents.
 
     Exit codes: 0 nothing to fix (warnings allowed); 4 the customer must fix something; 2 a file cannot be
     read.
@@ -163,24 +166,14 @@ def lint_(
     xmode-transfer policy lint trust.json permission.json --customer acme
     pbpaste | xmode-transfer policy lint - --bucket acme-data --external-id AcmeCorp
     """
-    values = {
-        "--external-id": external_id,
-        "--bucket": bucket,
-        "--prefix": prefix,
-        "--account": account,
-        "--region": region,
-        "--kms-key": kms_key,
-    }
-    if name is not None:
-        given = next((option for option, value in values.items() if value is not None), None)
-        if given is not None:
-            raise click.UsageError(f"--customer already gives this value; leave out {given}")
-        values_given = _configured(shell, name)
+    if name is None:
+        given = Given(**{value: _checked(value, values[value]) for value in _VALUES})
+    elif extra := [value for value in _VALUES if values[value] is not None]:
+        raise click.UsageError(f"--customer already gives this value; leave out {_VALUES[extra[0]].option}")
     else:
-        _check_values(values)
-        values_given = Given(external_id, bucket, prefix, account, region=region, kms_key_arn=kms_key)
+        given = _configured(shell, name)
     of_kind = Kind(kind) if kind else None
-    report = lint([Source(file, _text(file), of_kind) for file in files], values_given)
+    report = lint([Source(file, _text(file), of_kind) for file in files], given)
     if as_json:
         terminal.answer(_document(report))
     else:
@@ -191,35 +184,25 @@ def lint_(
 def _configured(shell: Shell, name: str) -> Given:
     configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
-    place = customer.destination
+    destination = customer.destination
     return Given(
         external_id=customer.external_id,
-        bucket=place.bucket,
-        prefix=place.prefix,
+        bucket=destination.bucket,
+        prefix=destination.prefix,
         account=customer.account_id,
         role_arn=customer.role_arn,
-        region=place.region,
+        region=destination.region,
         bucket_owner=customer.bucket_owner,
-        kms_key_arn=place.kms_key_arn,
+        kms_key_arn=destination.kms_key_arn,
         principal=configuration.service.vendor.principal_arn,
     )
 
 
-def _check_values(values: dict[str, str | None]) -> None:
-    checks = {
-        "--external-id": check_external_id,
-        "--bucket": check_bucket,
-        "--prefix": check_prefix,
-        "--account": check_account,
-        "--region": check_region,
-        "--kms-key": check_kms_key,
-    }
-    for option, value in values.items():
-        if value is not None:
-            try:
-                checks[option](value)
-            except ValueError as error:
-                raise click.UsageError(f"{option}: {error}") from None
+def _checked(name: str, value: str | None) -> Any:
+    try:
+        return value and _VALUES[name].check(value)
+    except ValueError as error:
+        raise click.UsageError(f"{_VALUES[name].option}: {error}") from None
 
 
 def _text(file: str) -> str:
@@ -236,29 +219,25 @@ def _text(file: str) -> str:
 
 
 def _document(report: Report) -> dict[str, Any]:
-    from xmode_transfer.cli.check_access import finding_document
-
     return {
         "outcome": report.outcome,
-        "documents": [{"file": file, "kind": str(kind)} for file, kind in report.kinds],
+        "documents": [{"file": file, "kind": kind} for file, kind in report.kinds],
         "findings": [
-            *(finding_document(finding) | {"file": None, "statement": None} for finding in report.findings),
-            *(_issue_document(issue) for issue in report.issues),
+            *({**terminal.to_json(finding), "file": None, "statement": None} for finding in report.findings),
+            *map(_issue_document, report.issues),
         ],
     }
 
 
 def _issue_document(issue: Issue) -> dict[str, Any]:
-    from xmode_transfer.cli.check_access import fix_document
-
     return {
         "probe": "document",
         "result": None,
-        "cause": str(issue.fault),
+        "cause": issue.fault,
         "responsible": "customer" if issue.severity in (Severity.ERROR, Severity.CRITICAL) else None,
-        "severity": str(issue.severity),
+        "severity": issue.severity,
         "message": issue.message,
-        "fix": fix_document(issue.fix),
+        "fix": issue.fix,
         "request_id": None,
         "file": issue.file,
         "statement": issue.statement,
@@ -269,14 +248,14 @@ def _lines(report: Report) -> Iterator[Line]:
     for file, kind in report.kinds:
         yield Line((f"{file}: {kind} policy",))
     yield Line(())
-    fine = [finding for finding in report.findings if finding.result is Result.OK]
-    others = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
-    items: list[Issue | Finding] = [*report.issues, *others]
-    order = [Severity.CRITICAL, Severity.ERROR, Severity.WARNING, Severity.INFO]
-    for item in sorted(items, key=lambda one: order.index(one.severity)):
+    correct = [finding.probe for finding in report.findings if finding.result is Result.OK]
+    wrong = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
+    items: list[Issue | Finding] = [*report.issues, *wrong]
+    gravest_first = list(reversed(Severity))
+    for item in sorted(items, key=lambda one: gravest_first.index(one.severity)):
         yield from _item(item)
-    if fine:
-        yield Line(((f"correct: {', '.join(finding.probe for finding in fine)}", "green"),))
+    if correct:
+        yield Line(((f"correct: {', '.join(correct)}", "green"),))
     yield Line((terminal.state(report.outcome), f": {_VERDICTS[report.outcome]}"))
 
 

@@ -29,7 +29,7 @@ class Standing(StrEnum):
     ELSEWHERE = "elsewhere"  # delivered by us under an earlier prefix, which is not listed
     NOTICE = "notice"  # a notice to the customer; not part of a delivery
     SUPERSEDED = "superseded"  # of a revision that was never published; no manifest lists it
-    UNMANAGED = "foreign"  # under our prefix, but not in our ledger
+    UNMANAGED = "unmanaged"  # under our prefix, but not in our ledger
 
 
 class ListedKey(NamedTuple):

@@ -28,7 +28,7 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     " damaged inconsistent not_sent",
     ("alarm", "warn"): "unexpected",
     ("cross", "bad"): "broken critical",
-    ("dash", "quiet"): "retired passed_over interrupted foreign",
+    ("dash", "quiet"): "retired passed_over interrupted unmanaged",
     ("ring", "quiet"): "pending resting",
     ("dot", "quiet"): "expected info",
     ("blank", "quiet"): "nothing",

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-import xmode_transfer.sandbox
 from xmode_transfer.aws.policy import (
     ACL,
     VENDOR_PRINCIPAL,
@@ -20,7 +19,7 @@ from xmode_transfer.aws.policy import (
 )
 from xmode_transfer.aws.policy.documents import GRANTS
 
-GUIDE = Path(xmode_transfer.sandbox.__file__).parent / "guide"
+GUIDE = Path(__file__).parents[2] / "golden" / "guide"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ALIAS = "arn:aws:kms:eu-west-1:111122223333:alias/deliveries"
 VIA_S3 = {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}

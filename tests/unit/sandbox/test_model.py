@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.sandbox.accounts import account_number
 from xmode_transfer.sandbox.model import STATE_FILE, CustomerSetup, Keys, Sandbox, Variant
 
 ACME = CustomerSetup(
@@ -83,10 +82,3 @@ def test_customers_are_found_by_name(sandbox_value: Sandbox) -> None:
     assert sandbox_value.customer("globex").variant is Variant.NO_ROLE
     with pytest.raises(KeyError):
         sandbox_value.customer("initech")
-
-
-def test_made_up_account_numbers_look_like_account_numbers() -> None:
-    numbers = {account_number(f"customer-{index}") for index in range(500)}
-    assert len(numbers) == 500
-    assert all(number.isdigit() and len(number) == 12 for number in numbers)
-    assert account_number("initech") == account_number("initech")
