@@ -84,14 +84,9 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
     from xmode_transfer import telemetry
     from xmode_transfer.cli import streams
 
-    on_terminal = sys.stderr.isatty()
-    level = log_level or ("error" if on_terminal else "info")
-    telemetry.configure(
-        stream=streams.bare(sys.stderr),
-        json=not on_terminal,
-        level=level.upper(),
-        colours=streams.colours_wanted(),
-    )
+    is_service = ctx.invoked_subcommand in ("daemon", "worker")
+    level = log_level or ("info" if is_service or not sys.stderr.isatty() else "error")
+    telemetry.configure(streams.bare(sys.stderr), level=level.upper(), colours=streams.colours_wanted())
     ctx.obj = Shell(config_dir)
 
 

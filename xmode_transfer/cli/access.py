@@ -3,8 +3,6 @@ activate it once its access is verified."""
 
 import json
 import secrets
-import shutil
-import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -36,8 +34,7 @@ Answer = AccessReport | XmodeError
 @click.command(name="check-access")
 @opening.one_customer_option
 @click.option("--deep", is_flag=True, help="Test for more rights that the role should not have.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def check_access_command(shell: Shell, name: str | None, deep: bool, as_json: bool) -> int:
     """Test every right of a customer's role with real requests, and report what to fix.
 
@@ -49,7 +46,6 @@ def check_access_command(shell: Shell, name: str | None, deep: bool, as_json: bo
     xmode-transfer check-access --customer acme
     xmode-transfer check-access --json
     """
-
     configuration = shell.configuration()
     customers = checked_customers(configuration, name)
     with shell.opened(configuration, quiet=True) as opened:
@@ -149,8 +145,8 @@ def _show_fix(item: Finding, customer: Customer | None) -> None:
     to = customer.company if customer is not None and item.responsible == "customer" else "us"
     terminal.say()
     terminal.say((f"--- {item.cause}, for {to} ---", "bold"))
-    terminal.say(_filled(f"{item.message[:1].upper()}{item.message[1:]}."))
-    terminal.say(_filled(f"{fix.summary}."))
+    terminal.say(f"{item.message[:1].upper()}{item.message[1:]}.")
+    terminal.say(f"{fix.summary}.")
     if fix.guide_step:
         terminal.say(f"Setup guide: {fix.guide_step}")
     if fix.statement is not None:
@@ -159,12 +155,7 @@ def _show_fix(item: Finding, customer: Customer | None) -> None:
         click.echo(f"$ {fix.command}")
     if item.said:
         request = f", request {item.request_id}" if item.request_id else ""
-        terminal.say(_filled(f"AWS's answer{request}: {item.said}"))
-
-
-def _filled(text: str) -> str:
-    width = min(100, max(26, shutil.get_terminal_size((100, 24)).columns))
-    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+        terminal.say(f"AWS's answer{request}: {item.said}")
 
 
 def _show_summary(answers: dict[str, Answer]) -> None:

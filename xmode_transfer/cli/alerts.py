@@ -29,11 +29,9 @@ def command() -> None:
 
 @command.command(name="list")
 @click.option("--all", "everything", is_flag=True, help="Include alerts resolved in the last 30 days.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     """List open alerts, even if no daemon runs to send notifications. Only the ledger is read."""
-
     configuration = shell.configuration()
     with assembly.ledger(configuration.service) as (ledger, clock):
         found = watch.current_alerts(configuration, ledger, clock)
@@ -50,15 +48,13 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
 
 @command.command()
 @click.option("--channel", "-c", "name", metavar="NAME", help="Only this channel.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def test(shell: Shell, name: str | None, as_json: bool) -> int:
     """Send a test message to each channel and show its response.
 
     The channel's `responsible` filter and quiet hours do not apply. A channel with states (a pager) then gets
     a resolution. Exit code 3: a channel did not accept the message.
     """
-
     channels = {channel.name: channel for channel in shell.configuration().service.alerts}
     if name is not None and name not in channels:
         known = ", ".join(channels) or "none"

@@ -42,8 +42,7 @@ _KEPT = {
 )
 @click.option("--confirm", is_flag=True, help="Allow a first cleanup, or more than retention.caps allow.")
 @opening.by_option
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
     shell: Shell, name: str, feed: str | None, dry_run: bool, confirm: bool, by: str | None, as_json: bool
 ) -> int:

@@ -20,8 +20,7 @@ def command() -> None:
 
 
 @command.command()
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def check(shell: Shell, as_json: bool) -> int:
     """Read every file and list every mistake with its line. Works offline and writes nothing.
 
@@ -39,8 +38,7 @@ def check(shell: Shell, as_json: bool) -> int:
 @click.option(
     "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is out of date."
 )
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
     """Write schema/service.json, feed.json and customer.json to the configuration's directory.
 

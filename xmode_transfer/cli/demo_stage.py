@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xmode_transfer.cli.sandbox import CLEARED
+from xmode_transfer.cli.sandbox import shell_lines
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.model import Sandbox, SandboxError
@@ -93,12 +93,8 @@ def remove(directory: Path) -> bool:
 
 
 def write_state(directory: Path, sandbox: Sandbox | None, daemon: KeptDaemon | None = None) -> None:
-    home = default_home() if sandbox is None else sandbox.directory.parent
-    state = {
-        "sandbox": sandbox.id if sandbox else None,
-        "home": str(home),
-        "daemon": asdict(daemon) if daemon else None,
-    }
+    home = sandbox.directory.parent if sandbox else default_home()
+    state = {"sandbox": sandbox and sandbox.id, "home": str(home), "daemon": daemon and asdict(daemon)}
     (directory / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -114,9 +110,7 @@ def write_env(directory: Path, environment: Mapping[str, str]) -> None:
     wanted = {
         name: value for name, value in environment.items() if name.startswith(("AWS_", "XMODE_", "NO_PROXY"))
     }
-    lines = [f"unset {' '.join(CLEARED)}"]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in wanted.items()]
-    lines.append(f'export PATH={shlex.quote(str(Path(program()[0]).parent))}:"$PATH"')
+    lines = [*shell_lines(wanted), f'export PATH={shlex.quote(str(Path(program()[0]).parent))}:"$PATH"']
     path = directory / "env"
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

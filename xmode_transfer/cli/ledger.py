@@ -38,14 +38,12 @@ def command() -> None:
 @command.command()
 @click.argument("file", type=FILE)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
     """Back up the ledger to FILE while the service runs. Use pg_dump for a ledger on PostgreSQL.
 
     The backup is one file that only its owner can read. It gets its name after it has been checked.
     """
-
     with counted("backing up") as progress:
         made = files.backup(_url(shell), file, overwrite=force, told=progress)
     _show_copied("backed up", made, as_json=as_json)
@@ -54,15 +52,13 @@ def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
 
 @command.command()
 @click.argument("file", type=FILE)
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def restore(shell: Shell, file: Path, as_json: bool) -> int:
     """Replace the ledger with the backup FILE, and keep the old one beside it.
 
     Stop the service first: nothing is replaced while a process holds a lease. Deliveries made after the
     backup are in the customers' buckets; `list --adopt` recovers them (docs/operations.md).
     """
-
     with counted("restoring") as progress:
         made = files.restore(_url(shell), file, SystemClock().now(), told=progress)
     _show_copied("restored", made, as_json=as_json)
@@ -71,14 +67,12 @@ def restore(shell: Shell, file: Path, as_json: bool) -> int:
 
 @command.command()
 @click.argument("file", type=FILE, required=False)
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def check(shell: Shell, file: Path | None, as_json: bool) -> int:
     """Check the ledger, or a backup in FILE: the database, the schema's version and our own rules.
 
     Everything is read and nothing changed. The service may run.
     """
-
     found = files.check(_url(shell), file)
     outcome = "ok" if found.is_sound else "damaged" if found.damage else "inconsistent"
     if as_json:
@@ -92,8 +86,7 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
 @click.argument("target")
 @click.option("--dry-run", is_flag=True, help="Check whether the copy is possible; write nothing.")
 @click.option("--keep", is_flag=True, help="Keep the old ledger in use: the copy is a trial.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) -> int:
     """Copy the ledger into an empty database at TARGET, such as PostgreSQL, and compare both.
 
@@ -105,7 +98,6 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
     Exit codes: 0 copied; 2 TARGET is not a URL, or not empty; 3 a database is unusable, or the ledger is
     inconsistent; 5 a process uses the ledger; 130 interrupted. Unless the code is 0, TARGET is unchanged.
     """
-
     place = _target(target)
     started = time.monotonic()
     try:
@@ -146,7 +138,6 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
 
 def _target(text: str) -> str | SecretRef:
     """Parse TARGET; a relative path is relative to the current directory."""
-
     try:
         place = ledger_place(text, str(Path.cwd()))
     except ValueError as error:
@@ -159,7 +150,6 @@ def _target(text: str) -> str | SecretRef:
 
 def _service_yaml(place: str | SecretRef) -> str | None:
     """Return the line of service.yaml that names the copy; None if the URL has a password."""
-
     return None if isinstance(place, str) and passwords_of(place) else f"ledger: {place}"
 
 

@@ -28,8 +28,7 @@ _INDENT = 10
 @click.option("--adopt", is_flag=True, help="Recover a lost ledger from our manifests.")
 @click.option("--dry-run", is_flag=True, help="With --adopt: verify everything, record nothing.")
 @opening.by_option
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
     shell: Shell,
     name: str,
@@ -56,7 +55,6 @@ def command(
     xmode-transfer list --customer acme --json | jq -r '.objects[] | select(.standing == "missing").key'
     xmode-transfer list --customer acme --adopt --dry-run
     """
-
     if (dry_run or by) and not adopt:
         raise click.UsageError("--dry-run and --by require --adopt; a listing changes nothing")
     configuration = shell.configuration()
@@ -75,13 +73,7 @@ def command(
 
 
 def _list(
-    opened: Opened,
-    customer: Customer,
-    feed: str | None,
-    period: str | None,
-    *,
-    summary: bool,
-    as_json: bool,
+    opened: Opened, customer: Customer, feed: str | None, period: str | None, *, summary: bool, as_json: bool
 ) -> int:
     known, url = opened.configuration.feeds, customer.destination.url
     feeds = {name: known[name] for name in customer.feeds if name in known}

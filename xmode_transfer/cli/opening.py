@@ -1,7 +1,6 @@
 """What commands share: options, the configuration and the context, and signals."""
 
 import getpass
-import logging
 import os
 import signal
 import sys
@@ -42,6 +41,11 @@ period_option = click.option(
 by_option = click.option(
     "--by", metavar="NAME", help="Name to record as the requester. Default: your user name."
 )
+
+
+def with_json(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --json to a command, and pass the Shell as its first argument."""
+    return json_option(click.pass_obj(command))
 
 
 def scope_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -122,17 +126,6 @@ def requester(by: str | None) -> str:
         user = f"user {os.getuid()}"
     sudoer = os.environ.get("SUDO_USER")
     return f"{user} (sudo by {sudoer})" if sudoer and sudoer != user else user
-
-
-def log_of_a_service(ctx: click.Context) -> None:
-    """Log at level info on a terminal too, unless --log-level is given."""
-    from xmode_transfer import telemetry
-    from xmode_transfer.cli import streams
-
-    assert ctx.parent is not None
-    if ctx.parent.params["log_level"] is None:
-        colours = streams.colours_wanted()
-        telemetry.configure(stream=streams.bare(sys.stderr), level=logging.INFO, colours=colours)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -114,43 +114,37 @@ def _document_of(
 # --- lint
 
 
-class _Value(NamedTuple):
-    option: str
-    metavar: str
-    text: str
-    check: Callable[[str], str]
+def _value(
+    option: str, name: str, metavar: str, text: str, check: Callable[[str], str]
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return an option for a value of a customer that is not configured. ``Given`` has it as ``name``."""
 
+    def checked(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        try:
+            return None if value is None else check(value)
+        except ValueError as error:
+            raise click.UsageError(f"{option}: {error}") from None
 
-_VALUES = {
-    "external_id": _Value("--external-id", "ID", "external ID", check_external_id),
-    "bucket": _Value("--bucket", "B", "bucket", check_bucket),
-    "prefix": _Value("--prefix", "P", "prefix, with a slash at the end", check_prefix),
-    "account": _Value("--account", "A", "AWS account, 12 digits", check_account),
-    "region": _Value("--region", "R", "bucket's region", check_region),
-    "kms_key_arn": _Value("--kms-key", "ARN", "bucket's KMS key", check_kms_key),
-}
-"""Values of a customer that is not configured, by their names in ``Given``."""
-
-
-def _value_options(command: Callable[..., int]) -> Callable[..., int]:
-    for name, value in reversed(_VALUES.items()):
-        text = f"Without --customer: its {value.text}."
-        command = click.option(value.option, name, metavar=value.metavar, help=text)(command)
-    return command
+    help_text = f"Without --customer: its {text}."
+    return click.option(option, name, metavar=metavar, callback=checked, help=help_text)
 
 
 @command.command("lint")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--customer", "-c", "name", metavar="C", help="Compare with this customer's values.")
-@_value_options
+@_value("--external-id", "external_id", "ID", "external ID", check_external_id)
+@_value("--bucket", "bucket", "B", "bucket", check_bucket)
+@_value("--prefix", "prefix", "P", "prefix, with a slash at the end", check_prefix)
+@_value("--account", "account", "A", "AWS account, 12 digits", check_account)
+@_value("--region", "region", "R", "bucket's region", check_region)
+@_value("--kms-key", "kms_key_arn", "ARN", "bucket's KMS key", check_kms_key)
 @click.option(
     "--kind",
     type=click.Choice([str(kind) for kind in Kind]),
     default=None,
     help="Kind of all documents. Default: detected.",
 )
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def lint_(
     shell: Shell, /, files: tuple[str, ...], name: str | None, kind: str | None, as_json: bool, **values: Any
 ) -> int:
@@ -167,9 +161,10 @@ def lint_(
     pbpaste | xmode-transfer policy lint - --bucket acme-data --external-id AcmeCorp
     """
     if name is None:
-        given = Given(**{value: _checked(value, values[value]) for value in _VALUES})
-    elif extra := [value for value in _VALUES if values[value] is not None]:
-        raise click.UsageError(f"--customer already gives this value; leave out {_VALUES[extra[0]].option}")
+        given = Given(**values)
+    elif extra := [value for value in values if values[value] is not None]:
+        option = extra[0].removesuffix("_arn").replace("_", "-")
+        raise click.UsageError(f"--customer already gives this value; leave out --{option}")
     else:
         given = _configured(shell, name)
     of_kind = Kind(kind) if kind else None
@@ -196,13 +191,6 @@ def _configured(shell: Shell, name: str) -> Given:
         kms_key_arn=destination.kms_key_arn,
         principal=configuration.service.vendor.principal_arn,
     )
-
-
-def _checked(name: str, value: str | None) -> Any:
-    try:
-        return value and _VALUES[name].check(value)
-    except ValueError as error:
-        raise click.UsageError(f"{_VALUES[name].option}: {error}") from None
 
 
 def _text(file: str) -> str:

@@ -32,8 +32,7 @@ _DRY_RUN = "Show the plan with its reasons; write nothing and contact nobody."
 @click.option("--all", "everyone", is_flag=True, help="Deliver to all active customers, despite failures.")
 @opening.scope_options
 @click.option("--dry-run", is_flag=True, help=_DRY_RUN)
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
     shell: Shell, name: str | None, everyone: bool, scope: Scope, dry_run: bool, as_json: bool
 ) -> int:
@@ -48,7 +47,6 @@ def command(
     xmode-transfer run --customer acme --feed us-daily --period 2026-11-22 --dry-run
     xmode-transfer run --all --json
     """
-
     if everyone == (name is not None):
         raise click.UsageError("name one customer with --customer, or use --all")
     configuration = shell.configuration()
@@ -199,7 +197,6 @@ def show_preview(
     context: Context, configuration: Configuration, names: Sequence[str], scope: Scope, *, as_json: bool
 ) -> int:
     """Show the plan with its reasons, as it is made. A plan that fails hides no other customer's."""
-
     documents, codes = [], []
     for name in names:
         result = CustomerRun(name, explicit=not scope.is_whole)
@@ -224,12 +221,7 @@ def show_preview(
 
 
 def _planned(
-    context: Context,
-    configuration: Configuration,
-    result: CustomerRun,
-    scope: Scope,
-    *,
-    as_json: bool,
+    context: Context, configuration: Configuration, result: CustomerRun, scope: Scope, *, as_json: bool
 ) -> dict[str, Any]:
     name = result.customer
     deliveries = []

@@ -3,7 +3,7 @@
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant, write_config
 
-CLEARED = (  # each could lead a process to another AWS, or to none
+_CLEARED = (  # each could lead a process to another AWS, or to none
     "AWS_PROFILE",
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
@@ -29,7 +29,6 @@ _WATCH_SECONDS = 1.0
 
 def _customers(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, Variant]:
     """Parse ``acme`` or ``acme=abort-granted`` of each --customer."""
-
     customers: dict[str, Variant] = {}
     for text in given:
         name, equals, word = text.partition("=")
@@ -121,7 +120,6 @@ def command(
 @opening.json_option
 def list_command(home: Path, as_json: bool) -> None:
     """List running and ended sandboxes."""
-
     found = [(sandbox, server.is_running(sandbox)) for sandbox in server.find_all(home)]
     if as_json:
         listed = [{**_document(sandbox), "running": alive} for sandbox, alive in found]
@@ -142,7 +140,6 @@ def list_command(home: Path, as_json: bool) -> None:
 @opening.json_option
 def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json: bool) -> None:
     """Stop sandboxes and remove their data."""
-
     if every == bool(sandbox_ids):
         raise click.UsageError("Give the IDs of sandboxes, or --all.")
     chosen = server.find_all(home) if every else [server.find(sandbox_id, home) for sandbox_id in sandbox_ids]
@@ -167,7 +164,6 @@ def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
     \b
     eval "$(xmode-transfer sandbox env)"
     """
-
     if sandbox_id is not None:
         sandbox = server.find(sandbox_id, home)
     else:
@@ -180,16 +176,11 @@ def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
     if as_json:
         terminal.answer(sandbox.environment(), indent=2)
     else:
-        click.echo("\n".join(_shell_lines(sandbox)))
+        click.echo("\n".join(shell_lines(sandbox.environment())))
 
 
 def _start(
-    home: Path,
-    customers: dict[str, Variant],
-    *,
-    detach: bool,
-    config: Path | None,
-    as_json: bool,
+    home: Path, customers: dict[str, Variant], *, detach: bool, config: Path | None, as_json: bool
 ) -> None:
     if config is not None and config.exists() and any(config.iterdir()):
         raise click.BadParameter(f"{config} is not empty; name a new directory.", param_hint="--write-config")
@@ -235,7 +226,7 @@ def _stop_signals(detach: bool) -> Iterator[threading.Event]:
 def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:
     click.echo(f"{sandbox.id}: a local AWS at {sandbox.endpoint}\n")
     click.echo("To act as the vendor in a shell:\n")
-    click.echo("\n".join(_shell_lines(sandbox)))
+    click.echo("\n".join(shell_lines(sandbox.environment())))
     click.echo("\nIts customers:\n")
     for customer in sandbox.customers:
         _show_customer(customer)
@@ -255,9 +246,10 @@ def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:
     )
 
 
-def _shell_lines(sandbox: Sandbox) -> list[str]:
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in sandbox.environment().items()]
-    return [f"unset {' '.join(CLEARED)}", *exports]
+def shell_lines(environment: Mapping[str, str]) -> list[str]:
+    """Return the lines that give a shell these variables, without others that lead to another AWS."""
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    return [f"unset {' '.join(_CLEARED)}", *exports]
 
 
 def _show_customer(customer: CustomerSetup) -> None:

@@ -45,8 +45,7 @@ _INDENT = 11
 @click.option(
     "--every", type=click.IntRange(1, 3600), default=5, show_default=True, help="Refresh interval in seconds."
 )
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
     shell: Shell, name: str | None, show_all: bool, look: bool | None, watch: bool, every: int, as_json: bool
 ) -> int:
@@ -61,7 +60,6 @@ def command(
     the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never scans,
     --look always does. With a read-only ledger, it shows the result of the scan and does not record it.
     """
-
     if watch and (as_json or not sys.stdout.isatty() or streams.is_dumb()):
         raise ConfigError("--watch requires a terminal", hint="use `status --json` instead")
     configuration = _only(shell.configuration(), name)

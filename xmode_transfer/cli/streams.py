@@ -61,12 +61,13 @@ def prepare() -> Stdout:
             os.fstat(number)
         except OSError:  # otherwise the next file that is opened gets it, such as the ledger
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    out = Stdout(_usable(1, closed=was_closed[1]), "w", closefd=False)
+    # another file may have the number of a stream that was closed
+    numbers = [os.open(os.devnull, os.O_WRONLY) if was_closed[number] else number for number in (1, 2)]
+    out = Stdout(numbers[0], "w", closefd=False)
     if was_closed[0]:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
     sys.stdout = _text(out, sys.stdout, always_line_buffering=False)
-    err = _Stderr(_usable(2, closed=was_closed[2]), "w", closefd=False)
-    sys.stderr = _text(err, sys.stderr, always_line_buffering=True)
+    sys.stderr = _text(_Stderr(numbers[1], "w", closefd=False), sys.stderr, always_line_buffering=True)
     return out
 
 
@@ -129,10 +130,6 @@ def colours_wanted() -> bool | None:
 def is_dumb() -> bool:
     """Return True if the terminal can only print lines."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-
-
-def _usable(number: int, *, closed: bool) -> int:
-    return os.open(os.devnull, os.O_WRONLY) if closed else number
 
 
 def _text(raw: io.FileIO, before: TextIO | None, *, always_line_buffering: bool) -> io.TextIOWrapper:

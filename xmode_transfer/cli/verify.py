@@ -41,8 +41,7 @@ _SHOWN = 20
 @click.option("--receipt", metavar="FILE", type=FILE, help="Write a signed receipt, or check one.")
 @click.option("--public-key", metavar="FILE", type=FILE, multiple=True, help="Key to check a receipt with.")
 @click.option("--new-key", metavar="FILE", type=FILE, help="Create a key that signs receipts, and FILE.pub.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
     shell: Shell,
     name: str | None,
@@ -72,7 +71,6 @@ def command(
     xmode-transfer verify --receipt acme-november.receipt --public-key xmode-receipts.pem.pub
     xmode-transfer verify --new-key /etc/xmode-transfer/receipts.pem
     """
-
     if new_key is not None:
         return receipts.make_key(new_key, as_json=as_json)
     if name is None:
@@ -105,7 +103,6 @@ def command(
 
 def _run(opened: Opened, report: "_Report") -> int:
     """Verify; show and sign each key as it comes."""
-
     context, file, verification = opened.context, report.file, report.verification
     customer, scope, verified = verification.customer, verification.scope, verification.verified
     started = context.clock.monotonic()
