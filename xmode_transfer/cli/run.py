@@ -24,7 +24,7 @@ Result = CustomerRun | XmodeError
 _SHOWN_FILES = 10
 _INDENT = 10
 _ACTIONS = {"upload": "to upload", "skip": "to skip", "conflict": "in conflict"}
-_DRY_RUN = "Show the plan with its reasons; write nothing and contact nobody."
+_DRY_RUN = "Show the plan with its reasons; write nothing and contact no customer."
 
 
 @click.command()
@@ -216,7 +216,7 @@ def show_preview(
     if as_json:
         _answer(documents, everyone=len(documents) != 1)
     else:
-        terminal.say("dry run: nothing was written and nobody was contacted")
+        terminal.say("dry run: nothing was written and no customer was contacted")
     return worst(codes)
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
@@ -77,9 +77,7 @@ def command(
             return ExitCode.DONE
     terminal.show(view.lines(assessment))
     if view.not_recorded is not None:
-        terminal.say(
-            f"the sources were scanned, but the ledger did not record the result: {view.not_recorded}"
-        )
+        terminal.say(f"the ledger did not record the result of the source scan: {view.not_recorded}")
     return ExitCode.DONE
 
 
@@ -93,31 +91,26 @@ def _only(configuration: Configuration, name: str | None) -> Configuration:
     return replace(configuration, customers={name: customer}, broken={})
 
 
+@dataclass(slots=True)
 class _View:
     """The status view; each assessment reads the ledger again."""
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        ledger: Ledger,
-        clock: Clock,
-        scan: bool | None,
-        engine: str,
-        show_all: bool,
-    ) -> None:
-        self._configuration = configuration
-        self._ledger = ledger
-        self._clock = clock
-        self._scan = scan
-        self._scanned_at: float | None = None
-        self._scans = SourceScans(ledger, clock)
-        self._engine = engine
-        self._show_all = show_all
+    configuration: Configuration
+    ledger: Ledger
+    clock: Clock
+    scan: bool | None
+    engine: str
+    show_all: bool
+    _scans: SourceScans = field(init=False)
+    _scanned_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._scans = SourceScans(self.ledger, self.clock)
 
     @property
     def warnings(self) -> list[str]:
         """Warnings about settings that disable a safeguard."""
-        vendor = self._configuration.service.vendor
+        vendor = self.configuration.service.vendor
         if vendor.verify_identity:
             return []
         principal = vendor.principal_arn
@@ -130,17 +123,17 @@ class _View:
 
     def assessment(self) -> Assessment:
         self._scan_sources()
-        return self._scans.assess(self._configuration)
+        return self._scans.assess(self.configuration)
 
     def _scan_sources(self) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if self._scanned_at is not None and now - self._scanned_at < _SCAN_AGAIN_SECONDS:
             return
-        if self._scan or (self._scan is None and not status.daemon_scans(self._ledger, self._clock)):
+        if self.scan or (self.scan is None and not status.daemon_scans(self.ledger, self.clock)):
             self._scanned_at = now
-            names = sorted(self._configuration.customers)
+            names = sorted(self.configuration.customers)
             with terminal.counted("scanning the sources", quiet=len(names) < 10) as progress:
-                self._scans.take(self._configuration, assembly.sources(self._clock), names, progress)
+                self._scans.take(self.configuration, assembly.sources(self.clock), names, progress)
 
     def watch(self, every: int) -> None:
         """Refresh the whole screen until Ctrl-C."""
@@ -159,7 +152,7 @@ class _View:
                 return
 
     def lines(self, assessment: Assessment) -> Iterator[Line]:
-        """The summary, then the causes, then the customers, the most severe first. Unless all are shown, long
+        """Yield the summary, the causes, and the customers, the most severe first. Unless all are shown, long
         lists are cut, and healthy customers only named."""
         if not assessment.customers:
             yield Line(("no customers are configured; see docs/configuration.md",))
@@ -172,11 +165,11 @@ class _View:
         healthy = [item for item in ordered if item.health in SOUND]
         if len(unhealthy) > 1:
             yield from _causes(by_cause(assessment.all_issues()))
-        shown = unhealthy if self._show_all else unhealthy[:_SHOWN_UNHEALTHY]
+        shown = unhealthy if self.show_all else unhealthy[:_SHOWN_UNHEALTHY]
         for item in shown:
             yield from _customer(item)
         yield from _named(unhealthy[len(shown) :])
-        if not self._show_all and len(healthy) > _SHOWN_HEALTHY:
+        if not self.show_all and len(healthy) > _SHOWN_HEALTHY:
             warned = [
                 item for item in healthy if item.warnings or any(of.not_attested for of in item.subscriptions)
             ]
@@ -188,7 +181,7 @@ class _View:
         yield from _named([item for item in healthy if item not in shown])
         for warning in self.warnings:
             yield Line((state("warning"), f": {warning}"))
-        yield Line((f"engine {self._engine}",))
+        yield Line((f"engine {self.engine}",))
 
 
 # --- Text

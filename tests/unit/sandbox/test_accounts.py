@@ -1,10 +1,10 @@
-"""The policies that the sandbox's customers attach, and their account numbers."""
+"""The policies that the sandbox's customers attach."""
 
 from dataclasses import replace
 
 import pytest
 
-from xmode_transfer.sandbox.accounts import account_number, guide_permission_policy, permission_policy
+from xmode_transfer.sandbox.accounts import guide_permission_policy, permission_policy
 from xmode_transfer.sandbox.model import CustomerSetup, Keys, Variant
 
 ACME = CustomerSetup(
@@ -42,10 +42,3 @@ def test_prefix_only_names_the_prefix_in_every_grant() -> None:
     assert writing["Resource"] == reading["Resource"] == "arn:aws:s3:::acme-data/in/*"
     assert "s3:ListBucket" not in reading["Action"]
     assert rest[-1]["Condition"] == {"StringLike": {"s3:prefix": "in/*"}}
-
-
-def test_made_up_account_numbers_look_like_account_numbers() -> None:
-    numbers = {account_number(f"customer-{index}") for index in range(500)}
-    assert len(numbers) == 500
-    assert all(number.isdigit() and len(number) == 12 for number in numbers)
-    assert account_number("initech") == account_number("initech")

@@ -65,20 +65,3 @@ def test_an_unknown_variant_is_no_sandbox(sandbox_value: Sandbox, tmp_path: Path
 
 def test_no_secret_is_in_its_representation(sandbox_value: Sandbox) -> None:
     assert "s3cr3t" not in repr(sandbox_value)
-
-
-def test_the_environment_makes_a_process_the_vendor(sandbox_value: Sandbox) -> None:
-    assert sandbox_value.environment() == {
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
-        "AWS_ACCESS_KEY_ID": "AKIAVENDOR",
-        "AWS_SECRET_ACCESS_KEY": "s3cr3t-vendor",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
-def test_customers_are_found_by_name(sandbox_value: Sandbox) -> None:
-    assert sandbox_value.customer("globex").variant is Variant.NO_ROLE
-    with pytest.raises(KeyError):
-        sandbox_value.customer("initech")

@@ -203,12 +203,6 @@ def child(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
         started.kill()
 
 
-def test_birth_tells_processes_apart(child: subprocess.Popen[bytes]) -> None:
-    assert server.birth(child.pid)
-    assert server.birth(child.pid) == server.birth(child.pid)
-    assert server.birth(os.getpid()) != server.birth(child.pid)
-
-
 def test_a_process_that_has_ended_has_no_birth_even_before_it_is_collected(
     child: subprocess.Popen[bytes],
 ) -> None:
