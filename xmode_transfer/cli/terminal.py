@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
 Part = str | tuple[str, str]
 """Text, or text and its style."""
-FACT_WIDTH = 13
+_FACT = 13
 _NARROWEST, _WIDEST = 30, 120
-_PLAIN_EVERY_SECONDS = 10.0
-_PAINT_EVERY_SECONDS = 0.1
+_PLAIN_EVERY_SECONDS, _PAINT_EVERY_SECONDS = 10.0, 0.1
 _WIDE = 90
 """Columns of a terminal below which the progress line has no bar and no sizes."""
 
@@ -120,7 +119,7 @@ def say(*parts: Part, label: Part = "", indent: int = 0, err: bool = False) -> N
 
 def fact(name: str, text: str, indent: int = 2, *, err: bool = False) -> None:
     """Print a named fact below what it belongs to."""
-    say(text, label=f"{name:<{FACT_WIDTH}}", indent=indent, err=err)
+    say(text, label=f"{name:<{_FACT}}", indent=indent, err=err)
 
 
 def show(lines: Iterable[Line], *, err: bool = False) -> None:
@@ -301,8 +300,7 @@ class Tally:
         with self._lock:
             self.files += 1
 
-    def delivery_finished(self) -> None:
-        pass
+    def delivery_finished(self) -> None: ...
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
@@ -356,6 +354,8 @@ def progress(*, as_json: bool, quiet: bool) -> Iterator[Tally]:
         finally:
             done.set()
             thread.join()
+            if drawn:
+                tally.show()
 
 
 def _can_draw() -> bool:
