@@ -1,16 +1,18 @@
 """What tests do in a customer's bucket and account as the customer itself, past every policy."""
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from xmode_transfer.sandbox.accounts import delete_role, list_keys, owner, read_object
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
+from xmode_transfer.sandbox.accounts import list_keys, owner, policy_arn, read_object
+from xmode_transfer.sandbox.model import ROLE_NAME, CustomerSetup, Sandbox
 
 __all__ = [
     "Head",
     "delete_object",
+    "delete_role",
     "empty_bucket",
     "head_object",
     "list_keys",
@@ -20,6 +22,7 @@ __all__ = [
     "put_object",
     "read_object",
     "remove_customer",
+    "set_permission_policy",
 ]
 
 
@@ -118,3 +121,19 @@ def remove_customer(sandbox: Sandbox, customer: CustomerSetup) -> None:
         delete_role(customer)
     sandbox.customers.remove(customer)
     sandbox.save()
+
+
+def set_permission_policy(customer: CustomerSetup, document: dict[str, Any]) -> None:
+    """Replace the permission policy, as the customer. It applies at once, to open sessions too."""
+    iam, arn = owner(customer, "iam"), policy_arn(customer)
+    old = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
+    iam.delete_policy_version(PolicyArn=arn, VersionId=old)
+
+
+def delete_role(customer: CustomerSetup) -> None:
+    """Delete the role and its policy, as the customer."""
+    iam, arn = owner(customer, "iam"), policy_arn(customer)
+    iam.detach_role_policy(RoleName=ROLE_NAME, PolicyArn=arn)
+    iam.delete_policy(PolicyArn=arn)
+    iam.delete_role(RoleName=ROLE_NAME)

@@ -18,8 +18,8 @@ from tests.bucket import remove_customer
 from tests.forms import IS_SOAK
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import add_customer
-from xmode_transfer.sandbox.install import install
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant, write_config
+from xmode_transfer.sandbox.server import install
 
 pytest_plugins = ["tests.postgres"]
 CHECKOUT = Path(__file__).parents[1]

@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+from xmode_transfer.aws.policy.documents import guide_trust_policy
 from xmode_transfer.sandbox import server
-from xmode_transfer.sandbox.accounts import guide_trust_policy, set_trust_policy
+from xmode_transfer.sandbox.accounts import set_trust_policy
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 IMAGES = CHECKOUT / "docs" / "images"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.bucket import empty_bucket, put_object
+from tests.bucket import empty_bucket, put_object, set_permission_policy
 from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
@@ -27,8 +27,7 @@ from tests.fakes import (
 )
 from xmode_transfer.aws import s3_objects
 from xmode_transfer.aws.checksums import OpenFile
-from xmode_transfer.aws.policy import guide_trust_policy
-from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy
+from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy, guide_trust_policy
 from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.sessions import Credentials
@@ -39,7 +38,7 @@ from xmode_transfer.ledger import open_ledger
 from xmode_transfer.ledger.postgres import PostgresDatabase
 from xmode_transfer.model.errors import RoleRefused
 from xmode_transfer.model.periods import Period
-from xmode_transfer.sandbox.accounts import client, forget, owner, set_permission_policy
+from xmode_transfer.sandbox.accounts import client, forget, owner
 from xmode_transfer.sandbox.model import Variant
 from xmode_transfer.telemetry import SystemClock
 

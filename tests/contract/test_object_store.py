@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from awscrt import checksums as crt
 
-from xmode_transfer.aws.policy import guide_permission_policy
-from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy
+from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy, guide_permission_policy
 from xmode_transfer.aws.stores import Deletion, DeletionResult, PutRequest, difference
 from xmode_transfer.model.errors import (
     AccessDenied,

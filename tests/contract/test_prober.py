@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.bucket import set_permission_policy
 from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
@@ -13,8 +14,12 @@ from tests.fakes import (
     MemoryRoles,
     MemoryRoleSessions,
 )
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, corrected_permission_policy
+from xmode_transfer.aws.policy.documents import (
+    VENDOR_PRINCIPAL,
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
 from xmode_transfer.aws.probing import Prober, ReservedPrefix
 from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import Customer, Destination, Vendor
@@ -26,7 +31,6 @@ from xmode_transfer.model.errors import (
     UploadNotFound,
     VendorIdentityError,
 )
-from xmode_transfer.sandbox.accounts import set_permission_policy
 from xmode_transfer.sandbox.model import Variant
 from xmode_transfer.telemetry import SystemClock
 

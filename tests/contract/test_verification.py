@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import MemorySource
 from xmode_transfer.aws.stores import Reader
-from xmode_transfer.cli.progress import Tally
+from xmode_transfer.cli.terminal import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger

@@ -23,8 +23,11 @@ from tests.fakes import (
     MemorySource,
     StoredVersion,
 )
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import corrected_permission_policy
+from xmode_transfer.aws.policy.documents import (
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
 from xmode_transfer.config import (
     Configuration,
     Customer,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes import Fault, MemoryObjectStores
 from tests.forms import points
-from xmode_transfer.aws.policy import guide_permission_policy
+from xmode_transfer.aws.policy.documents import guide_permission_policy
 from xmode_transfer.config import Destination, Feed, Settled
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import AccessDenied, Throttled

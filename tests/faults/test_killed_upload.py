@@ -208,9 +208,9 @@ def test_the_portable_engine_sends_a_killed_upload_anew(
     (customer,) = json.loads(status.stdout)["customers"]
     if variant is Variant.ABORT_GRANTED:
         assert bucket.list_uploads(acme) == []
-        assert customer["left_behind"] == []
+        assert customer["orphaned"] == []
     else:
-        (left,) = customer["left_behind"]
+        (left,) = customer["orphaned"]
         assert left["key"] == key
         assert left["bytes"] > 0
         assert len(bucket.list_uploads(acme)) == 1

@@ -79,7 +79,7 @@ def test_the_list_has_alerts_that_were_never_sent(bare_project: Project) -> None
     assert answer.out.startswith("open     acme: AssumeRole is refused since ")
     assert "the role refuses us" in answer.out
     assert "Responsible: customer. Send the trust policy" in answer.out
-    assert "notified     nobody" in answer.out
+    assert "notified     no channel" in answer.out
     assert "clock" not in answer.out
 
     (alert,) = bare_project.run("alerts", "list", "--json").json["alerts"]

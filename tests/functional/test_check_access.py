@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer
+from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer, set_permission_policy
 from xmode_transfer.access.check_access import check_access
 from xmode_transfer.access.lint import Kind, Source, lint
 from xmode_transfer.aws.policy.documents import corrected_permission_policy
-from xmode_transfer.cli.progress import Tally
+from xmode_transfer.cli.terminal import Tally
 from xmode_transfer.config import files
 from xmode_transfer.model.findings import AccessReport, LeftoverKind, Result, Severity
 from xmode_transfer.sandbox import accounts
@@ -28,7 +28,6 @@ from xmode_transfer.sandbox.accounts import (
     owner,
     permission_policy,
     root_client,
-    set_permission_policy,
     set_trust_policy,
     trust_policy,
 )

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests import bucket
-from xmode_transfer.sandbox.accounts import owner, permission_policy, set_permission_policy
+from tests.bucket import set_permission_policy
+from xmode_transfer.sandbox.accounts import owner, permission_policy
 from xmode_transfer.sandbox.model import CustomerSetup
 
 pytestmark = pytest.mark.sandbox
@@ -66,11 +67,14 @@ def test_a_role_that_may_not_delete_blocks_the_cleanup(project: Make, acme: Cust
     assert "the customer" in told
     assert "cleaned" not in told
     (status,) = here.run("status", "--json").json["customers"]
-    assert (status["status"], [care["cause"] for care in status["cares"]]) == ("attention", ["access_denied"])
+    assert (status["status"], [care["cause"] for care in status["warnings"]]) == (
+        "attention",
+        ["access_denied"],
+    )
     set_permission_policy(acme, permission_policy(acme))
     assert cleaned(here, "--confirm").json["outcome"] == "cleaned"
     (status,) = here.run("status", "--json").json["customers"]
-    assert (status["status"], status["cares"]) == ("healthy", [])
+    assert (status["status"], status["warnings"]) == ("healthy", [])
 
 
 def test_what_expired_goes_and_not_one_byte_of_theirs_is_touched(project: Make, acme: CustomerSetup) -> None:
@@ -106,7 +110,7 @@ def test_what_expired_goes_and_not_one_byte_of_theirs_is_touched(project: Make, 
     }
     assert answer.json["stay"] == {"newest": 1}
     (finished,) = [event for event in answer.events if event["event"] == "cleanup.finished"]
-    assert finished["act"] == answer.json["act"]
+    assert finished["act"] == answer.json["operation"]
 
     again = cleaned(here)
     assert (again.code, again.json["outcome"]) == (0, "nothing")

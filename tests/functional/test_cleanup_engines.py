@@ -15,7 +15,7 @@ from tests.fakes import MemorySource
 from xmode_transfer.aws.s3_fast.store import FastStores
 from xmode_transfer.aws.s3_portable import PortableStores
 from xmode_transfer.aws.sessions import Credentials
-from xmode_transfer.cli.progress import Tally
+from xmode_transfer.cli.terminal import Tally
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger

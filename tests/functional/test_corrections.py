@@ -66,7 +66,9 @@ def test_what_the_customer_has_deleted_is_delivered_again_with_a_correction(
     assert (delivery["uploaded"], delivery["sent_again"], delivery["skipped"]) == (3, 2, 0)
     assert (delivery["failed"], delivery["missing"]) == (0, 0)
     assert listed(manifest(acme, 2)) == {"a.csv": "a.csv", "b.csv": "_r2/b.csv", "c.csv": "c.csv"}
-    assert here.run("verify", "--customer", "acme", "--json").json["flaws"] == {"missing": 1}  # b of r1
+    assert here.run("verify", "--customer", "acme", "--json").json["discrepancies"] == {
+        "missing": 1
+    }  # b of r1
 
 
 def test_what_is_as_it_was_delivered_is_only_listed(project: Make, acme: CustomerSetup) -> None:
@@ -184,7 +186,7 @@ def test_without_listing_rights_each_key_is_checked(project: Make, acme: Custome
     for statement in narrow["Statement"]:
         if "s3:ListBucket" in statement.get("Action", ()):
             statement["Action"].remove("s3:ListBucket")
-    accounts.set_permission_policy(acme, narrow)
+    bucket.set_permission_policy(acme, narrow)
     fill(here, {"b.csv": b"22"})
     answer = here.deliver()
     assert only(answer)["outcome"] == "delivered"
@@ -252,7 +254,7 @@ def test_refused_deletes_are_reported_and_retried(project: Make, acme: CustomerS
     for statement in narrow["Statement"]:
         if "s3:DeleteObject" in statement.get("Action", ()):
             statement["Action"].remove("s3:DeleteObject")
-    accounts.set_permission_policy(acme, narrow)
+    bucket.set_permission_policy(acme, narrow)
     answer = here.deliver()
     assert (answer.code, only(answer)["outcome"]) == (0, "delivered")
     key = f"{PLACE}/a.csv"
@@ -263,17 +265,17 @@ def test_refused_deletes_are_reported_and_retried(project: Make, acme: CustomerS
     verified = here.run("verify", "--customer", "acme", "--json")
     assert (verified.code, verified.json["outcome"], verified.json["superseded"]) == (0, "proven", 1)
     (customer,) = here.run("status", "--json").json["customers"]
-    (care,) = customer["cares"]
+    (care,) = customer["warnings"]
     assert (care["cause"], care["responsible"]) == ("superseded_left", "customer")
     again = here.deliver()  # asked once; only a cleanup asks again
     assert "superseded.removed" not in {event["event"] for event in again.events}
 
-    accounts.set_permission_policy(acme, whole)
+    bucket.set_permission_policy(acme, whole)
     cleaned = here.run("cleanup", "--customer", "acme", "--json")
     assert (cleaned.code, cleaned.json["superseded"]["deleted"]["keys"]) == (0, 1)
     assert key not in bucket.list_keys(acme)
     (customer,) = here.run("status", "--json").json["customers"]
-    assert customer["cares"] == []
+    assert customer["warnings"] == []
 
 
 def test_a_superseded_object_that_somebody_changed_stays(project: Make, acme: CustomerSetup) -> None:

@@ -199,7 +199,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         hook.wait("resolved", "config_invalid")
 
         # a customer whose role is gone is parked, told once, and holds up nobody
-        accounts.delete_role(acme)
+        bucket.delete_role(acme)
         for day in ("23", "24"):
             fill(here, f"2026/11/{day}", {"a.csv": day.encode()})
         daemon.wait("customer.suspended", customer="acme", period="2026-11-23")

@@ -109,7 +109,7 @@ def test_a_refused_notice_waits_and_delays_no_delivery(
             "Resource": f"arn:aws:s3:::{acme.bucket}/{place(acme)}*",
         }
     )
-    accounts.set_permission_policy(acme, document)
+    bucket.set_permission_policy(acme, document)
     here = project(acme, service=SERVICE, overrides={"acme": {"notices": True}})
     for data in (b"first", b"second, corrected"):
         produce(here, "20", data)
@@ -124,7 +124,7 @@ def test_a_refused_notice_waits_and_delays_no_delivery(
 
     daemon.terminate()
     assert daemon.wait(120) == 0
-    accounts.set_permission_policy(acme, accounts.permission_policy(acme))
+    bucket.set_permission_policy(acme, accounts.permission_policy(acme))
     change(here, "UPDATE notices SET next_attempt_at = NULL")  # its pause is over
     daemon = here.start("daemon")
     until(lambda: [key for key in bucket.list_keys(acme, place(acme)) if "corrected" in key])

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from xmode_transfer.sandbox.accounts import guide_trust_policy, owner
+from xmode_transfer.aws.policy.documents import guide_trust_policy
+from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 pytestmark = pytest.mark.sandbox
@@ -187,7 +188,7 @@ def test_the_resources_of_the_template_pass_the_check(
     answer = shop.run("check-access", "--customer", "new", "--json")
     assert answer.code == 0, answer.out
     (checked,) = answer.json["customers"]
-    assert (checked["outcome"], checked["left_behind"]) == ("ok", [])
+    assert (checked["outcome"], checked["orphaned"]) == ("ok", [])
     assert shop.run("onboard", "--confirm", "new").code == 0
     assert state_of(shop) == "active"
 

@@ -10,8 +10,13 @@ import pytest
 
 from tests import commands
 from tests.commands import COMMAND
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy, session_policy
+from xmode_transfer.aws.policy.documents import (
+    Step,
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+    session_policy,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "config"
 

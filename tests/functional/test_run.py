@@ -113,7 +113,7 @@ def test_a_role_that_refuses_us_blocks_with_what_the_customer_must_do(
 
 def test_a_mended_role_drains_in_order_without_further_ado(project: Make, acme: CustomerSetup) -> None:
     here = project(acme)
-    accounts.delete_role(acme)
+    bucket.delete_role(acme)
     for day in ("2026/11/20", "2026/11/21"):
         fill(here, {"a.csv": day.encode()}, day)
     blocked = here.deliver()
@@ -464,7 +464,7 @@ def test_a_year_that_cannot_be_followed_is_seen(project: Make, acme: CustomerSet
     assert f"{year.name}/: it is a" in told.out
     assert here.run("run", "--customer", "acme", "--dry-run").code == 3
     status = here.run("status", "--json").json["customers"][0]
-    assert (status["status"], status["troubles"][0]["cause"]) == ("no-source", "source_partly_unreadable")
+    assert (status["status"], status["issues"][0]["cause"]) == ("no-source", "source_partly_unreadable")
 
     year.unlink()
     fill(here, {"a.csv": b"1"}, days(1)[0])

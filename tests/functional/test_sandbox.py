@@ -229,12 +229,12 @@ def test_a_customer_can_break_its_role_and_mend_it(sandbox: Sandbox, acme: Custo
 
     document = accounts.permission_policy(acme)
     document["Statement"][0]["Action"] = "s3:PutObjectAcl"
-    accounts.set_permission_policy(acme, document)
+    bucket.set_permission_policy(acme, document)
     refused(s3.put_object, Bucket=acme.bucket, Key="xmode/a", Body=b"a", ACL=ACL)
-    accounts.set_permission_policy(acme, accounts.permission_policy(acme))
+    bucket.set_permission_policy(acme, accounts.permission_policy(acme))
     s3.put_object(Bucket=acme.bucket, Key="xmode/a", Body=b"a", ACL=ACL)
 
-    accounts.delete_role(acme)
+    bucket.delete_role(acme)
     with pytest.raises(ClientError):
         assume(sandbox, acme)
     accounts.restore_role(acme)

@@ -181,13 +181,6 @@ def test_two_run_side_by_side_and_share_nothing(home: Path) -> None:
     assert sandboxes(home) == []
 
 
-def test_it_keeps_its_directory_when_asked(home: Path) -> None:
-    with server.running(home, {}, keep=True) as kept:
-        pass
-    assert kept.log.exists()
-    assert not server.is_running(kept)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_it_listens_on_loopback_only(home: Path) -> None:
     with server.running(home, {}) as running:

@@ -52,7 +52,7 @@ def test_what_is_wrong_is_named_signed_checked_offline_and_repaired(
     receipt = here.directory / "acme.receipt"
     answer = here.run("verify", "--customer", "acme", "--deep", "--json", "--receipt", str(receipt))
     assert answer.code == 4, answer.err
-    assert {row["key"]: row["flaw"] for row in answer.json["findings"]} == {
+    assert {row["key"]: row["discrepancy"] for row in answer.json["findings"]} == {
         BASE + "a.csv": "missing",
         BASE + "b.csv": "altered",
     }
@@ -78,7 +78,7 @@ def test_what_was_found_is_in_the_status_until_it_is_repaired(project: Make, acm
 
     def fares() -> tuple[str, list[str]]:
         (item,) = here.run("status", "--json").json["customers"]
-        return item["status"], [care["cause"] for care in item["cares"]]
+        return item["status"], [care["cause"] for care in item["warnings"]]
 
     assert here.run("verify", "--customer", "acme").code == 0
     assert fares() == ("healthy", [])

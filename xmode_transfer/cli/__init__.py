@@ -1,5 +1,4 @@
-"""The command line. Each command is a module that is only imported when it is called: `--help` answers at
-once."""
+"""The command line. A command's module is imported only when it is called: starting is fast."""
 
 import gc
 import importlib
@@ -28,8 +27,9 @@ _COMMANDS = {
     "sandbox": "Start a local AWS with customers that follow the setup guide.",
     "demo": "Run a complete delivery in two minutes, without an AWS account.",
 }
-_PLACES = {
-    "check-access": ("check_access", "command"),
+_MODULES = {
+    "check-access": ("access", "check_access_command"),
+    "onboard": ("access", "onboard_command"),
     "list": ("listing", "command"),
     "daemon": ("service", "daemon"),
     "worker": ("service", "worker"),
@@ -43,7 +43,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, name = _PLACES.get(cmd_name, (cmd_name, "command"))
+        module, name = _MODULES.get(cmd_name, (cmd_name, "command"))
         command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return command
 
@@ -84,19 +84,14 @@ def cli(ctx: click.Context, config_dir: Path, log_level: str | None) -> None:
     from xmode_transfer import telemetry
     from xmode_transfer.cli import streams
 
-    on_terminal = sys.stderr.isatty()
-    level = log_level or ("error" if on_terminal else "info")
-    telemetry.configure(
-        stream=streams.bare(sys.stderr),
-        json=not on_terminal,
-        level=level.upper(),
-        colours=streams.colours_wanted(),
-    )
+    is_service = ctx.invoked_subcommand in ("daemon", "worker")
+    level = log_level or ("info" if is_service or not sys.stderr.isatty() else "error")
+    telemetry.configure(streams.bare(sys.stderr), level=level.upper(), colours=streams.colours_wanted())
     ctx.obj = Shell(config_dir)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     _start_quickly()
     os.umask(os.umask(0o077) | 0o022)  # only the user may write what this process and its children create
     from xmode_transfer.cli import streams
@@ -105,14 +100,14 @@ def main() -> None:
     try:
         # errors printed after the command use the same colours
         with click.Context(cli, color=streams.colours_wanted()) as outer:
-            code = _called(outer.color)
+            code = _run(outer.color)
     except streams.OutputLost:
-        code = 0  # ``exit_code`` knows why
+        code = 0  # ``exit_code`` has the cause
     sys.exit(streams.exit_code(out, code))
 
 
-def _called(color: bool | None) -> int:
-    """Runs the command that the arguments name; returns its exit code."""
+def _run(color: bool | None) -> int:
+    """Run the command that the arguments name, and return its exit code."""
     from xmode_transfer.cli import streams, terminal
     from xmode_transfer.model.errors import XmodeError
 
@@ -140,9 +135,8 @@ def _called(color: bool | None) -> int:
 
 
 def _start_quickly() -> None:
-    """Most of a short command is importing (docs/performance.md), and hardly anything that is imported dies:
-    with Python's own thresholds the garbage collector looks through it again and again, a seventh of the
-    whole start. ``service.assembly`` says what holds for long work. Plugins for pydantic are not used
-    here, so nothing need look for them."""
+    """Save a seventh of the start, which is mostly importing (docs/performance.md): with Python's thresholds
+    the garbage collector scans again and again what never dies. ``service.assembly`` sets those for long
+    work. pydantic need not search for plugins."""
     gc.set_threshold(500_000, 20, 100)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -1,15 +1,18 @@
-"""`xmode-transfer alerts`: list alerts by cause with their notifications, and test the channels."""
+"""`xmode-transfer alerts`: list alerts with their notifications, and test the channels."""
 
 from typing import Any
 
 import click
 
+from xmode_transfer.alerting import channels as sending
+from xmode_transfer.alerting import watch
 from xmode_transfer.alerting.alerts import Message
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.model.health import Alert, AlertState, Event
-from xmode_transfer.model.manifest import timestamp
+from xmode_transfer.service import assembly
+from xmode_transfer.telemetry import SystemClock
 
 _INDENT = 9
 
@@ -26,16 +29,9 @@ def command() -> None:
 
 @command.command(name="list")
 @click.option("--all", "everything", is_flag=True, help="Include alerts resolved in the last 30 days.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def list_(shell: Shell, everything: bool, as_json: bool) -> int:
-    """List open alerts. Reads the ledger only.
-
-    Lists open alerts even if no daemon runs to send notifications.
-    """
-    from xmode_transfer.alerting import watch
-    from xmode_transfer.service import assembly
-
+    """List open alerts, even if no daemon runs to send notifications. Only the ledger is read."""
     configuration = shell.configuration()
     with assembly.ledger(configuration.service) as (ledger, clock):
         found = watch.current_alerts(configuration, ledger, clock)
@@ -52,23 +48,17 @@ def list_(shell: Shell, everything: bool, as_json: bool) -> int:
 
 @command.command()
 @click.option("--channel", "-c", "name", metavar="NAME", help="Only this channel.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def test(shell: Shell, name: str | None, as_json: bool) -> int:
     """Send a test message to each channel and show its response.
 
-    Ignores the channel's `responsible` filter and quiet hours. A channel with states (a pager) then gets a
-    resolution. Exit code 3: a channel did not accept the message.
+    The channel's `responsible` filter and quiet hours do not apply. A channel with states (a pager) then gets
+    a resolution. Exit code 3: a channel did not accept the message.
     """
-    from xmode_transfer.alerting import channels as notify
-    from xmode_transfer.alerting import watch
-    from xmode_transfer.telemetry import SystemClock
-
     channels = {channel.name: channel for channel in shell.configuration().service.alerts}
     if name is not None and name not in channels:
-        raise ConfigError(
-            f"there is no alert channel {name}", hint=f"channels: {', '.join(channels) or 'none'}"
-        )
+        known = ", ".join(channels) or "none"
+        raise ConfigError(f"there is no alert channel {name}", hint=f"channels: {known}")
     if not channels:
         raise ConfigError(
             "no alert channel is configured",
@@ -77,43 +67,30 @@ def test(shell: Shell, name: str | None, as_json: bool) -> int:
     answers: list[dict[str, Any]] = []
     for channel in channels.values() if name is None else [channels[name]]:
         try:
-            answer = watch.send_test(channel, notify.send, SystemClock())
+            answer = {"sent": True, "answer": watch.send_test(channel, sending.send, SystemClock())}
         except XmodeError as error:
-            answers.append(
-                {"channel": channel.name, "sent": False, "error": error.message, "hint": error.hint}
-            )
-        else:
-            answers.append({"channel": channel.name, "sent": True, "answer": answer})
+            answer = {"sent": False, "error": error.message, "hint": error.hint}
+        answers.append({"channel": channel.name, **answer})
     if as_json:
         terminal.answer({"channels": answers})
-    else:
-        for item in answers:
-            state = terminal.state("sent" if item["sent"] else "not_sent", _INDENT + 1)
-            terminal.say(f"{item['channel']}: {item['answer' if item['sent'] else 'error']}", label=state)
-            if item.get("hint"):
-                terminal.fact("fix", item["hint"], _INDENT + 1)
+    for item in () if as_json else answers:
+        state = terminal.state("sent" if item["sent"] else "not_sent", _INDENT + 1)
+        terminal.say(f"{item['channel']}: {item['answer' if item['sent'] else 'error']}", label=state)
+        if item.get("hint"):
+            terminal.fact("fix", item["hint"], _INDENT + 1)
     return ExitCode.DONE if all(item["sent"] for item in answers) else ExitCode.WILL_RETRY
 
 
 def _document(alert: Alert) -> dict[str, Any]:
-    return {
-        **alert.document(),
-        "channels": [
-            {
-                "channel": channel,
-                "told": str(item.sent) if item.sent else None,
-                "told_at": timestamp(item.sent_at) if item.sent_at else None,
-                "attempts": item.attempts,
-                "next_attempt_at": timestamp(item.next_attempt_at) if item.next_attempt_at else None,
-                "error": item.error or None,
-            }
-            for channel, item in alert.notifications.items()
-        ],
-    }
+    channels = [
+        {"channel": name, **terminal.to_json(item), "error": item.error or None}
+        for name, item in alert.notifications.items()
+    ]
+    return {**alert.document(), "channels": channels}
 
 
 def _show(alert: Alert) -> None:
-    """Shows an alert as a channel gets it, and which channels were notified."""
+    """Show an alert as a channel gets it, and the channels that were notified."""
     terminal.say((alert.summary, "bold"), label=terminal.state(alert.state, _INDENT))
     event = Event.OPENED if alert.state is AlertState.OPEN else Event.RESOLVED
     for line in Message(event, alert, alert.since_at).body.split("\n"):
@@ -123,4 +100,4 @@ def _show(alert: Alert) -> None:
         failed = f"{channel} did not accept it ({item.error})" if item.attempts else ""
         terminal.fact("notified", "; ".join(filter(None, (sent, failed))), _INDENT)
     if not alert.notifications:
-        terminal.fact("notified", "nobody", _INDENT)
+        terminal.fact("notified", "no channel", _INDENT)

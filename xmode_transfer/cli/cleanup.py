@@ -1,6 +1,5 @@
 """`xmode-transfer cleanup`: delete expired objects and show the result."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -8,7 +7,7 @@ import click
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.model.upkeep import RemovalOutcome
-from xmode_transfer.transfer.removing import ExpiringPeriod
+from xmode_transfer.transfer.removing import ExpiringPeriod, Removed
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
 from xmode_transfer.upkeep.retention import Reason
 from xmode_transfer.web import states
@@ -16,13 +15,13 @@ from xmode_transfer.web import states
 _SHOWN_PERIODS = 20
 _SHOWN_KEYS = 10
 _INDENT = 12
-_LEFT = {
+_REASONS = {
     RemovalOutcome.CHANGED: "changed since delivery: it now belongs to the customer and was kept",
     RemovalOutcome.RETAINED: "retained by the customer's bucket (a lock, or a policy)",
     RemovalOutcome.FAILED: "not deleted; the next cleanup tries again",
     RemovalOutcome.GONE: "already deleted by someone else",
 }
-_STAYS = {
+_KEPT = {
     Reason.NO_POLICY: "without a retention policy",
     Reason.HELD: "held",
     Reason.UNFINISHED: "being delivered or corrected",
@@ -40,27 +39,18 @@ _STAYS = {
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be deleted and why; delete and record nothing."
 )
-@click.option(
-    "--confirm", is_flag=True, help="Allow a customer's first cleanup, or more than retention.caps allow."
-)
+@click.option("--confirm", is_flag=True, help="Allow a first cleanup, or more than retention.caps allow.")
 @opening.by_option
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
-    shell: Shell,
-    name: str,
-    feed: str | None,
-    dry_run: bool,
-    confirm: bool,
-    by: str | None,
-    as_json: bool,
+    shell: Shell, name: str, feed: str | None, dry_run: bool, confirm: bool, by: str | None, as_json: bool
 ) -> int:
     """Delete objects that have expired under a customer's retention policy.
 
-    Deletes only objects that we delivered and that have not changed since. Without `retention` in the
-    customer's file nothing expires. Keeps the newest complete delivery of each feed, and deliveries that are
-    held (`hold`) or being corrected. Deletes a manifest before its objects. A customer's first cleanup, and
-    one beyond `retention.caps`, deletes nothing without --confirm.
+    Only objects that we delivered and that have not changed since are deleted, a manifest before its objects.
+    Without `retention` in the customer's file nothing expires. The newest complete delivery of each feed is
+    kept, as are deliveries that are held (`hold`) or being corrected. A customer's first cleanup, and one
+    beyond `retention.caps`, deletes nothing without --confirm.
 
     \b
     xmode-transfer cleanup --customer acme --dry-run
@@ -75,7 +65,7 @@ def command(
             opened.context,
             configuration,
             name,
-            by=opening.asking(by),
+            by=opening.requester(by),
             feed=feed,
             confirmed=confirm,
             dry_run=dry_run,
@@ -87,23 +77,23 @@ def command(
     return outcome.exit_code
 
 
-# --- For programs (docs/cli.md) -------------------------------------------------------------------------
+# --- JSON, as docs/cli.md has it
 
 
 def _document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
-    plan, removed, superseded = outcome.expiring, outcome.removed, outcome.superseded
+    plan = outcome.expiring
     return {
         "customer": outcome.customer,
         "outcome": outcome.outcome,
         "dry_run": dry_run,
-        "act": outcome.operation_id,
-        "expiring": terminal.picked(plan, "objects manifests bytes"),
+        "operation": outcome.operation_id,
+        "expiring": {"objects": plan.objects, "manifests": plan.manifests, "bytes": plan.bytes},
         "periods": [_period(period) for period in outcome.periods],
-        "removed": _removed(removed.keys, removed.bytes),
-        "superseded": _removed(superseded.keys, superseded.bytes),
-        "stay": {str(reason): count for reason, count in sorted(outcome.kept.items())},
+        "removed": _removed(outcome.removed),
+        "superseded": _removed(outcome.superseded),
+        "stay": dict(sorted(outcome.kept.items())),
         "unmanaged": plan.unmanaged,
-        "left": [{"key": item.key, "outcome": str(item.outcome)} for item in outcome.left],
+        "left": [{"key": item.key, "outcome": item.outcome} for item in outcome.left],
         "asks": outcome.asks,
         "lifecycle_rule": outcome.lifecycle_rule,
         "seconds": round(outcome.seconds, 3),
@@ -111,20 +101,26 @@ def _document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _removed(keys: Mapping[RemovalOutcome, int], sizes: Mapping[RemovalOutcome, int]) -> dict[str, Any]:
-    return {str(one): {"keys": keys[one], "bytes": sizes[one]} for one in sorted(keys)}
+def _removed(removed: Removed) -> dict[str, Any]:
+    return {one: {"keys": removed.keys[one], "bytes": removed.bytes[one]} for one in sorted(removed.keys)}
 
 
 def _period(period: ExpiringPeriod) -> dict[str, Any]:
     return {
-        **terminal.picked(period, "feed period reason objects"),
+        "feed": period.feed,
+        "period": period.period,
+        "reason": period.reason,
+        "objects": period.objects,
         "manifests": len(period.manifests),
-        **terminal.picked(period, "bytes doubtful removed removed_bytes"),
+        "bytes": period.bytes,
+        "doubtful": period.doubtful,
+        "removed": period.removed,
+        "removed_bytes": period.removed_bytes,
         "kept_because": period.kept_because or None,
     }
 
 
-# --- For people -----------------------------------------------------------------------------------------
+# --- Text
 
 
 def _show(outcome: CleanupOutcome) -> None:
@@ -132,16 +128,16 @@ def _show(outcome: CleanupOutcome) -> None:
         _show_period(period, outcome)
     terminal.more(len(outcome.periods), _SHOWN_PERIODS, "period", _INDENT)
     if outcome.kept:
-        stays = ", ".join(f"{count:,} {_STAYS[reason]}" for reason, count in outcome.kept.most_common())
-        terminal.say(stays, label=f"{'stays':<{_INDENT}}")
+        kept = ", ".join(f"{count:,} {_KEPT[reason]}" for reason, count in outcome.kept.most_common())
+        terminal.say(kept, label=f"{'stays':<{_INDENT}}")
     for item in outcome.left[:_SHOWN_KEYS]:
         terminal.say(item.key, label=terminal.state(item.outcome, _INDENT))
     terminal.more(len(outcome.left), _SHOWN_KEYS, "key", _INDENT)
     for kind in dict.fromkeys(item.outcome for item in outcome.left):
-        terminal.say(f"{kind}: {_LEFT[kind]}", indent=_INDENT)
+        terminal.say(f"{kind}: {_REASONS[kind]}", indent=_INDENT)
     if outcome.superseded.keys:
-        what = ", ".join(f"{count:,} {one}" for one, count in sorted(outcome.superseded.keys.items()))
-        text = f"objects of revisions that were never published: {what}"
+        counts = ", ".join(f"{count:,} {one}" for one, count in sorted(outcome.superseded.keys.items()))
+        text = f"objects of revisions that were never published: {counts}"
         terminal.say(text, label=terminal.state("superseded", _INDENT))
     _show_end(outcome)
 
@@ -164,16 +160,16 @@ def _show_end(outcome: CleanupOutcome) -> None:
     deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
     if deleted:
         freed = states.size(removed.bytes[RemovalOutcome.DELETED])
-        said = f"{states.count(deleted, 'key')} deleted, {freed} freed"
+        text = f"{states.count(deleted, 'key')} deleted, {freed} freed"
     elif hidden:
-        said = "nothing freed"
+        text = "nothing freed"
     elif plan.objects or plan.manifests:
         keys = f"{states.count(plan.objects, 'object')} and {states.count(plan.manifests, 'manifest')}"
-        said = f"{keys} expire, {states.size(plan.bytes)}; nothing was deleted"
+        text = f"{keys} expire, {states.size(plan.bytes)}; nothing was deleted"
     else:
-        said = "nothing was deleted" if outcome.failure else "nothing to delete"
+        text = "nothing was deleted" if outcome.failure else "nothing to delete"
     label = terminal.state(outcome.outcome, _INDENT)
-    terminal.say(f"{outcome.customer}: {said}", label=label)
+    terminal.say(f"{outcome.customer}: {text}", label=label)
     if outcome.asks:
         terminal.say(f"--confirm is required: {outcome.asks}", indent=_INDENT)
     if hidden:

@@ -1,4 +1,4 @@
-"""``config check``: validate the configuration offline; ``config schema``: write JSON Schemas for editors."""
+"""`xmode-transfer config`: validate the configuration offline, and write its JSON Schemas for editors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,8 +20,7 @@ def command() -> None:
 
 
 @command.command()
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def check(shell: Shell, as_json: bool) -> int:
     """Read every file and list every mistake with its line. Works offline and writes nothing.
 
@@ -39,14 +38,14 @@ def check(shell: Shell, as_json: bool) -> int:
 @click.option(
     "--check", "only_check", is_flag=True, help="Write nothing; exit with 2 if a schema is out of date."
 )
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
     """Write schema/service.json, feed.json and customer.json to the configuration's directory.
 
-    The example files refer to them: an editor with a YAML language server completes keys and marks mistakes.
+    The example files refer to them, so that an editor with a YAML language server completes keys and marks
+    mistakes.
     """
-    changes: dict[str, str] = {}
+    states: dict[str, str] = {}
     for path, text in schema_files(shell.config_dir):
         try:
             current = path.read_text(encoding="utf-8") if path.exists() else None
@@ -60,13 +59,13 @@ def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
                 state = "written"
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} cannot be {'read' if only_check else 'written'}: {error}") from error
-        changes[str(path)] = state
-    is_stale = not {"stale", "missing"}.isdisjoint(changes.values())
+        states[str(path)] = state
+    is_stale = not {"stale", "missing"}.isdisjoint(states.values())
     if as_json:
-        files = [{"file": name, "state": state} for name, state in changes.items()]
+        files = [{"file": name, "state": state} for name, state in states.items()]
         terminal.answer({"outcome": "stale" if is_stale else "ok", "files": files})
     else:
-        for name, state in changes.items():
+        for name, state in states.items():
             terminal.say(name, label=terminal.state(state, 9))
         if is_stale:
             terminal.say("run: xmode-transfer config schema")
@@ -76,15 +75,15 @@ def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
 def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> dict[str, Any]:
     good = "stopped" if stopped else "ok"
     return {
-        "directory": str(shell.config_dir),
+        "directory": shell.config_dir,
         "outcome": "broken" if configuration.problems else "ok",
         "customers": [
             {
                 "customer": name,
-                "outcome": good if customer is not None else "broken",
-                "state": str(customer.state) if customer is not None else None,
-                "feeds": list(customer.feeds) if customer is not None else None,
-                "destination": _place(customer) if customer is not None else None,
+                "outcome": good if customer else "broken",
+                "state": customer and customer.state,
+                "feeds": customer and customer.feeds,
+                "destination": customer and customer.destination.url,
             }
             for name, customer in _customers(configuration)
         ],
@@ -95,12 +94,7 @@ def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> d
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
-    return {
-        "file": problem.file,
-        "line": problem.line or None,
-        "column": problem.column or None,
-        **terminal.picked(problem, "path message"),
-    }
+    return {**terminal.to_json(problem), "line": problem.line or None, "column": problem.column or None}
 
 
 def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterator[Line]:
@@ -115,26 +109,21 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
     width = max((len(name) for name, _ in customers), default=0)
     for name, customer in customers:
         if customer is None:
-            state = "broken"
-            told = states.count(len(configuration.broken[name]), "problem")
-            told += "; nothing is delivered until it is fixed"
+            problems = states.count(len(configuration.broken[name]), "problem")
+            state, text = "broken", f"{problems}; nothing is delivered until it is fixed"
         elif stopping:
-            state, told = "stopped", f"no problems of its own; nothing is delivered until {why} is fixed"
+            state, text = "stopped", f"no problems of its own; nothing is delivered until {why} is fixed"
         else:
-            state, told = customer.state, f"{', '.join(customer.feeds)} to {_place(customer)}"
-        yield Line((f"{name:<{width}}  {told}",), terminal.state(state, 10))
-    told = f"{states.count(len(customers), 'customer')}, {states.count(len(configuration.feeds), 'feed')}"
+            state, text = customer.state, f"{', '.join(customer.feeds)} to {customer.destination.url}"
+        yield Line((f"{name:<{width}}  {text}",), terminal.state(state, 10))
+    text = f"{states.count(len(customers), 'customer')}, {states.count(len(configuration.feeds), 'feed')}"
     if configuration.problems:
-        yield Line(((f"{told}: {states.count(len(configuration.problems), 'problem')}", "bold red"),))
+        yield Line(((f"{text}: {states.count(len(configuration.problems), 'problem')}", "bold red"),))
     else:
-        yield Line(((f"{told}: no problems", "bold green"),))
+        yield Line(((f"{text}: no problems", "bold green"),))
 
 
 def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:
-    """All by name; None for the broken ones."""
+    """Yield all customers by name, with None for those that are broken."""
     for name in sorted({*configuration.customers, *configuration.broken}):
         yield name, configuration.customers.get(name)
-
-
-def _place(customer: Customer) -> str:
-    return f"s3://{customer.destination.bucket}/{customer.destination.prefix}"

@@ -1,10 +1,11 @@
-"""``xmode-transfer demo``: a complete delivery on one machine, step by step.
+"""`xmode-transfer demo`: a complete delivery on one machine, step by step.
 
-The demo runs the installed commands, as a person would. It checks each step, so it is also a test: its exit
-code is not 0 if a step has another result than expected.
+The demo runs the installed commands, as a person would, and checks each step: its exit code is not 0 if a
+step has another result than expected.
 """
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -16,25 +17,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.markup import escape
 
-from xmode_transfer.cli import demo_stage, streams
+from xmode_transfer.cli import demo_stage, streams, terminal
+from xmode_transfer.cli.terminal import Part
 from xmode_transfer.model.errors import ExitCode, XmodeError
 from xmode_transfer.model.keys import manifest_key, object_key
 from xmode_transfer.sandbox import accounts, demo_data, server
-from xmode_transfer.sandbox.accounts import guide_trust_policy, set_trust_policy
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant, write_config
 from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.web import states
 
 CUSTOMERS = {"acme": Variant.GUIDE, "globex": Variant.GUIDE, "initech": Variant.WRONG_EXTERNAL_ID}
 FEEDS_OF = {"globex": [demo_data.DAILY], "initech": [demo_data.DROPS]}
-WIDTH = 110
 
 
 class DemoFailed(XmodeError):
-    """A step did not end as the demo says it does."""
+    """A step has another result than expected."""
 
     code = "demo_failed"
     exit_code = ExitCode.DEFECT
@@ -58,28 +56,24 @@ def command(keep: bool, stop: bool, plain: bool) -> int:
     xmode-transfer demo --keep
     xmode-transfer demo --stop
     """
+    if stop and keep:
+        raise click.UsageError("choose one of --keep and --stop")
     if stop:
-        if keep:
-            raise click.UsageError("choose one of --keep and --stop")
-        click.echo(
-            "Stopped and removed the demo."
-            if demo_stage.remove(demo_stage.DIRECTORY)
-            else "No demo is running here."
-        )
+        removed = demo_stage.remove(demo_stage.DIRECTORY)
+        terminal.say("Stopped and removed the demo." if removed else "No demo is running here.")
         return ExitCode.DONE
     plain = plain or not sys.stdout.isatty() or not sys.stderr.isatty() or streams.is_dumb()
-    width = WIDTH if plain else None
-    console = Console(file=streams.bare(sys.stdout), no_color=plain or None, highlight=False, width=width)
-    with _ended_in_order():
-        Story(console, plain=plain, keep=keep).tell()
+    if plain:
+        os.environ["NO_COLOR"] = "1"
+    with _interrupted_by_sigterm():
+        _Demo(plain=plain, keep=keep).run()
     return ExitCode.DONE
 
 
-class Story:
+class _Demo:
     """The demo's steps, in order."""
 
-    def __init__(self, console: Console, *, plain: bool, keep: bool) -> None:
-        self.console = console
+    def __init__(self, *, plain: bool, keep: bool) -> None:
         self.plain = plain
         self.keep = keep
         self.step = 0
@@ -90,28 +84,29 @@ class Story:
         self.daemon: demo_stage.KeptDaemon | None = None
         self.port = demo_stage.free_port() if keep else 0
 
-    def tell(self) -> None:
-        """Runs all steps. Raises DemoFailed at the first step that fails, and then stops everything."""
+    def run(self) -> None:
+        """Run all steps. Raise DemoFailed at the first step that fails, and then stop everything."""
         began = self.clock.monotonic()
-        self.console.print("[bold]xmode-transfer[/]: a real delivery, on this machine alone")
+        terminal.say(("xmode-transfer", "bold"), ": a real delivery, on this machine alone")
         if demo_stage.remove(demo_stage.DIRECTORY):
-            self.note("stopped and removed the demo that was here before")
+            _note("stopped and removed the demo that was here before")
         self.directory.mkdir(mode=0o700)
         demo_stage.write_state(self.directory, None)
         sandbox = None
         try:
             sandbox = self.start_aws()
+            acme, initech = sandbox.customer("acme"), sandbox.customer("initech")
             self.prepare(sandbox)
-            self.deliver(sandbox)
-            self.look(sandbox.customer("acme"))
-            self.run_again(sandbox.customer("acme"))
-            self.refuse(sandbox.customer("initech"))
-            self.ask_status()
-            self.fix_trust_policy(sandbox.customer("initech"))
+            self.deliver(acme, sandbox.customer("globex"))
+            self.show_bucket(acme)
+            self.run_again(acme)
+            self.refuse(initech)
+            self.title("The state of all customers, from the ledger")
+            self.execute("status")
+            self.fix_trust_policy(initech)
             if self.keep:
-                self.take_over(sandbox)
-            seconds = states.duration(self.clock.monotonic() - began)
-            self.end(sandbox, seconds)
+                self.start_daemon(sandbox)
+            self.end(sandbox, states.duration(self.clock.monotonic() - began))
         except BaseException:
             if self.daemon is not None:
                 self.daemon.end()
@@ -121,17 +116,17 @@ class Story:
         if not self.keep:
             demo_stage.remove(demo_stage.DIRECTORY)
 
-    # --- The steps -------------------------------------------------------------------------------------
+    # --- Steps
 
     def start_aws(self) -> Sandbox:
         self.title("A local AWS, with three customers")
-        sandbox = server.start(None, CUSTOMERS, detach=self.keep, say=self.note)
+        sandbox = server.start(None, CUSTOMERS, detach=self.keep, say=_note)
         demo_stage.write_state(self.directory, sandbox)
         self.environment = demo_stage.environment(sandbox, self.directory / "config")
-        self.fact("acme, globex", "followed the setup guide to the letter: one role, one bucket each")
-        self.fact("initech", "mistyped the external ID in its role's trust policy")
-        self.fact("vendor", f"we are {VENDOR_PRINCIPAL_ARN}")
-        self.fact("endpoint", f"{sandbox.endpoint}, which enforces these policies as AWS does")
+        _fact("acme, globex", "followed the setup guide to the letter: one role, one bucket each")
+        _fact("initech", "mistyped the external ID in its role's trust policy")
+        _fact("vendor", f"we are {VENDOR_PRINCIPAL_ARN}")
+        _fact("endpoint", f"{sandbox.endpoint}, which enforces these policies as AWS does")
         return sandbox
 
     def prepare(self, sandbox: Sandbox) -> None:
@@ -147,102 +142,117 @@ class Story:
             self.directory / "config", sandbox, feeds=feeds, overrides=overrides, service=service
         )
         demo_stage.write_env(self.directory, self.environment)
-        self.fact(
-            "data",
-            f"{states.count(written.files, 'file')}, {states.size(written.size)}: the clocks of "
-            f"{len(demo_data.places())} places of the time zone database",
-        )
-        self.fact(
-            demo_data.DAILY,
-            f"one delivery a day, complete when {demo_data.MARKER} is there; {demo_data.DAYS} days",
-        )
-        self.fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
-        self.console.print()
-        self.say(f".demo/config/customers/acme.yaml, one of {states.count(len(CUSTOMERS), 'customer')}:")
-        for line in (config / "customers" / "acme.yaml").read_text(encoding="utf-8").splitlines():
-            self.console.print(f"     [dim]{escape(line)}[/]", soft_wrap=True)
-        self.run("config", "check")
+        size = f"{states.count(written.files, 'file')}, {states.size(written.size)}"
+        _fact("data", f"{size}: the clocks of {len(demo_data.places())} places of the time zone database")
+        days = f"complete when {demo_data.MARKER} is there; {demo_data.DAYS} days"
+        _fact(demo_data.DAILY, f"one delivery a day, {days}")
+        _fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
+        terminal.say()
+        _say(f".demo/config/customers/acme.yaml, one of {states.count(len(CUSTOMERS), 'customer')}:")
+        _quote((config / "customers" / "acme.yaml").read_text(encoding="utf-8"))
+        self.execute("config", "check")
 
-    def deliver(self, sandbox: Sandbox) -> None:
+    def deliver(self, *customers: CustomerSetup) -> None:
         self.title("Deliver to acme, then to globex")
-        for name in ("acme", "globex"):
-            self.run("run", "--customer", name)
-            self.check_bucket(sandbox.customer(name))
+        for customer in customers:
+            self.execute("run", "--customer", customer.name)
+            self.check_bucket(customer)
 
-    def look(self, acme: CustomerSetup) -> None:
+    def show_bucket(self, acme: CustomerSetup) -> None:
         self.title("What acme finds in its bucket")
-        self.run("list", "--customer", "acme", shown=12)
+        self.execute("list", "--customer", "acme", shown=12)
         period = (self.today - timedelta(days=1)).isoformat()
         key = manifest_key(acme.prefix, demo_data.DAILY, period, 1)
         manifest = json.loads(accounts.read_object(acme, key))
-        self.console.print()
-        self.say(f"the manifest of {period}, read with acme's own keys; every object that it lists is there")
-        self.say(f"s3://{acme.bucket}/{key}")
-        self.show_json(_abbreviated(manifest))
-        count = self.check_manifest(acme, manifest, period)
-        self.say(
-            f"{states.count(count, 'object')} read back and compared with the files: identical, byte for byte"
-        )
+        terminal.say()
+        _say(f"the manifest of {period}, read with acme's own keys; every object that it lists is there")
+        _say(f"s3://{acme.bucket}/{key}")
+        first, *others = manifest["objects"]
+        abbreviated = {**manifest, "objects": [first, f"and {len(others)} more"]}
+        _quote(json.dumps(abbreviated, indent=2, ensure_ascii=False))
+        count = states.count(self.check_manifest(acme, manifest, period), "object")
+        _say(f"{count} read back and compared with the files: identical, byte for byte")
 
     def run_again(self, acme: CustomerSetup) -> None:
         self.title("Run it again: nothing is sent twice")
-        before = self.bucket_state(acme)
-        self.run("run", "--customer", "acme")
-        if self.bucket_state(acme) != before:
-            self.fail("the second run changed acme's bucket")
+        before = _bucket_state(acme)
+        self.execute("run", "--customer", "acme")
+        if _bucket_state(acme) != before:
+            _fail("the second run changed acme's bucket")
 
     def refuse(self, initech: CustomerSetup) -> None:
         self.title("What the operator sees when the customer must act")
-        self.run("run", "--customer", "initech", expect=ExitCode.BLOCKED)
-        self.say(
-            f"exit code {ExitCode.BLOCKED}: blocked. The delivery waits and is not lost; "
-            "other customers are not delayed"
-        )
+        self.execute("run", "--customer", "initech", expect=ExitCode.BLOCKED)
+        outcome = f"exit code {ExitCode.BLOCKED}: blocked. The delivery waits and is not lost"
+        _say(f"{outcome}; other customers are not delayed")
         if accounts.list_keys(initech):
-            self.fail("something was written to initech's bucket")
-
-    def ask_status(self) -> None:
-        self.title("The state of all customers, from the ledger")
-        self.run("status")
+            _fail("something was written to initech's bucket")
 
     def fix_trust_policy(self, initech: CustomerSetup) -> None:
         self.title("initech fixes its trust policy: the waiting delivery goes out")
-        set_trust_policy(initech, guide_trust_policy(initech.external_id))
-        self.run("run", "--customer", "initech")
+        accounts.set_trust_policy(initech, accounts.guide_trust_policy(initech.external_id))
+        self.execute("run", "--customer", "initech")
         self.check_bucket(initech)
 
-    def take_over(self, sandbox: Sandbox) -> None:
+    def start_daemon(self, sandbox: Sandbox) -> None:
         self.title("From now on the daemon delivers, and serves a status page")
-        program = demo_stage.program()
-        self.daemon = demo_stage.start(program, self.directory, self.environment, self.port)
+        self.daemon = demo_stage.start(self.directory, self.environment, self.port)
         demo_stage.write_state(self.directory, sandbox, self.daemon)
-        if (wrong := demo_stage.await_ready(self.daemon, self.directory)) is not None:
-            self.fail(wrong)
-        self.fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_stage.LOG}")
-        self.fact("scans", f"every {demo_stage.TICK_SECONDS} seconds for data to deliver")
+        if (problem := demo_stage.await_ready(self.daemon, self.directory)) is not None:
+            _fail(problem)
+        _fact("daemon", f"process {self.daemon.pid}; its log is .demo/{demo_stage.LOG}")
+        _fact("scans", f"every {demo_stage.TICK_SECONDS} seconds for data to deliver")
 
     def end(self, sandbox: Sandbox, seconds: str) -> None:
         self.title(f"Done in {seconds}" + ("; everything is still running" if self.keep else ""))
+        program = demo_stage.program_shown()
         if self.daemon is None:
-            self.say("The local AWS is stopped, and .demo is removed. To try more, keep everything running:")
-            self.commands(f"{demo_stage.program_shown()} demo --keep")
+            _say("The local AWS is stopped, and .demo is removed. To try more, keep everything running:")
+            _commands(f"{program} demo --keep")
             return
-        self.say("In a shell, with the page beside it; the daemon delivers the new file within seconds:")
-        self.commands(
+        _say("In a shell, with the page beside it; the daemon delivers the new file within seconds:")
+        _commands(
             ". .demo/env",
             f"date > .demo/data/{demo_data.DROPS}/new.csv",
             "xmode-transfer list --customer acme --feed drops",
             "xmode-transfer status --json",
         )
-        self.say(f"{sandbox.id} and the daemon run until you stop them:")
-        self.commands(f"{demo_stage.program_shown()} demo --stop")
-        self.say("The status page:")
-        self.commands(self.daemon.address)
+        _say(f"{sandbox.id} and the daemon run until you stop them:")
+        _commands(f"{program} demo --stop")
+        _say("The status page:")
+        _commands(self.daemon.address)
 
-    # --- Checks ----------------------------------------------------------------------------------------
+    # --- Commands and checks
+
+    def title(self, text: str) -> None:
+        self.step += 1
+        terminal.say()
+        terminal.say((str(self.step), "bold cyan"), "  ", (text, "bold"))
+
+    def execute(self, *arguments: str, expect: int = ExitCode.DONE, shown: int | None = None) -> None:
+        """Run the installed command, and fail unless it ends with ``expect``. Of longer output, show only the
+        first and the last lines, ``shown`` in all."""
+        line = shlex.join(["xmode-transfer", *arguments])
+        terminal.say()
+        terminal.say((f"$ {line}", "bold"))
+        captured = self.plain or shown is not None
+        done = subprocess.run(
+            [*demo_stage.program(), *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL if captured else None,
+            stdout=subprocess.PIPE if captured else None,
+            stderr=subprocess.STDOUT if self.plain else None,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        for output in _shortened((done.stdout or "").splitlines(), shown):
+            terminal.say(output)
+        if done.returncode != expect:
+            _fail(f"`{line}` ended with exit code {done.returncode} instead of {expect}")
 
     def sources(self, customer: CustomerSetup) -> dict[str, Path]:
-        """The files that the customer should have, by their keys."""
+        """Return the files that the customer should have, by their keys."""
         found = {}
         for feed in FEEDS_OF.get(customer.name, list(demo_data.FEEDS)):
             root = self.directory / "data" / feed
@@ -255,109 +265,68 @@ class Story:
         objects = {key for key in keys if "/_manifests/" not in key}
         wanted = self.sources(customer).keys()
         if objects != wanted:
-            self.fail(f"{customer.name} should have {len(wanted)} objects and has {len(objects)}")
+            _fail(f"{customer.name} should have {len(wanted)} objects and has {len(objects)}")
         if len(objects) == len(keys):
-            self.fail(f"{customer.name} has no manifest")
+            _fail(f"{customer.name} has no manifest")
 
     def check_manifest(self, customer: CustomerSetup, manifest: Mapping[str, Any], period: str) -> int:
-        """Reads back what the manifest lists; returns the number of objects."""
+        """Read back what the manifest lists, and return the number of objects."""
         day = f"/{period.replace('-', '/')}/"
         wanted = {key: path for key, path in self.sources(customer).items() if day in key}
         if {entry["key"] for entry in manifest["objects"]} != wanted.keys():
-            self.fail(f"the manifest of {period} does not list that day's files")
+            _fail(f"the manifest of {period} does not list that day's files")
         for key, path in wanted.items():
             if accounts.read_object(customer, key) != path.read_bytes():
-                self.fail(f"{key} is not the file that was delivered")
+                _fail(f"{key} is not the file that was delivered")
         return len(wanted)
 
-    def bucket_state(self, customer: CustomerSetup) -> dict[str, datetime]:
-        """When each object was written."""
-        pages = (
-            accounts.owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
-        )
-        return {entry["Key"]: entry["LastModified"] for page in pages for entry in page["Contents"]}
 
-    def fail(self, what: str) -> NoReturn:
-        raise DemoFailed(
-            f"The demo failed: {what}.",
-            hint=f"the data, the configuration and the ledger are still in {demo_stage.DIRECTORY}",
-        )
-
-    # --- Output ----------------------------------------------------------------------------------------
-
-    def title(self, text: str) -> None:
-        self.step += 1
-        self.console.print(f"\n[bold cyan]{self.step}[/]  [bold]{escape(text)}[/]")
-
-    def say(self, text: str) -> None:
-        self.console.print(f"   {escape(text)}", soft_wrap=True)
-
-    def note(self, text: str) -> None:
-        """Announces a slow step."""
-        self.console.print(f"   [dim]{escape(text)}[/]", soft_wrap=True)
-
-    def fact(self, name: str, text: str) -> None:
-        self.console.print(f"   [green]{escape(name):<14}[/] {escape(text)}", soft_wrap=True)
-
-    def commands(self, *lines: str) -> None:
-        for line in lines:
-            self.console.print(f"     [bold]{escape(line)}[/]", soft_wrap=True)
-
-    def show_json(self, document: Mapping[str, Any]) -> None:
-        for line in json.dumps(document, indent=2, ensure_ascii=False).splitlines():
-            self.console.print(f"     [dim]{escape(line)}[/]", soft_wrap=True)
-
-    def run(self, *arguments: str, expect: int = ExitCode.DONE, shown: int | None = None) -> None:
-        """Runs the installed command, on our terminal or line by line. Fails unless it ends with ``expect``.
-        ``shown``: of longer output, the first and the last lines, that many in all."""
-        told = shlex.join(["xmode-transfer", *arguments])
-        self.console.print(f"\n[bold]$ {escape(told)}[/]", soft_wrap=True)
-        self.console.file.flush()
-        command = [*demo_stage.program(), *arguments]
-        if self.plain or shown:
-            done = subprocess.run(
-                command,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT if self.plain else None,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            for line in _shortened(done.stdout.splitlines(), shown):
-                self.console.print(line, markup=False, soft_wrap=True)
-            code = done.returncode
-        else:
-            code = subprocess.run(command, env=self.environment, check=False).returncode
-        if code != expect:
-            self.fail(f"`{told}` ended with exit code {code} instead of {expect}")
+def _bucket_state(customer: CustomerSetup) -> dict[str, datetime]:
+    """Return when each object was written."""
+    pages = accounts.owner(customer, "s3").get_paginator("list_objects_v2").paginate(Bucket=customer.bucket)
+    return {entry["Key"]: entry["LastModified"] for page in pages for entry in page["Contents"]}
 
 
-def _abbreviated(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with its first object only."""
-    objects = manifest["objects"]
-    return {**manifest, "objects": [objects[0], f"and {len(objects) - 1} more"]}
+def _fail(problem: str) -> NoReturn:
+    raise DemoFailed(
+        f"The demo failed: {problem}.",
+        hint=f"the data, the configuration and the ledger are still in {demo_stage.DIRECTORY}",
+    )
 
 
-def _shortened(lines: list[str], shown: int | None) -> Iterator[str]:
+def _say(*parts: Part) -> None:
+    terminal.say(*parts, indent=3)
+
+
+def _note(text: str) -> None:
+    _say((text, "dim"))
+
+
+def _fact(name: str, text: str) -> None:
+    terminal.say(text, label=(f"{name:<14} ", "green"), indent=3)
+
+
+def _quote(text: str) -> None:
+    for line in text.splitlines():
+        terminal.say((line, "dim"), indent=5)
+
+
+def _commands(*lines: str) -> None:
+    for line in lines:
+        terminal.say((line, "bold"), indent=5)
+
+
+def _shortened(lines: list[str], shown: int | None) -> list[str]:
     if shown is None or len(lines) <= shown:
-        yield from lines
-        return
+        return lines
     head, tail = shown // 2, shown - shown // 2
-    yield from lines[:head]
-    yield f"  ... {len(lines) - shown:,} more lines ..."
-    yield from lines[-tail:]
+    return [*lines[:head], f"  ... {len(lines) - shown:,} more lines ...", *lines[-tail:]]
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """SIGTERM stops the demo as Ctrl-C does, so that nothing stays up."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM stop the demo as Ctrl-C does, so that no process remains."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

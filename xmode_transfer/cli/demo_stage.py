@@ -1,5 +1,4 @@
-"""The demo's environment: its directory, the local AWS and the daemon that it keeps running, and the
-installed command."""
+"""The demo's directory and environment, the daemon that it keeps running, and the installed command."""
 
 import json
 import os
@@ -17,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xmode_transfer.cli.sandbox import CLEARED
+from xmode_transfer.cli.sandbox import shell_lines
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.sandbox import server
-from xmode_transfer.sandbox.install import default_home
 from xmode_transfer.sandbox.model import Sandbox, SandboxError
+from xmode_transfer.sandbox.server import default_home
 
 DIRECTORY = Path(".demo")
 STATE = "demo.json"
@@ -30,44 +29,38 @@ TICK_SECONDS = 3
 """Seconds between scans for new files; short, because a person waits."""
 _START_SECONDS = 30.0
 _END_SECONDS = 20.0
-"""Longer than its drain."""
+"""Longer than the daemon's drain."""
 _POLL_SECONDS = 0.1
 _SHOWN_LINES = 5
 
-# A proxy of this machine's environment cannot know what is on its loopback interface.
-_local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_local = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for the loopback interface
 
 
 @dataclass(frozen=True, slots=True)
 class KeptDaemon:
-    """A process by number and by birth, so that no later one with the same number is taken for it."""
+    """A process, identified by its number and its start, because a later process may have the same number."""
 
     pid: int
     born: str
     address: str
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "KeptDaemon":
-        """Raises KeyError, TypeError, ValueError for what is none."""
-        return cls(int(document["pid"]), str(document["born"]), str(document["address"]))
 
     @property
     def is_alive(self) -> bool:
         return server.birth(self.pid) == self.born
 
     def end(self) -> bool:
-        """As an operator ends it, by SIGTERM, with time to drain; True when it was there. Idempotent."""
+        """End it by SIGTERM, with time to drain. Return False if it had ended."""
         return server.end(self.pid, self.born, _END_SECONDS)
 
 
 def program() -> list[str]:
-    """The command that is installed beside this Python."""
+    """Return the command that is installed beside this Python."""
     script = Path(sys.executable).with_name("xmode-transfer")
     return [str(script)] if script.exists() else [shutil.which("xmode-transfer") or "xmode-transfer"]
 
 
 def program_shown() -> str:
-    """How a person calls it from here."""
+    """Return the command as a person calls it from here."""
     script = Path(program()[0])
     if shutil.which("xmode-transfer") == str(script) or not script.is_relative_to(Path.cwd()):
         return "xmode-transfer"
@@ -75,66 +68,59 @@ def program_shown() -> str:
 
 
 def remove(directory: Path) -> bool:
-    """Ends the daemon and the sandbox of a demo that was kept or died, and removes its directory; False when
-    there is none.
+    """End the daemon and the sandbox of a demo, and remove its directory. Return False if there is none.
 
-    Raises ConfigError when the directory was not made by a demo.
+    Raise ConfigError if no demo created the directory.
     """
     if not directory.exists():
         return False
     try:
         state = json.loads((directory / STATE).read_text(encoding="utf-8"))
         sandbox_id, home = state["sandbox"], state["home"]
-        daemon = KeptDaemon.of(state["daemon"]) if state.get("daemon") else None
+        daemon = KeptDaemon(**state["daemon"]) if state.get("daemon") else None
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{directory.absolute()} was not created by the demo, and is left untouched",
             hint="move it away, or run the demo in another directory",
         ) from None
     if daemon is not None:
-        daemon.end()  # before its customers' buckets go
+        daemon.end()
     if sandbox_id is not None:
-        with suppress(SandboxError):  # it may have ended and taken its directory with it
+        with suppress(SandboxError):  # it may have ended and removed its directory
             server.stop(server.find(sandbox_id, Path(home)))
     shutil.rmtree(directory)
     return True
 
 
 def write_state(directory: Path, sandbox: Sandbox | None, daemon: KeptDaemon | None = None) -> None:
-    home = default_home() if sandbox is None else sandbox.directory.parent
-    state = {
-        "sandbox": sandbox.id if sandbox else None,
-        "home": str(home),
-        "daemon": asdict(daemon) if daemon else None,
-    }
+    home = sandbox.directory.parent if sandbox else default_home()
+    state = {"sandbox": sandbox and sandbox.id, "home": str(home), "daemon": daemon and asdict(daemon)}
     (directory / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
 def environment(sandbox: Sandbox, config: Path) -> dict[str, str]:
-    """This process's, but as the vendor in the sandbox and with nothing that could lead elsewhere."""
+    """Return this process's environment as the vendor in the sandbox, without variables for another AWS."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XMODE_"))}
     ours = {"NO_PROXY": "127.0.0.1", "XMODE_CONFIG": str(config), "XMODE_LOG_LEVEL": "error"}
     return inherited | sandbox.environment() | ours
 
 
 def write_env(directory: Path, environment: Mapping[str, str]) -> None:
-    """The lines that make a shell the vendor in the sandbox; with its keys, so only we may read them."""
+    """Write the lines that make a shell the vendor in the sandbox. Only the user may read its keys."""
     wanted = {
         name: value for name, value in environment.items() if name.startswith(("AWS_", "XMODE_", "NO_PROXY"))
     }
-    lines = [f"unset {' '.join(CLEARED)}"]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in wanted.items()]
-    lines.append(f'export PATH={shlex.quote(str(Path(program()[0]).parent))}:"$PATH"')
+    lines = [*shell_lines(wanted), f'export PATH={shlex.quote(str(Path(program()[0]).parent))}:"$PATH"']
     path = directory / "env"
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-# --- The daemon that ``--keep`` leaves running: the installed command, on the demo's configuration ----------
+# --- The daemon that --keep leaves running
 
 
 def service(port: int) -> Mapping[str, Any]:
-    """What service.yaml says beside the sandbox's: the page's address, and short waits."""
+    """Return the daemon's settings for service.yaml: the page's address, and short waits."""
     return {
         "daemon": {"tick_seconds": TICK_SECONDS, "drain_seconds": 5},
         "status_page": {"listen": f"127.0.0.1:{port}"},
@@ -142,18 +128,17 @@ def service(port: int) -> Mapping[str, Any]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def start(program: list[str], directory: Path, environment: Mapping[str, str], port: int) -> KeptDaemon:
-    """Starts it in a session of its own, so that neither Ctrl-C nor the end of this process ends it. Its log
-    is in the demo's directory."""
+def start(directory: Path, environment: Mapping[str, str], port: int) -> KeptDaemon:
+    """Start the daemon in its own session: neither Ctrl-C nor the end of this process ends it."""
     with (directory / LOG).open("ab") as log:
         child = subprocess.Popen(
-            [*program, "daemon"],
+            [*program(), "daemon"],
             env={**environment, "XMODE_LOG_LEVEL": "info"},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -164,15 +149,14 @@ def start(program: list[str], directory: Path, environment: Mapping[str, str], p
 
 
 def await_ready(daemon: KeptDaemon, directory: Path) -> str | None:
-    """Until its /readyz says yes: None then. What is wrong, with the end of its log, where it ends or takes
-    too long."""
+    """Wait until the daemon is ready. Return the problem, with the end of its log, if it ends or is late."""
     deadline = time.monotonic() + _START_SECONDS
     while not _is_ready(daemon):
         is_late = time.monotonic() > deadline
         if is_late or not daemon.is_alive:
-            told = f"was not ready within {_START_SECONDS:.0f} s" if is_late else "ended"
+            problem = f"was not ready within {_START_SECONDS:.0f} s" if is_late else "ended"
             lines = (directory / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-            return " / ".join([f"its daemon {told}", *lines[-_SHOWN_LINES:]])
+            return " / ".join([f"its daemon {problem}", *lines[-_SHOWN_LINES:]])
         time.sleep(_POLL_SECONDS)
     return None
 

@@ -2,21 +2,22 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import FILE, Shell
-from xmode_transfer.cli.progress import counted
-from xmode_transfer.model.errors import ExitCode
+from xmode_transfer.cli.terminal import counted
+from xmode_transfer.config import SecretRef
+from xmode_transfer.config.secrets import SQLITE, ledger_location, ledger_url, passwords_of
+from xmode_transfer.ledger import copying, files
+from xmode_transfer.ledger.copying import Moved
+from xmode_transfer.ledger.files import Copied
+from xmode_transfer.ledger.schema import Contents, LedgerCheck
+from xmode_transfer.model.errors import ConfigError, ExitCode, Interrupted
+from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.web import states
-
-if TYPE_CHECKING:
-    from xmode_transfer.config import SecretRef
-    from xmode_transfer.ledger.copying import Moved
-    from xmode_transfer.ledger.files import Copied
-    from xmode_transfer.ledger.schema import Contents, LedgerCheck
 
 _SHOWN_PROBLEMS = 20
 
@@ -36,56 +37,47 @@ def command() -> None:
 @command.command()
 @click.argument("file", type=FILE)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
     """Back up the ledger to FILE while the service runs. Use pg_dump for a ledger on PostgreSQL.
 
     The backup is one file that only its owner can read. It gets its name after it has been checked.
     """
-    from xmode_transfer.ledger import files
-
-    with counted("backing up") as told:
-        made = files.backup(_url(shell), file, overwrite=force, progress=told)
+    with counted("backing up") as progress:
+        made = files.backup(_url(shell), file, overwrite=force, progress=progress)
     _show_copied("backed up", made, as_json=as_json)
     return ExitCode.DONE
 
 
 @command.command()
 @click.argument("file", type=FILE)
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def restore(shell: Shell, file: Path, as_json: bool) -> int:
     """Replace the ledger with the backup FILE, and keep the old one beside it.
 
     Stop the service first: nothing is replaced while a process holds a lease. Deliveries made after the
     backup are in the customers' buckets; `list --adopt` recovers them (docs/operations.md).
     """
-    from xmode_transfer.ledger import files
-    from xmode_transfer.telemetry import SystemClock
-
-    with counted("restoring") as told:
-        made = files.restore(_url(shell), file, SystemClock().now(), progress=told)
+    with counted("restoring") as progress:
+        made = files.restore(_url(shell), file, SystemClock().now(), progress=progress)
     _show_copied("restored", made, as_json=as_json)
     return ExitCode.DONE
 
 
 @command.command()
 @click.argument("file", type=FILE, required=False)
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def check(shell: Shell, file: Path | None, as_json: bool) -> int:
     """Check the ledger, or a backup in FILE: the database, the schema's version and our own rules.
 
-    Reads everything and changes nothing. The service may run.
+    Everything is read and nothing changed. The service may run.
     """
-    from xmode_transfer.ledger import files
-
     found = files.check(_url(shell), file)
+    outcome = "ok" if found.is_sound else "damaged" if found.damage else "inconsistent"
     if as_json:
-        terminal.answer(_document(found))
+        terminal.answer(_check_document(found, outcome))
     else:
-        _show(found, is_backup=file is not None)
+        _show_check(found, outcome, is_backup=file is not None)
     return ExitCode.DONE if found.is_sound else ExitCode.WILL_RETRY
 
 
@@ -93,51 +85,58 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
 @click.argument("target")
 @click.option("--dry-run", is_flag=True, help="Check whether the copy is possible; write nothing.")
 @click.option("--keep", is_flag=True, help="Keep the old ledger in use: the copy is a trial.")
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) -> int:
     """Copy the ledger into an empty database at TARGET, such as PostgreSQL, and compare both.
 
     TARGET is a URL, or env:NAME or file:PATH with one, to keep a password off the command line. Stop the
     service first: nothing is copied while a process uses the ledger. Afterwards, the old ledger is marked as
-    moved, so that nobody uses it by mistake. Then write TARGET into service.yaml.
+    moved, so that no process uses it by mistake. Then write TARGET into service.yaml.
 
     \b
     Exit codes: 0 copied; 2 TARGET is not a URL, or not empty; 3 a database is unusable, or the ledger is
     inconsistent; 5 a process uses the ledger; 130 interrupted. Unless the code is 0, TARGET is unchanged.
     """
-    from xmode_transfer.config.secrets import ledger_url
-    from xmode_transfer.ledger import copying
-    from xmode_transfer.model.errors import Interrupted
-    from xmode_transfer.telemetry import SystemClock
-
     place = _target(target)
     started = time.monotonic()
     try:
-        with counted("copying") as told:
+        with counted("copying") as progress:
             moved = copying.copy(
                 _url(shell),
                 ledger_url(place, "TARGET"),
                 SystemClock(),
                 dry_run=dry_run,
                 keep=keep,
-                progress=told,
+                progress=progress,
             )
     except KeyboardInterrupt:
         raise Interrupted("interrupted: nothing was copied, and TARGET is unchanged") from None
-    seconds = time.monotonic() - started
-    if as_json:
-        terminal.answer(_moved_document(moved, _line(place), seconds, dry_run=dry_run, keep=keep))
-    else:
-        _show_moved(moved, _line(place), dry_run=dry_run, keep=keep)
+    line = _service_yaml(place)
+    if not as_json:
+        _show_moved(moved, line, dry_run=dry_run, keep=keep)
+        return ExitCode.DONE
+    terminal.answer(
+        {
+            "outcome": "would_copy" if dry_run else "copied",
+            "ledger": moved.source,
+            "target": moved.target,
+            "retired": not keep and not dry_run,
+            "rows": moved.rows,
+            **moved.contents._asdict(),
+            "leases_given_back": moved.leases_given_back,
+            "tables": [
+                {"table": table.name, "rows": table.rows, "checksum": table.checksum or None}
+                for table in moved.tables
+            ],
+            "seconds": round(time.monotonic() - started, 3),
+            "service_yaml": line,
+        }
+    )
     return ExitCode.DONE
 
 
-def _target(text: str) -> "str | SecretRef":
-    """Parses TARGET; a relative path is relative to the current directory."""
-    from xmode_transfer.config.secrets import SQLITE, ledger_location
-    from xmode_transfer.model.errors import ConfigError
-
+def _target(text: str) -> str | SecretRef:
+    """Parse TARGET; a relative path is relative to the current directory."""
     try:
         place = ledger_location(text, str(Path.cwd()))
     except ValueError as error:
@@ -148,34 +147,12 @@ def _target(text: str) -> "str | SecretRef":
     return place
 
 
-def _line(place: "str | SecretRef") -> str | None:
-    """The line of service.yaml that names the copy; None if the URL has a password."""
-    from xmode_transfer.config.secrets import passwords_of
-
+def _service_yaml(place: str | SecretRef) -> str | None:
+    """Return the line of service.yaml that names the copy; None if the URL has a password."""
     return None if isinstance(place, str) and passwords_of(place) else f"ledger: {place}"
 
 
-def _moved_document(
-    moved: "Moved", line: str | None, seconds: float, *, dry_run: bool, keep: bool
-) -> dict[str, object]:
-    return {
-        "outcome": "would_copy" if dry_run else "copied",
-        "ledger": moved.source,
-        "target": moved.target,
-        "retired": not keep and not dry_run,
-        "rows": moved.rows,
-        **moved.contents._asdict(),
-        "leases_given_back": moved.leases_given_back,
-        "tables": [
-            {"table": table.name, "rows": table.rows, "checksum": table.checksum or None}
-            for table in moved.tables
-        ],
-        "seconds": round(seconds, 3),
-        "service_yaml": line,
-    }
-
-
-def _show_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) -> None:
+def _show_moved(moved: Moved, line: str | None, *, dry_run: bool, keep: bool) -> None:
     word = "would copy" if dry_run else "copied"
     terminal.say((word, "bold green"), f" {moved.source} to {moved.target}:")
     terminal.say(_counted(moved.contents), indent=2)
@@ -202,19 +179,17 @@ def _show_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) 
 
 
 def _url(shell: Shell) -> str:
-    from xmode_transfer.config.secrets import ledger_url
-
     return ledger_url(shell.configuration().service.ledger)
 
 
-def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
+def _show_copied(word: str, made: Copied, *, as_json: bool) -> None:
     if as_json:
         terminal.answer(
             {
                 "outcome": word.replace(" ", "_"),
-                "ledger": str(made.path),
+                "ledger": made.path,
                 "size_bytes": made.size_bytes,
-                "kept": str(made.kept) if made.kept else None,
+                "kept": made.kept,
                 **made.contents._asdict(),
             }
         )
@@ -225,7 +200,7 @@ def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
         terminal.say(f"previous ledger: {made.kept}", indent=2)
 
 
-def _counted(contents: "Contents") -> str:
+def _counted(contents: Contents) -> str:
     return (
         f"{states.count(contents.customers, 'customer')}, {states.count(contents.deliveries, 'delivery')}, "
         f"{states.count(contents.receipts, 'receipt')}, {states.size(contents.bytes)}; "
@@ -233,21 +208,17 @@ def _counted(contents: "Contents") -> str:
     )
 
 
-def _outcome(found: "LedgerCheck") -> str:
-    return "ok" if found.is_sound else "damaged" if found.damage else "inconsistent"
-
-
-def _document(found: "LedgerCheck") -> dict[str, object]:
+def _check_document(found: LedgerCheck, outcome: str) -> dict[str, Any]:
     return {
         "ledger": found.where,
-        "outcome": _outcome(found),
+        "outcome": outcome,
         "problems": [*found.damage, *found.contradictions],
         "needs_migration": found.older,
         **(found.contents._asdict() if found.contents else {}),
     }
 
 
-def _show(found: "LedgerCheck", *, is_backup: bool) -> None:
+def _show_check(found: LedgerCheck, outcome: str, *, is_backup: bool) -> None:
     contents = _counted(found.contents) if found.contents else "too damaged to count"
     terminal.say(f"{found.where}: {contents}")
     if found.older:
@@ -256,7 +227,7 @@ def _show(found: "LedgerCheck", *, is_backup: bool) -> None:
     for problem in problems[:_SHOWN_PROBLEMS]:
         terminal.say((problem, "red"), indent=2)
     terminal.more(len(problems), _SHOWN_PROBLEMS, "problem")
-    terminal.say(terminal.state(_outcome(found)))
+    terminal.say(terminal.state(outcome))
     if found.damage and is_backup:
         fix = "this backup cannot be restored: take another one"
     elif found.damage:

@@ -1,24 +1,20 @@
-"""`xmode-transfer list`: compare a destination with the ledger, and recover a lost ledger from manifests
-(--adopt)."""
+"""`xmode-transfer list`: compare a destination with the ledger, and recover a lost ledger with --adopt."""
 
 import sys
 from collections.abc import Iterator
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Opened, Shell
+from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ExitCode, XmodeError
-from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.upkeep import Scope
-from xmode_transfer.upkeep.listing import ListedKey, Listing, Standing, Sum
+from xmode_transfer.service import assembly
+from xmode_transfer.upkeep.adopt import AdoptedDelivery, Adoption, adopt
+from xmode_transfer.upkeep.listing import ListedKey, Listing, Standing, Sum, check_scope
 from xmode_transfer.web import states
-
-if TYPE_CHECKING:
-    from xmode_transfer.config import Customer
-    from xmode_transfer.upkeep.adopt import AdoptedDelivery, Adoption
 
 _SHOWN = 20
 _INDENT = 10
@@ -32,8 +28,7 @@ _INDENT = 10
 @click.option("--adopt", is_flag=True, help="Recover a lost ledger from our manifests.")
 @click.option("--dry-run", is_flag=True, help="With --adopt: verify everything, record nothing.")
 @opening.by_option
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
     shell: Shell,
     name: str,
@@ -45,11 +40,11 @@ def command(
     by: str | None,
     as_json: bool,
 ) -> int:
-    """List a customer's destination and compare it with the ledger. Reads only.
+    """List a customer's destination and compare it with the ledger.
 
     Each key is ours (as delivered, by size and ETag), a manifest or notice of ours, changed since, missing,
     superseded (of a revision that was never published), unmanaged (below our prefix, not written by us), or
-    elsewhere (delivered to another prefix than the current one). `verify` checks more.
+    elsewhere (delivered to another prefix than the current one). `verify` checks more. Nothing is written.
 
     --adopt recovers a lost ledger (docs/operations.md): it verifies the size, checksum and mark of every
     object that a manifest lists, and records the deliveries that the ledger lacks.
@@ -60,8 +55,6 @@ def command(
     xmode-transfer list --customer acme --json | jq -r '.objects[] | select(.standing == "missing").key'
     xmode-transfer list --customer acme --adopt --dry-run
     """
-    from xmode_transfer.upkeep.listing import check_scope
-
     if (dry_run or by) and not adopt:
         raise click.UsageError("--dry-run and --by require --adopt; a listing changes nothing")
     configuration = shell.configuration()
@@ -80,23 +73,16 @@ def command(
 
 
 def _list(
-    opened: Opened,
-    customer: "Customer",
-    feed: str | None,
-    period: str | None,
-    *,
-    summary: bool,
-    as_json: bool,
+    opened: Opened, customer: Customer, feed: str | None, period: str | None, *, summary: bool, as_json: bool
 ) -> int:
-    place = f"s3://{customer.destination.bucket}/{customer.destination.prefix}"
-    known = opened.configuration.feeds
+    known, url = opened.configuration.feeds, customer.destination.url
     feeds = {name: known[name] for name in customer.feeds if name in known}
     listing = Listing(opened.context, customer, feeds, feed, period)
     if not as_json:
-        terminal.show(line for item in listing if not summary for line in (_line(item),))
-        terminal.show(_sum_lines(place, listing))
+        terminal.show(_line(item) for item in listing if not summary)
+        terminal.show(_sum_lines(url, listing))
         return ExitCode.DONE
-    document = terminal.JsonDocument(sys.stdout, "objects", customer=customer.name, destination=place)
+    document = terminal.JsonDocument(sys.stdout, "objects", customer=customer.name, destination=url)
     try:
         for item in listing:
             if not summary:
@@ -104,99 +90,86 @@ def _list(
     except XmodeError as error:
         if not document.begun:
             raise
-        # the document has begun: end it as valid JSON that says it is incomplete
         document.end(complete=False, **_sums(listing), error=error.log_context())
         return error.exit_code
     document.end(complete=True, **_sums(listing))
     return ExitCode.DONE
 
 
-# --- For programs (docs/cli.md) -------------------------------------------------------------------------
+# --- JSON, as docs/cli.md has it
 
 
-def _document(item: ListedKey) -> dict[str, object]:
+def _document(item: ListedKey) -> dict[str, Any]:
     there, known = item.there, item.known
     return {
         "key": item.key,
-        "standing": str(item.standing),
-        "size": there.size if there else None,
-        "modified_at": timestamp(there.modified_at) if there else None,
-        "feed": known.feed if known else None,
-        "period": known.period if known else None,
-        "revision": known.revision if known else None,
-        "delivered_at": timestamp(known.delivered_at) if known else None,
+        "standing": item.standing,
+        "size": there and there.size,
+        "modified_at": there and there.modified_at,
+        "feed": known and known.feed,
+        "period": known and known.period,
+        "revision": known and known.revision,
+        "delivered_at": known and known.delivered_at,
         "attested": item.attested if known else None,
     }
 
 
-def _sums(listing: Listing) -> dict[str, object]:
-    return {
-        **_counts(listing.whole),
-        "periods": [{"feed": key.feed, "period": key.period, **_counts(of)} for key, of in listing.sums],
-    }
+def _sums(listing: Listing) -> dict[str, Any]:
+    periods = [{"feed": place.feed, "period": place.period, **_counts(of)} for place, of in listing.sums]
+    return {**_counts(listing.whole), "periods": periods}
 
 
-def _counts(of: Sum) -> dict[str, object]:
-    counts = {str(standing): of.counts[standing] for standing in Standing}
+def _counts(of: Sum) -> dict[str, Any]:
+    counts = {standing: of.counts[standing] for standing in Standing}
     return {"counts": counts, "bytes": of.bytes, "not_attested": of.not_attested}
 
 
-# --- For people -----------------------------------------------------------------------------------------
+# --- Text
 
 
 def _line(item: ListedKey) -> terminal.Line:
-    absent = "gone" if item.standing is Standing.MISSING else ""
-    size = states.size(item.there.size) if item.there else absent
+    size = states.size(item.there.size) if item.there else "gone" if item.standing is Standing.MISSING else ""
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
-    doubt = "" if item.attested else "  (not attested)"
-    return terminal.Line(
-        (f"{size:>10}  {_minute(at)}  {item.key}{doubt}",), terminal.state(item.standing, _INDENT + 1)
-    )
+    minute = f"{at:%Y-%m-%d %H:%M}" if at else ""
+    note = "" if item.attested else "  (not attested)"
+    label = terminal.state(item.standing, _INDENT + 1)
+    return terminal.Line((f"{size:>10}  {minute}  {item.key}{note}",), label)
 
 
-def _minute(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M}" if at else ""
-
-
-def _sum_lines(place: str, listing: Listing) -> Iterator[terminal.Line]:
+def _sum_lines(url: str, listing: Listing) -> Iterator[terminal.Line]:
     for where, of in listing.sums:
         label = f"{where.feed} {where.period or '(no period)'}" if where.feed else "(no feed)"
         yield terminal.Line((f"{label}: {_sum(of)}",))
-    yield terminal.Line((f"{place}: {_sum(listing.whole)}",))
+    yield terminal.Line((f"{url}: {_sum(listing.whole)}",))
 
 
 def _sum(of: Sum) -> str:
     counts = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
-    doubt = f"; {of.not_attested:,} not attested" if of.not_attested else ""
-    return f"{counts or 'nothing'}; {states.size(of.bytes)}{doubt}"
+    note = f"; {of.not_attested:,} not attested" if of.not_attested else ""
+    return f"{counts or 'nothing'}; {states.size(of.bytes)}{note}"
 
 
-# --- --adopt --------------------------------------------------------------------------------------------
+# --- --adopt
 
 
-def _adopt(
-    opened: Opened, customer: "Customer", scope: Scope, by: str | None, *, dry_run: bool
-) -> "Adoption":
-    from xmode_transfer.service import assembly
-    from xmode_transfer.upkeep.adopt import adopt
-
+def _adopt(opened: Opened, customer: Customer, scope: Scope, by: str | None, *, dry_run: bool) -> Adoption:
     reader = assembly.reader(opened.context, customer)
-    person = opening.asking(by)
-    return adopt(opened.context, opened.configuration, customer, scope, reader, by=person, dry_run=dry_run)
+    who = opening.requester(by)
+    return adopt(opened.context, opened.configuration, customer, scope, reader, by=who, dry_run=dry_run)
 
 
-def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, object]:
+def _adoption(found: Adoption, *, dry_run: bool) -> dict[str, Any]:
     return {
         "customer": found.customer,
         "dry_run": dry_run,
-        "act": found.operation_id,
+        "operation": found.operation_id,
         "known": found.known,
         "deliveries": [_adopted(item) for item in found.deliveries],
-        **terminal.failure_fields(found.failure, request_id=False),
+        **terminal.failure_fields(found.failure),
     }
 
 
-def _adopted(item: "AdoptedDelivery") -> dict[str, object]:
+def _adopted(item: AdoptedDelivery) -> dict[str, Any]:
     refused = item.outcome == "refused"
     return {
         **item.of._asdict(),
@@ -205,22 +178,25 @@ def _adopted(item: "AdoptedDelivery") -> dict[str, object]:
         "message": item.message or None,
         "attested": None if refused else item.not_attested is None,
         "not_attested": None if refused else item.not_attested,
-        **terminal.picked(item, "objects bytes unproven_count"),
+        "objects": item.objects,
+        "bytes": item.bytes,
+        "unproven_count": item.unproven_count,
         "unproven": [{"key": key, "message": message} for key, message in item.unproven],
     }
 
 
-def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
-    refused = [item for item in found.deliveries if item.outcome == "refused"]
-    doubted = {id(item) for item in found.deliveries if item.not_attested and item.outcome != "refused"}
+def _show_adoption(found: Adoption, *, dry_run: bool) -> None:
+    refused = not_attested = False
     for item in found.deliveries:
-        feed, period, number = item.of
-        revision = f" r{number}" if number > 1 else ""
-        what = item.message or f"{states.count(item.objects, 'object')}, {states.size(item.bytes)}"
-        label = terminal.state(item.outcome, _INDENT)
-        terminal.say(f"{feed} {period}{revision}: {what}", label=label)
-        if id(item) in doubted:
-            terminal.fact("not attested", str(item.not_attested), _INDENT)
+        feed, period, revision = item.of
+        number = f" r{revision}" if revision > 1 else ""
+        text = item.message or f"{states.count(item.objects, 'object')}, {states.size(item.bytes)}"
+        terminal.say(f"{feed} {period}{number}: {text}", label=terminal.state(item.outcome, _INDENT))
+        if item.outcome == "refused":
+            refused = True
+        elif item.not_attested:
+            not_attested = True
+            terminal.fact("not attested", item.not_attested, _INDENT)
         for key, message in item.unproven[:_SHOWN]:
             terminal.fact("not proven", f"{key}: {message}", _INDENT)
         terminal.more(item.unproven_count, _SHOWN, "object", _INDENT)
@@ -238,7 +214,7 @@ def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
             "an altered manifest proves nothing. Ask the customer who wrote it, and to move it away. The "
             "next run finds the objects and writes our manifest again, if the source has the period",
         )
-    if doubted:
+    if not_attested:
         terminal.fact(
             "not attested",
             "nothing proves that we delivered what these manifests list, so no receipt is signed for it. "

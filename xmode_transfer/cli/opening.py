@@ -1,30 +1,30 @@
-"""Common parts of the commands: options, and opening the configuration and the workbench."""
+"""What commands share: options, the configuration and the context, and signals."""
 
 import getpass
-import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xmode_transfer.model.errors import Interrupted, XmodeError
 
 if TYPE_CHECKING:
-    from xmode_transfer.cli.progress import Tally
+    from xmode_transfer.cli.terminal import Tally
     from xmode_transfer.config import Configuration
     from xmode_transfer.transfer.context import Context
 
 LAST_RESORT_SECONDS = 6.0
-"""Requests have ended before that (``aws.sdk``); what still waits then waits for a name server, a
-connection, or a pause between two attempts."""
+"""Requests end before that (``aws.sdk``). What still runs then waits for a name server, a connection or a
+backoff."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -38,11 +38,44 @@ feed_option = click.option("--feed", "-f", metavar="F", help="Only this feed.")
 period_option = click.option(
     "--period", "-p", metavar="P", help="Only this period: 2026-11-22, 2026-11-22T05, 2026-W47 or 2026-11."
 )
-since_option = click.option("--since", metavar="P", help="Only from this period on.")
-until_option = click.option("--until", metavar="P", help="Only up to and including this period.")
 by_option = click.option(
     "--by", metavar="NAME", help="Name to record as the requester. Default: your user name."
 )
+
+
+def with_json(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --json to a command, and pass the Shell as its first argument."""
+    return json_option(click.pass_obj(command))
+
+
+def scope_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --feed, --period, --since and --until to a command, which gets them as one ``scope``."""
+
+    @feed_option
+    @period_option
+    @click.option("--since", metavar="P", help="Only from this period on.")
+    @click.option("--until", metavar="P", help="Only up to and including this period.")
+    @wraps(command)
+    def with_scope(
+        *given: Any,
+        feed: str | None,
+        period: str | None,
+        since: str | None,
+        until: str | None,
+        **options: Any,
+    ) -> int:
+        from xmode_transfer.model.periods import check_range
+        from xmode_transfer.model.upkeep import Scope
+
+        if period and (since or until):
+            raise click.UsageError("use either --period, or a range with --since and --until")
+        try:
+            check_range(since, until)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        return command(*given, scope=Scope(feed, period, since, until), **options)
+
+    return with_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +95,7 @@ class Shell:
     config_dir: Path
 
     def configuration(self) -> "Configuration":
-        """Loads the configuration. Raises ConfigError if a part that all customers need is broken."""
+        """Load the configuration. Raise ConfigError if a part that all customers need is broken."""
         from xmode_transfer.config import files
 
         return files.load(self.config_dir)
@@ -71,32 +104,20 @@ class Shell:
     def opened(
         self, configuration: "Configuration", *, as_json: bool = False, quiet: bool = False
     ) -> Iterator[Opened]:
-        """The context, until the command ends. ``quiet``: without progress."""
-        from xmode_transfer.cli import progress
+        """Yield the context of a command. ``quiet`` shows no progress."""
+        from xmode_transfer.cli import terminal
         from xmode_transfer.service import assembly
 
         with (
             on_signals() as stop,
-            progress.Tally() if quiet else progress.shown(as_json=as_json) as shown,
-            assembly.context(configuration, shown, stop) as context,
+            terminal.progress(as_json=as_json, quiet=quiet) as tally,
+            assembly.context(configuration, tally, stop) as context,
         ):
-            yield Opened(configuration, context, stop, shown)
+            yield Opened(configuration, context, stop, tally)
 
 
-def check_periods(period: str | None, since: str | None, until: str | None) -> None:
-    """Raises UsageError for period options that cannot be combined."""
-    from xmode_transfer.model.periods import check_range
-
-    if period and (since or until):
-        raise click.UsageError("use either --period, or a range with --since and --until")
-    try:
-        check_range(since, until)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def asking(by: str | None) -> str:
-    """The name that was given, or else the user of the operating system, and who became it by sudo."""
+def requester(by: str | None) -> str:
+    """Return the name in ``--by``, or the operating system's user and who became it by sudo."""
     if by:
         return by
     try:
@@ -107,25 +128,14 @@ def asking(by: str | None) -> str:
     return f"{user} (sudo by {sudoer})" if sudoer and sudoer != user else user
 
 
-def log_of_a_service(ctx: click.Context) -> None:
-    """Logs at level info even on a terminal, unless --log-level is given."""
-    from xmode_transfer import telemetry
-    from xmode_transfer.cli import streams
-
-    assert ctx.parent is not None
-    if ctx.parent.params["log_level"] is None:
-        colours = streams.colours_wanted()
-        telemetry.configure(stream=streams.bare(sys.stderr), level=logging.INFO, colours=colours)
-
-
 @contextmanager
 def on_signals() -> Iterator[threading.Event]:
-    """An event that is set at the first SIGINT or SIGTERM, which asks the work to stop where it can be
-    resumed, and ends whatever goes on waiting after a few seconds; the second ends at once."""
+    """Yield an event that the first SIGINT or SIGTERM sets. Work then stops where it can be resumed; what
+    still waits after a few seconds is ended. A second signal ends the process at once."""
     stop, signalled, done = threading.Event(), threading.Event(), threading.Event()
 
     def end() -> None:
-        # the ledger is durable at every moment, and its leases are free as soon as the process is gone
+        # the ledger is always durable, and its leases are free once the process is gone
         if not done.wait(LAST_RESORT_SECONDS):
             sys.stderr.write("stopped; everything acknowledged is recorded\n")
             sys.stderr.flush()
@@ -133,7 +143,7 @@ def on_signals() -> Iterator[threading.Event]:
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if signalled.is_set():
-            os._exit(130)  # the ledger is durable at every moment: ending now loses nothing acknowledged
+            os._exit(130)  # the ledger is always durable: nothing acknowledged is lost
         signalled.set()
         stop.set()
         threading.Thread(target=end, name="last resort", daemon=True).start()
@@ -147,7 +157,7 @@ def on_signals() -> Iterator[threading.Event]:
             raise
         raise Interrupted(f"stopped on request; last error: {error.message}") from error
     finally:
-        if not signalled.is_set():  # else the end of the process is still to come
+        if not signalled.is_set():  # otherwise the process still has to end
             done.set()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,8 +1,8 @@
-"""``policy print``: the documents of one customer; ``policy lint``: a verdict on those that it pasted."""
+"""`xmode-transfer policy`: print the policies that a customer needs, and lint those that it sent."""
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import click
 
 from xmode_transfer.access.lint import Issue, Kind, Source, lint
 from xmode_transfer.access.lint.records import Given, Report
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import (
     SetupValues,
     Step,
     corrected_permission_policy,
     corrected_trust_policy,
+    guide_permission_policy,
+    guide_trust_policy,
     session_policy,
     setup_values,
 )
@@ -47,7 +48,7 @@ def command() -> None:
     """Print the policies that a customer needs, or lint those that it has. Works offline."""
 
 
-# --- print ---------------------------------------------------------------------------------------------
+# --- print
 
 
 @command.command("print")
@@ -92,71 +93,68 @@ def print_(shell: Shell, name: str, kind: str, corrected: bool, step: str | None
 def _document_of(
     customer: Customer, vendor: Vendor, kind: str, corrected: bool, step: Step
 ) -> dict[str, Any]:
-    place = customer.destination
+    destination = customer.destination
+    bucket, prefix, kms_key = destination.bucket, destination.prefix, destination.kms_key_arn
     if kind == "session":
         return session_policy(
-            step,
-            bucket=place.bucket,
-            prefix=place.prefix,
-            partition=customer.partition,
-            kms_key_arn=place.kms_key_arn,
+            step, bucket=bucket, prefix=prefix, partition=customer.partition, kms_key_arn=kms_key
         )
     if kind == "trust":
         build = corrected_trust_policy if corrected else guide_trust_policy
         return build(customer.external_id, vendor.principal_arn)
-    if not corrected:
-        if customer.partition != "aws":
-            raise click.UsageError(
-                f"the setup guide's document does not fit the partition {customer.partition}; add --corrected"
-            )
-        if place.kms_key_arn is not None:
-            click.echo("note: the setup guide's document denies the KMS key; add --corrected", err=True)
-        return guide_permission_policy(place.bucket)
-    region = place.region or (place.kms_key_arn.split(":")[3] if place.kms_key_arn else None)
-    return corrected_permission_policy(
-        place.bucket, place.prefix, place.kms_key_arn, region, partition=customer.partition
-    )
+    if corrected:
+        region = destination.region or (kms_key.split(":")[3] if kms_key else None)
+        return corrected_permission_policy(bucket, prefix, kms_key, region, partition=customer.partition)
+    if customer.partition != "aws":
+        raise click.UsageError(
+            f"the setup guide's document does not fit the partition {customer.partition}; add --corrected"
+        )
+    if kms_key is not None:
+        click.echo("note: the setup guide's document denies the KMS key; add --corrected", err=True)
+    return guide_permission_policy(bucket)
 
 
-# --- lint ----------------------------------------------------------------------------------------------
+# --- lint
+
+
+def _value(
+    option: str, name: str, metavar: str, text: str, check: Callable[[str], str]
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return an option for a value of a customer that is not configured. ``Given`` has it as ``name``."""
+
+    def checked(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        try:
+            return None if value is None else check(value)
+        except ValueError as error:
+            raise click.UsageError(f"{option}: {error}") from None
+
+    help_text = f"Without --customer: its {text}."
+    return click.option(option, name, metavar=metavar, callback=checked, help=help_text)
 
 
 @command.command("lint")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--customer", "-c", "name", metavar="C", help="Compare with this customer's values.")
-@click.option("--external-id", metavar="ID", help="Without --customer: its external ID.")
-@click.option("--bucket", metavar="B", help="Without --customer: its bucket.")
-@click.option("--prefix", metavar="P", help="Without --customer: its prefix, with a slash at the end.")
-@click.option("--account", metavar="A", help="Without --customer: its AWS account, 12 digits.")
-@click.option("--region", metavar="R", help="Without --customer: its bucket's region.")
-@click.option(
-    "--kms-key", metavar="ARN", help="Without --customer: the KMS key that its bucket encrypts with."
-)
+@_value("--external-id", "external_id", "ID", "external ID", check_external_id)
+@_value("--bucket", "bucket", "B", "bucket", check_bucket)
+@_value("--prefix", "prefix", "P", "prefix, with a slash at the end", check_prefix)
+@_value("--account", "account", "A", "AWS account, 12 digits", check_account)
+@_value("--region", "region", "R", "bucket's region", check_region)
+@_value("--kms-key", "kms_key_arn", "ARN", "bucket's KMS key", check_kms_key)
 @click.option(
     "--kind",
     type=click.Choice([str(kind) for kind in Kind]),
     default=None,
     help="Kind of all documents. Default: detected.",
 )
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def lint_(
-    shell: Shell,
-    files: tuple[str, ...],
-    name: str | None,
-    external_id: str | None,
-    bucket: str | None,
-    prefix: str | None,
-    account: str | None,
-    region: str | None,
-    kms_key: str | None,
-    kind: str | None,
-    as_json: bool,
+    shell: Shell, /, files: tuple[str, ...], name: str | None, kind: str | None, as_json: bool, **values: Any
 ) -> int:
     """Lint trust, permission, bucket and key policies that a customer sent; `-` reads stdin.
 
-    Evaluates the files together, as one customer's. Accepts what the AWS CLI prints around a document, and
-    the guide's own command lines. Takes the values that you omit from the documents.
+    The files are evaluated together, as one customer's. They may have what the AWS CLI prints around a
+    document, and the guide's own command lines. Values that you omit are taken from the documents.
 
     Exit codes: 0 nothing to fix (warnings allowed); 4 the customer must fix something; 2 a file cannot be
     read.
@@ -165,24 +163,15 @@ def lint_(
     xmode-transfer policy lint trust.json permission.json --customer acme
     pbpaste | xmode-transfer policy lint - --bucket acme-data --external-id AcmeCorp
     """
-    values = {
-        "--external-id": external_id,
-        "--bucket": bucket,
-        "--prefix": prefix,
-        "--account": account,
-        "--region": region,
-        "--kms-key": kms_key,
-    }
-    if name is not None:
-        given = next((option for option, value in values.items() if value is not None), None)
-        if given is not None:
-            raise click.UsageError(f"--customer already gives this value; leave out {given}")
+    if name is None:
+        known: Given | SetupValues = Given(**values)
+    elif extra := [value for value in values if values[value] is not None]:
+        option = extra[0].removesuffix("_arn").replace("_", "-")
+        raise click.UsageError(f"--customer already gives this value; leave out --{option}")
+    else:
         configuration = shell.configuration()
         customer = configuration.customer(name, "its values are not known")
-        known: Given | SetupValues = setup_values(customer, configuration.service.vendor.principal_arn)
-    else:
-        _check_values(values)
-        known = Given(external_id, bucket, prefix, account, region, kms_key)
+        known = setup_values(customer, configuration.service.vendor.principal_arn)
     of_kind = Kind(kind) if kind else None
     report = lint([Source(file, _text(file), of_kind) for file in files], known)
     if as_json:
@@ -190,23 +179,6 @@ def lint_(
     else:
         terminal.show(_lines(report))
     return report.exit_code
-
-
-def _check_values(values: dict[str, str | None]) -> None:
-    checks = {
-        "--external-id": check_external_id,
-        "--bucket": check_bucket,
-        "--prefix": check_prefix,
-        "--account": check_account,
-        "--region": check_region,
-        "--kms-key": check_kms_key,
-    }
-    for option, value in values.items():
-        if value is not None:
-            try:
-                checks[option](value)
-            except ValueError as error:
-                raise click.UsageError(f"{option}: {error}") from None
 
 
 def _text(file: str) -> str:
@@ -223,29 +195,25 @@ def _text(file: str) -> str:
 
 
 def _document(report: Report) -> dict[str, Any]:
-    from xmode_transfer.cli.check_access import finding_document
-
     return {
         "outcome": report.outcome,
-        "documents": [{"file": file, "kind": str(kind)} for file, kind in report.kinds],
+        "documents": [{"file": file, "kind": kind} for file, kind in report.kinds],
         "findings": [
-            *(finding_document(finding) | {"file": None, "statement": None} for finding in report.findings),
-            *(_issue_document(issue) for issue in report.issues),
+            *({**terminal.to_json(finding), "file": None, "statement": None} for finding in report.findings),
+            *map(_issue_document, report.issues),
         ],
     }
 
 
 def _issue_document(issue: Issue) -> dict[str, Any]:
-    from xmode_transfer.cli.check_access import fix_document
-
     return {
         "probe": "document",
         "result": None,
-        "cause": str(issue.fault),
+        "cause": issue.fault,
         "responsible": "customer" if issue.severity in (Severity.ERROR, Severity.CRITICAL) else None,
-        "severity": str(issue.severity),
+        "severity": issue.severity,
         "message": issue.message,
-        "fix": fix_document(issue.fix),
+        "fix": issue.fix,
         "request_id": None,
         "file": issue.file,
         "statement": issue.statement,
@@ -256,14 +224,14 @@ def _lines(report: Report) -> Iterator[Line]:
     for file, kind in report.kinds:
         yield Line((f"{file}: {kind} policy",))
     yield Line(())
-    fine = [finding for finding in report.findings if finding.result is Result.OK]
-    others = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
-    items: list[Issue | Finding] = [*report.issues, *others]
-    order = [Severity.CRITICAL, Severity.ERROR, Severity.WARNING, Severity.INFO]
-    for item in sorted(items, key=lambda one: order.index(one.severity)):
+    correct = [finding.probe for finding in report.findings if finding.result is Result.OK]
+    wrong = [finding for finding in report.findings if finding.result in (Result.DENIED, Result.UNEXPECTED)]
+    items: list[Issue | Finding] = [*report.issues, *wrong]
+    gravest_first = list(reversed(Severity))
+    for item in sorted(items, key=lambda one: gravest_first.index(one.severity)):
         yield from _item(item)
-    if fine:
-        yield Line(((f"correct: {', '.join(finding.probe for finding in fine)}", "green"),))
+    if correct:
+        yield Line(((f"correct: {', '.join(correct)}", "green"),))
     yield Line((terminal.state(report.outcome), f": {_VERDICTS[report.outcome]}"))
 
 

@@ -1,33 +1,41 @@
-"""Signed receipts on the command line: checking one, and making the key that signs them."""
+"""Receipts of `xmode-transfer verify`: write one, check one, and create the key that signs them."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xmode_transfer.cli import terminal
 from xmode_transfer.cli.opening import Shell
+from xmode_transfer.config import Configuration
 from xmode_transfer.model.errors import ConfigError, ExitCode
+from xmode_transfer.transfer.signing import (
+    PublicKey,
+    configured_public_keys,
+    configured_signer,
+    new_key,
+    public_key_of,
+)
+from xmode_transfer.upkeep import receipts
+from xmode_transfer.upkeep.receipts import CheckedReceipt, ReceiptFile
 from xmode_transfer.web import states
 
-if TYPE_CHECKING:
-    from xmode_transfer.transfer.signing import PublicKey
-    from xmode_transfer.upkeep.receipts import CheckedReceipt
+
+def new_file(configuration: Configuration, path: Path) -> ReceiptFile:
+    """Return a receipt to write, with the configured key to sign it. Raise ConfigError if there is no key."""
+    signer = configured_signer(configuration.service.receipts)
+    if signer is None:
+        raise ConfigError(
+            "receipts.key is not set in service.yaml: there is no key to sign with",
+            hint="create a key with `xmode-transfer verify --new-key FILE`; it prints what to configure",
+        )
+    return ReceiptFile(path, signer)
 
 
 def make_key(path: Path, *, as_json: bool) -> int:
-    """Creates a signing key and prints how to configure both halves."""
-    from xmode_transfer.transfer.signing import new_key
-
+    """Create a signing key and print how to configure both halves."""
     public, key = new_key(path.absolute())
     if as_json:
-        terminal.answer(
-            {
-                "key": str(path.absolute()),
-                "public_key": str(public),
-                "key_id": key.key_id,
-                "public_key_base64": key.base64,
-            }
-        )
+        names = {"key": path.absolute(), "public_key": public}
+        terminal.answer({**names, "key_id": key.key_id, "public_key_base64": key.base64})
         return ExitCode.DONE
     terminal.say(f"created {path} (keep it secret, keep a copy) and {public} (key {key.key_id})")
     terminal.say(f"in service.yaml:  receipts: {{key: file:{path.absolute()}}}", indent=2)
@@ -37,24 +45,17 @@ def make_key(path: Path, *, as_json: bool) -> int:
 
 
 def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: bool) -> int:
-    """Checks a receipt offline; without a configuration it needs only our public key."""
-    from xmode_transfer.transfer.signing import public_key_of
-    from xmode_transfer.upkeep import receipts
-
-    keys = [public_key_of(file) for file in public_keys] or _configured(shell)
+    """Check a receipt offline, with the public keys that are named or configured."""
+    keys = [public_key_of(file) for file in public_keys] or _configured_keys(shell)
     found = receipts.check(path, keys)
     if as_json:
-        fields = terminal.picked(found, "key_id entries head tail findings")
-        terminal.answer({"receipt": str(path), "valid": True, **fields})
+        terminal.answer({"receipt": path, "valid": True, **terminal.to_json(found)})
     else:
-        _show(path, found)
+        _show_receipt(path, found)
     return ExitCode.DONE
 
 
-def _configured(shell: Shell) -> "list[PublicKey]":
-    """The public half of the key that the configuration signs with, and those that it names."""
-    from xmode_transfer.transfer.signing import configured_public_keys, configured_signer
-
+def _configured_keys(shell: Shell) -> list[PublicKey]:
     hint = "name it with --public-key FILE; the author of the receipt has it"
     try:
         configured = shell.configuration().service.receipts
@@ -72,11 +73,11 @@ def _configured(shell: Shell) -> "list[PublicKey]":
     return keys
 
 
-def _show(path: Path, found: "CheckedReceipt") -> None:
+def _show_receipt(path: Path, found: CheckedReceipt) -> None:
     head, tail = found.head, found.tail
     terminal.say(f"{path}, signed with the key {found.key_id}", label=terminal.state("valid", 7))
-    said = {"feed": "{}", "period": "{}", "since": "from {} on", "until": "until {}"}
-    scope = [form.format(head[name]) for name, form in said.items() if head.get(name)]
+    forms = {"feed": "{}", "period": "{}", "since": "from {} on", "until": "until {}"}
+    scope = [form.format(head[name]) for name, form in forms.items() if head.get(name)]
     what = f"{head.get('company')} ({head.get('customer')}), s3://{head.get('bucket')}/{head.get('prefix')}"
     terminal.fact("of", what + (f", {' '.join(scope)}" if scope else ""))
     how = "every object read back" if head.get("deep") else "by S3's own checksums"

@@ -1,83 +1,61 @@
-"""`xmode-transfer run`: deliver what is due and show the result."""
+"""`xmode-transfer run`: deliver what is due, or show the plan, and show the result."""
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from xmode_transfer import telemetry
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
-from xmode_transfer.model.errors import ExitCode, XmodeError
+from xmode_transfer.config import Configuration
+from xmode_transfer.delivery.due import CustomerRun
+from xmode_transfer.delivery.run import preview, run_customer, run_customers
+from xmode_transfer.model.errors import ExitCode, XmodeError, worst
+from xmode_transfer.model.records import DeliveryOutcome
+from xmode_transfer.model.upkeep import Scope
+from xmode_transfer.transfer.context import Context
+from xmode_transfer.transfer.sending import defect_of
 from xmode_transfer.web import states
 
-if TYPE_CHECKING:
-    from xmode_transfer.config import Configuration
-    from xmode_transfer.delivery.due import CustomerRun
-    from xmode_transfer.model.records import DeliveryOutcome
-    from xmode_transfer.model.upkeep import Scope
-    from xmode_transfer.transfer.context import Context
-
-    Result = CustomerRun | XmodeError
+Result = CustomerRun | XmodeError
 
 _SHOWN_FILES = 10
 _INDENT = 10
 _ACTIONS = {"upload": "to upload", "skip": "to skip", "conflict": "in conflict"}
+_DRY_RUN = "Show the plan with its reasons; write nothing and contact no customer."
 
 
 @click.command()
 @click.option("--customer", "-c", "name", metavar="C", help="The customer to deliver to.")
-@click.option(
-    "--all",
-    "everyone",
-    is_flag=True,
-    help="Deliver to all active customers; a failure does not stop the others.",
-)
-@opening.feed_option
-@opening.period_option
-@click.option("--since", metavar="P", help="Only from this period on, even outside the look-back window.")
-@opening.until_option
-@click.option(
-    "--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing and contact nobody."
-)
-@opening.json_option
-@click.pass_obj
+@click.option("--all", "everyone", is_flag=True, help="Deliver to all active customers, despite failures.")
+@opening.scope_options
+@click.option("--dry-run", is_flag=True, help=_DRY_RUN)
+@opening.with_json
 def command(
-    shell: Shell,
-    name: str | None,
-    everyone: bool,
-    feed: str | None,
-    period: str | None,
-    since: str | None,
-    until: str | None,
-    dry_run: bool,
-    as_json: bool,
+    shell: Shell, name: str | None, everyone: bool, scope: Scope, dry_run: bool, as_json: bool
 ) -> int:
     """Deliver everything that is due: periods complete at the source and not delivered yet, oldest first.
 
     A second run uploads nothing. A stopped or killed run resumes where it left off. Periods that you name are
-    checked even if they were delivered before; changes are delivered as a new revision.
+    checked even if they were delivered before, or are outside the look-back window; changes are delivered as
+    a new revision. With --all, a failure does not stop the other customers.
 
     \b
     xmode-transfer run --customer acme
     xmode-transfer run --customer acme --feed us-daily --period 2026-11-22 --dry-run
     xmode-transfer run --all --json
     """
-    from xmode_transfer.delivery.run import run_customer, run_customers
-    from xmode_transfer.model.errors import worst
-    from xmode_transfer.model.upkeep import Scope
-
     if everyone == (name is not None):
         raise click.UsageError("name one customer with --customer, or use --all")
-    opening.check_periods(period, since, until)
-    scope = Scope(feed, period, since, until)
     configuration = shell.configuration()
     names = [name] if name else [n for n, c in configuration.customers.items() if c.state == "active"]
     with shell.opened(configuration, as_json=as_json) as opened:
         if dry_run:
             with opened.progress.hidden():
                 if not names and not as_json:
-                    _show_nobody(configuration)
+                    _show_no_active(configuration)
                 return show_preview(opened.context, configuration, names, scope, as_json=as_json)
         if name:
             results: list[Result] = [run_customer(opened.context, configuration, name, scope)]
@@ -90,13 +68,13 @@ def command(
         ]
     show(list(zip(names, results, strict=True)), as_json=as_json, everyone=everyone)
     if not names and not as_json:
-        _show_nobody(configuration)
+        _show_no_active(configuration)
     interrupted = [ExitCode.INTERRUPTED] if opened.stop.is_set() else []
     return worst([*(result.exit_code for result in results), *interrupted])
 
 
 def show(results: Sequence[tuple[str, "Result"]], *, as_json: bool, everyone: bool) -> None:
-    """Shows the results of a run."""
+    """Show the results of a run."""
     if as_json:
         _answer([_document(*pair) for pair in results], everyone=everyone)
         return
@@ -106,7 +84,7 @@ def show(results: Sequence[tuple[str, "Result"]], *, as_json: bool, everyone: bo
         _show(customer, result)
 
 
-# --- For programs (docs/cli.md) -------------------------------------------------------------------------
+# --- JSON, as docs/cli.md has it
 
 
 def _answer(documents: Sequence[dict[str, Any]], *, everyone: bool) -> None:
@@ -128,10 +106,18 @@ def _document(customer: str, result: "Result") -> dict[str, Any]:
     }
 
 
-def _delivery(outcome: "DeliveryOutcome") -> dict[str, Any]:
-    counts = "feed period revision outcome uploaded skipped failed sent_again missing bytes"
+def _delivery(outcome: DeliveryOutcome) -> dict[str, Any]:
     return {
-        **terminal.picked(outcome, counts),
+        "feed": outcome.feed,
+        "period": outcome.period,
+        "revision": outcome.revision,
+        "outcome": outcome.outcome,
+        "uploaded": outcome.uploaded,
+        "skipped": outcome.skipped,
+        "failed": outcome.failed,
+        "sent_again": outcome.sent_again,
+        "missing": outcome.missing,
+        "bytes": outcome.bytes,
         "seconds": round(outcome.seconds, 3),
         "manifest_key": outcome.manifest_key,
         **terminal.failure_fields(outcome.failure),
@@ -139,7 +125,7 @@ def _delivery(outcome: "DeliveryOutcome") -> dict[str, Any]:
     }
 
 
-# --- For people -----------------------------------------------------------------------------------------
+# --- Text
 
 
 def _show(customer: str, result: "Result") -> None:
@@ -149,16 +135,20 @@ def _show(customer: str, result: "Result") -> None:
         return
     for outcome in result.deliveries:
         _show_delivery(outcome)
-    if not result.deliveries:
-        terminal.say(f"{customer}: nothing is due")
-    for feed, state in result.waiting:
-        terminal.say(f"{feed} {state.period.label}: {state.reason}", label=terminal.state("waiting", _INDENT))
+    _show_waiting(result, nothing=not result.deliveries)
     if result.older:
         periods = states.count(result.older, "period")
         terminal.say(f"{periods} at the source outside the look-back window: use --since to deliver")
 
 
-def _show_delivery(outcome: "DeliveryOutcome") -> None:
+def _show_waiting(result: CustomerRun, *, nothing: bool) -> None:
+    if nothing:
+        terminal.say(f"{result.customer}: nothing is due")
+    for feed, state in result.waiting:
+        terminal.say(f"{feed} {state.period.label}: {state.reason}", label=terminal.state("waiting", _INDENT))
+
+
+def _show_delivery(outcome: DeliveryOutcome) -> None:
     facts = []
     if outcome.uploaded:
         rate = states.size(outcome.bytes / outcome.seconds) if outcome.seconds > 0 else "?"
@@ -186,38 +176,27 @@ def _show_delivery(outcome: "DeliveryOutcome") -> None:
         terminal.show_failure(outcome.failure, _INDENT)
 
 
-def _show_nobody(configuration: "Configuration") -> None:
-    """Says that no customer is active, and why."""
+def _show_no_active(configuration: Configuration) -> None:
+    """Say that no customer is active, and why."""
     if not configuration.customers:
         terminal.say("no customers are configured; see docs/configuration.md")
         return
-    by_state: dict[str, list[str]] = {}
+    states: dict[str, list[str]] = {}
     for name, customer in configuration.customers.items():
-        by_state.setdefault(customer.state, []).append(name)
-    for state, names in sorted(by_state.items()):
+        states.setdefault(customer.state, []).append(name)
+    for state, names in sorted(states.items()):
         terminal.say(f"{state}: {', '.join(names)}")
     hint = "run `xmode-transfer onboard --confirm NAME` to check a pending customer's access and activate it"
     terminal.say(f"no customer is active: nothing is delivered; {hint}")
 
 
-# --- Dry runs -------------------------------------------------------------------------------------------
+# --- Dry runs
 
 
 def show_preview(
-    context: "Context",
-    configuration: "Configuration",
-    names: Sequence[str],
-    scope: "Scope",
-    *,
-    as_json: bool,
+    context: Context, configuration: Configuration, names: Sequence[str], scope: Scope, *, as_json: bool
 ) -> int:
-    """Shows the plan with its reasons, as it is made; writes nothing and contacts nobody. With several
-    customers, a failed plan of one does not hide the plans of the others."""
-    from xmode_transfer import telemetry
-    from xmode_transfer.delivery.due import CustomerRun
-    from xmode_transfer.model.errors import worst
-    from xmode_transfer.transfer.sending import defect_of
-
+    """Show the plan with its reasons, as it is made. A plan that fails hides no other customer's."""
     documents, codes = [], []
     for name in names:
         result = CustomerRun(name, explicit=not scope.is_whole)
@@ -237,50 +216,39 @@ def show_preview(
     if as_json:
         _answer(documents, everyone=len(documents) != 1)
     else:
-        terminal.say("dry run: nothing was written and nobody was contacted")
+        terminal.say("dry run: nothing was written and no customer was contacted")
     return worst(codes)
 
 
 def _planned(
-    context: "Context",
-    configuration: "Configuration",
-    result: "CustomerRun",
-    scope: "Scope",
-    *,
-    as_json: bool,
+    context: Context, configuration: Configuration, result: CustomerRun, scope: Scope, *, as_json: bool
 ) -> dict[str, Any]:
-    from xmode_transfer.delivery.run import preview
-
     name = result.customer
     deliveries = []
     for feed, state, entries in preview(context, configuration, name, scope, result):
-        place = {"feed": feed.name, "period": state.period.label}
         if not as_json:
             terminal.say((f"{name} {feed.name} {state.period.label}", "bold"))
         counts: Counter[str] = Counter()
         total = 0
-        listed = []
+        plan = []
         for entry in entries:
             counts[entry.action] += 1
             total += entry.size if entry.action == "upload" else 0
             if as_json:
-                listed.append(entry._asdict())
+                plan.append(entry._asdict())
             else:
                 columns = f"  {entry.action:<9}{states.size(entry.size):>10}  "
                 terminal.say(f"{entry.name}  ({entry.reason})", label=columns)
-        deliveries.append({**place, "counts": dict(counts), "bytes": total, "plan": listed})
+        place = {"feed": feed.name, "period": state.period.label}
+        deliveries.append({**place, "counts": dict(counts), "bytes": total, "plan": plan})
         if not as_json:
-            said = [
+            sums = [
                 f"{states.count(number, 'file')} {_ACTIONS[action]}"
                 for action, number in sorted(counts.items())
             ]
-            terminal.say(f"  = {', '.join(said) or 'no file'}; {states.size(total)} to send")
+            terminal.say(f"  = {', '.join(sums) or 'no file'}; {states.size(total)} to send")
     if not as_json:
-        if not deliveries:
-            terminal.say(f"{name}: nothing is due")
-        for feed_name, waiting in result.waiting:
-            label = terminal.state("waiting", _INDENT)
-            terminal.say(f"{feed_name} {waiting.period.label}: {waiting.reason}", label=label)
+        _show_waiting(result, nothing=not deliveries)
         for feed_name, problem in result.unfollowed:
             terminal.say(f"not read  {feed_name} {problem.name}: {problem.message}")
     return {

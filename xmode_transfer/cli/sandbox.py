@@ -1,20 +1,22 @@
-"""``xmode-transfer sandbox``: a local AWS to try things on, with customers set up by the guide."""
+"""`xmode-transfer sandbox`: a local AWS with customers set up by the guide."""
 
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from xmode_transfer.cli import opening, terminal
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant
+from xmode_transfer.config.base import check_slug, did_you_mean
+from xmode_transfer.sandbox import server
+from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant, write_config
 
-CLEARED = (  # each could lead a process that has our variables to another AWS, or to no AWS at all
+_CLEARED = (  # each could lead a process to another AWS, or to none
     "AWS_PROFILE",
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
@@ -22,37 +24,25 @@ CLEARED = (  # each could lead a process that has our variables to another AWS, 
     "AWS_ENDPOINT_URL_STS",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
-WATCH_SECONDS = 1.0
-COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+_WATCH_SECONDS = 1.0
 
 
-class CustomerChoice(click.ParamType[tuple[str, Variant]]):
-    """``acme`` or ``acme=abort-granted``."""
-
-    name = "name[=variant]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, Variant]:
-        from xmode_transfer.config.base import check_slug, did_you_mean
-
-        if isinstance(value, tuple):
-            return value
-        name, equals, word = str(value).partition("=")
+def _customers(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, Variant]:
+    """Parse ``acme`` or ``acme=abort-granted`` of each --customer."""
+    customers: dict[str, Variant] = {}
+    for text in given:
+        name, equals, word = text.partition("=")
         try:
             check_slug(name)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if not equals:
-            return name, Variant.GUIDE
-        if word not in list(Variant):
-            known = ", ".join(Variant)
-            self.fail(
-                f"{word!r} is not a variant{did_you_mean(word, Variant)}; choose from {known}",
-                param,
-                ctx,
-            )
-        return name, Variant(word)
+            raise click.BadParameter(str(error)) from None
+        if equals and word not in list(Variant):
+            hint = f"{did_you_mean(word, Variant)}; choose from {', '.join(Variant)}"
+            raise click.BadParameter(f"{word!r} is not a variant{hint}")
+        if name in customers:
+            raise click.BadParameter(f"{name} is given twice.")
+        customers[name] = Variant(word) if equals else Variant.GUIDE
+    return customers
 
 
 home_option = click.option(
@@ -74,13 +64,12 @@ home_option = click.option(
 @click.option(
     "--customer",
     "customers",
-    type=CustomerChoice(),
+    metavar="NAME[=VARIANT]",
+    callback=_customers,
     multiple=True,
     help="Customer to set up; repeatable. Default: acme and globex, both by the guide.",
 )
-@click.option(
-    "--detach", is_flag=True, help="Run in the background; stop it with `xmode-transfer sandbox stop ID`."
-)
+@click.option("--detach", is_flag=True, help="Run in the background, until `xmode-transfer sandbox stop ID`.")
 @click.option(
     "--write-config",
     "config",
@@ -93,7 +82,7 @@ home_option = click.option(
 @click.pass_context
 def command(
     context: click.Context,
-    customers: tuple[tuple[str, Variant], ...],
+    customers: dict[str, Variant],
     detach: bool,
     config: Path | None,
     home: Path,
@@ -119,8 +108,8 @@ def command(
     xmode-transfer sandbox --detach --customer acme --customer initech=no-role
     """
     if context.invoked_subcommand is not None:
-        given = [name for name in context.params if context.get_parameter_source(name) is COMMANDLINE]
-        if given:
+        typed = click.core.ParameterSource.COMMANDLINE
+        if any(context.get_parameter_source(name) is typed for name in context.params):
             raise click.UsageError(f"Write options after `{context.invoked_subcommand}`, not before it.")
         return
     _start(home, customers, detach=detach, config=config, as_json=as_json)
@@ -131,20 +120,17 @@ def command(
 @opening.json_option
 def list_command(home: Path, as_json: bool) -> None:
     """List running and ended sandboxes."""
-    from xmode_transfer.sandbox import server
-
     found = [(sandbox, server.is_running(sandbox)) for sandbox in server.find_all(home)]
     if as_json:
-        described = [_document(sandbox) | {"running": alive} for sandbox, alive in found]
-        terminal.answer({"sandboxes": described}, indent=2)
+        listed = [{**_document(sandbox), "running": alive} for sandbox, alive in found]
+        terminal.answer({"sandboxes": listed}, indent=2)
         return
     if not found:
         click.echo(f"No sandbox in {home}.")
     for sandbox, alive in found:
         state = f"running at {sandbox.endpoint}" if alive else "ended; `sandbox stop` removes its directory"
-        click.echo(
-            f"{sandbox.id}  {state}  ({', '.join(c.name for c in sandbox.customers) or 'no customers'})"
-        )
+        names = ", ".join(customer.name for customer in sandbox.customers)
+        click.echo(f"{sandbox.id}  {state}  ({names or 'no customers'})")
 
 
 @command.command("stop")
@@ -153,9 +139,7 @@ def list_command(home: Path, as_json: bool) -> None:
 @home_option
 @opening.json_option
 def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json: bool) -> None:
-    """Stop sandboxes and remove everything they hold."""
-    from xmode_transfer.sandbox import server
-
+    """Stop sandboxes and remove their data."""
     if every == bool(sandbox_ids):
         raise click.UsageError("Give the IDs of sandboxes, or --all.")
     chosen = server.find_all(home) if every else [server.find(sandbox_id, home) for sandbox_id in sandbox_ids]
@@ -164,9 +148,8 @@ def stop_command(sandbox_ids: tuple[str, ...], every: bool, home: Path, as_json:
         terminal.answer({"stopped": stopped}, indent=2)
         return
     for entry in stopped:
-        click.echo(
-            f"{entry['id']}  {'stopped' if entry['was_running'] else 'had ended; removed its directory'}"
-        )
+        state = "stopped" if entry["was_running"] else "had ended; removed its directory"
+        click.echo(f"{entry['id']}  {state}")
     if not stopped:
         click.echo(f"No sandbox in {home}.")
 
@@ -181,8 +164,6 @@ def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
     \b
     eval "$(xmode-transfer sandbox env)"
     """
-    from xmode_transfer.sandbox import server
-
     if sandbox_id is not None:
         sandbox = server.find(sandbox_id, home)
     else:
@@ -195,42 +176,28 @@ def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
     if as_json:
         terminal.answer(sandbox.environment(), indent=2)
     else:
-        click.echo("\n".join(_shell_lines(sandbox)))
+        click.echo("\n".join(shell_lines(sandbox.environment())))
 
 
 def _start(
-    home: Path,
-    customers: tuple[tuple[str, Variant], ...],
-    *,
-    detach: bool,
-    config: Path | None,
-    as_json: bool,
+    home: Path, customers: dict[str, Variant], *, detach: bool, config: Path | None, as_json: bool
 ) -> None:
-    from xmode_transfer.sandbox import server
-    from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS
-    from xmode_transfer.sandbox.model import write_config
-
-    names = [name for name, _ in customers]
-    for name in names:
-        if names.count(name) > 1:
-            raise click.BadParameter(f"{name} is given twice.", param_hint="--customer")
     if config is not None and config.exists() and any(config.iterdir()):
         raise click.BadParameter(f"{config} is not empty; name a new directory.", param_hint="--write-config")
     sandbox = server.start(
-        home, dict(customers) or DEFAULT_CUSTOMERS, detach=detach, say=lambda line: click.echo(line, err=True)
+        home, customers or DEFAULT_CUSTOMERS, detach=detach, say=lambda line: click.echo(line, err=True)
     )
     try:
         with _stop_signals(detach) as stopped:
             if config is not None:
                 write_config(config, sandbox)
             if as_json:
-                described = _document(sandbox) | {"config": str(config) if config else None}
-                terminal.answer(described, indent=2)
+                terminal.answer({**_document(sandbox), "config": config}, indent=2)
             else:
                 _show(sandbox, config, detach=detach)
             if detach:
                 return
-            while not stopped.wait(WATCH_SECONDS):
+            while not stopped.wait(_WATCH_SECONDS):
                 if not server.is_running(sandbox):
                     raise SandboxError(
                         f"The local AWS of {sandbox.id} has stopped unexpectedly.",
@@ -245,7 +212,7 @@ def _start(
 
 @contextmanager
 def _stop_signals(detach: bool) -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a closed terminal set: the ordinary end of a foreground sandbox."""
+    """Yield an event that Ctrl-C, SIGTERM and a closed terminal set, to stop a foreground sandbox."""
     stopped = threading.Event()
     numbers = () if detach else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
@@ -259,7 +226,7 @@ def _stop_signals(detach: bool) -> Iterator[threading.Event]:
 def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:
     click.echo(f"{sandbox.id}: a local AWS at {sandbox.endpoint}\n")
     click.echo("To act as the vendor in a shell:\n")
-    click.echo("\n".join(_shell_lines(sandbox)))
+    click.echo("\n".join(shell_lines(sandbox.environment())))
     click.echo("\nIts customers:\n")
     for customer in sandbox.customers:
         _show_customer(customer)
@@ -279,33 +246,31 @@ def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:
     )
 
 
-def _shell_lines(sandbox: Sandbox) -> list[str]:
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in sandbox.environment().items()]
-    return [f"unset {' '.join(CLEARED)}", *exports]
+def shell_lines(environment: Mapping[str, str]) -> list[str]:
+    """Return the lines that give a shell these variables, without others that lead to another AWS."""
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    return [f"unset {' '.join(_CLEARED)}", *exports]
 
 
 def _show_customer(customer: CustomerSetup) -> None:
     click.echo(f"  {customer.name} ({customer.company}), variant {customer.variant}")
-    rows = {
-        "account": customer.account,
-        "role": customer.role_arn,
-        "external ID": customer.external_id,
-        "bucket": f"{customer.bucket} in {customer.region}, below {customer.prefix or 'no prefix'}",
-    }
-    for word, value in rows.items():
-        terminal.fact(word, value, 4)
+    terminal.fact("account", customer.account, 4)
+    terminal.fact("role", customer.role_arn, 4)
+    terminal.fact("external ID", customer.external_id, 4)
+    below = customer.prefix or "no prefix"
+    terminal.fact("bucket", f"{customer.bucket} in {customer.region}, below {below}", 4)
     click.echo()
 
 
 def _document(sandbox: Sandbox) -> dict[str, Any]:
+    customers = [terminal.to_json(customer) for customer in sandbox.customers]
+    for customer in customers:
+        del customer["endpoint"]
     return {
         "id": sandbox.id,
         "endpoint": sandbox.endpoint,
         "pid": sandbox.pid,
-        "directory": str(sandbox.directory),
+        "directory": sandbox.directory,
         "environment": sandbox.environment(),
-        "customers": [
-            {name: value for name, value in asdict(customer).items() if name != "endpoint"}
-            for customer in sandbox.customers
-        ],
+        "customers": customers,
     }

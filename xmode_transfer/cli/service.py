@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from xmode_transfer.cli import opening
+from xmode_transfer.cli.opening import Shell
 
 
 @click.command()
@@ -16,13 +17,13 @@ from xmode_transfer.cli import opening
     show_default=True,
     help="threads: deliver in this process; procrastinate: leave it to workers (also: XMODE_ENGINE).",
 )
-@click.pass_context
-def daemon(ctx: click.Context, engine: str) -> int:
+@click.pass_obj
+def daemon(shell: Shell, engine: str) -> int:
     """Run the service: deliver what is due to every customer, until you stop it.
 
-    Checks customers with a `schedule` at their time, the others at every tick (`daemon.tick_seconds`). Also
-    cleans up, checks access, monitors health, sends alerts and serves the status page. Delivers as `run`
-    does; you can use `run` at the same time. A ledger allows one daemon.
+    Customers with a `schedule` are checked at their time, the others at every tick (`daemon.tick_seconds`).
+    The daemon also cleans up, checks access, monitors health, sends alerts and serves the status page. You
+    can use `run` at the same time. A ledger allows one daemon.
 
     With `--engine procrastinate`, workers on any machines deliver (`xmode-transfer worker --help`). This
     needs a ledger in PostgreSQL and allows any number of daemons. Both engines at once are refused.
@@ -46,8 +47,7 @@ def daemon(ctx: click.Context, engine: str) -> int:
     """
     from xmode_transfer.service import main
 
-    opening.log_of_a_service(ctx)
-    return main.run_daemon(ctx.obj.config_dir, main.Engine(engine))
+    return main.run_daemon(shell.config_dir, main.Engine(engine))
 
 
 @click.command()
@@ -68,8 +68,8 @@ def daemon(ctx: click.Context, engine: str) -> int:
     metavar="ADDRESS:PORT",
     help="Serve this worker's /metrics, /healthz and /readyz on this address, such as 127.0.0.1:8322.",
 )
-@click.pass_context
-def worker(ctx: click.Context, places: int | None, heartbeat_file: Path | None, metrics: str | None) -> int:
+@click.pass_obj
+def worker(shell: Shell, places: int | None, heartbeat_file: Path | None, metrics: str | None) -> int:
     """Run a worker: deliver, on this machine, what a daemon has queued, until you stop it.
 
     Any number of workers, on any machines, share the work of `xmode-transfer daemon --engine procrastinate`,
@@ -92,6 +92,5 @@ def worker(ctx: click.Context, places: int | None, heartbeat_file: Path | None, 
     """
     from xmode_transfer.service import cluster, main
 
-    opening.log_of_a_service(ctx)
     cluster.check_installed()
-    return main.run_worker(ctx.obj.config_dir, places, heartbeat_file, metrics)
+    return main.run_worker(shell.config_dir, places, heartbeat_file, metrics)

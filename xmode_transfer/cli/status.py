@@ -1,58 +1,54 @@
 """`xmode-transfer status`: health, recent deliveries and pending work."""
 
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import click
 
 from xmode_transfer.alerting.alerts import by_cause
+from xmode_transfer.alerting.health import assess
 from xmode_transfer.alerting.health_records import (
+    SOUND,
     Assessment,
     CustomerHealth,
     Health,
     Issue,
     SubscriptionHealth,
 )
-from xmode_transfer.cli import opening, standing, streams, terminal
+from xmode_transfer.cli import opening, streams, terminal
 from xmode_transfer.cli.opening import Shell
-from xmode_transfer.cli.progress import counted
+from xmode_transfer.cli.terminal import Line, minute, state
 from xmode_transfer.config import Configuration, CustomerState
+from xmode_transfer.delivery.due import Scans, scan_all
+from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError, ExitCode
-from xmode_transfer.model.health import OpenDelivery
-from xmode_transfer.model.manifest import timestamp
+from xmode_transfer.model.health import Alert
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, MultipartUpload, UploadStatus
+from xmode_transfer.service import assembly
+from xmode_transfer.web import states
 
-if TYPE_CHECKING:
-    from xmode_transfer.delivery.due import Scans
-    from xmode_transfer.ledger import Ledger
-
-_LOOK_AGAIN_SECONDS = 60
+_SCAN_AGAIN_SECONDS = 60
+_SHOWN_PERIODS = 5
+_SHOWN_UNHEALTHY = 30
+_SHOWN_HEALTHY = 10
+_INDENT = 11
 
 
 @click.command()
 @opening.one_customer_option
-@click.option("--all", "everybody", is_flag=True, help="Include healthy customers.")
+@click.option("--all", "show_all", is_flag=True, help="Include healthy customers.")
 @click.option("--look/--no-look", default=None, help="Scan the sources first, or never (see above).")
 @click.option("--watch", is_flag=True, help="Refresh the whole screen until Ctrl-C.")
 @click.option(
-    "--every",
-    type=click.IntRange(1, 3600),
-    default=5,
-    show_default=True,
-    help="Refresh interval in seconds.",
+    "--every", type=click.IntRange(1, 3600), default=5, show_default=True, help="Refresh interval in seconds."
 )
-@opening.json_option
-@click.pass_obj
+@opening.with_json
 def command(
-    shell: Shell,
-    name: str | None,
-    everybody: bool,
-    look: bool | None,
-    watch: bool,
-    every: int,
-    as_json: bool,
+    shell: Shell, name: str | None, show_all: bool, look: bool | None, watch: bool, every: int, as_json: bool
 ) -> int:
     """Show health, recent deliveries and pending work; customers that need attention come first.
 
@@ -65,65 +61,49 @@ def command(
     the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never scans,
     --look always does. With a read-only ledger, it shows the result of the scan and does not record it.
     """
-    from xmode_transfer.service import assembly
-
     if watch and (as_json or not sys.stdout.isatty() or streams.is_dumb()):
         raise ConfigError("--watch requires a terminal", hint="use `status --json` instead")
     configuration = _only(shell.configuration(), name)
     engine, reason = assembly.engine_choice(configuration.service)
     with assembly.ledger(configuration.service) as (ledger, clock):
-        view = _View(configuration, ledger, clock, look)
+        view = _View(configuration, ledger, clock, look, f"{engine} ({reason})", show_all or name is not None)
         if watch:
-            view.watch(f"{engine} ({reason})", every, everybody=everybody or name is not None)
+            view.watch(every)
             return ExitCode.DONE
         assessment = view.assessment()
         if as_json:
-            terminal.answer(
-                {
-                    "engine": {"name": engine, "reason": reason},
-                    "warnings": view.warnings,
-                    **_document(assessment, view),
-                    "not_recorded": view.not_recorded,
-                }
-            )
+            settings = {"engine": {"name": engine, "reason": reason}, "warnings": view.warnings}
+            document = _document(assessment, configuration, ledger)
+            terminal.answer({**settings, **document, "not_recorded": view.not_recorded})
             return ExitCode.DONE
-    everybody = everybody or name is not None
-    warnings = view.warnings
-    terminal.show(standing.lines(assessment, f"{engine} ({reason})", everybody=everybody, warnings=warnings))
+    terminal.show(view.lines(assessment))
     if view.not_recorded is not None:
-        terminal.say(
-            f"the sources were scanned, but the ledger did not record the result: {view.not_recorded}"
-        )
+        terminal.say(f"the ledger did not record the result of the source scan: {view.not_recorded}")
     return ExitCode.DONE
 
 
 def _only(configuration: Configuration, name: str | None) -> Configuration:
-    """The configuration with that customer alone. Raises ConfigError when there is none."""
+    """Return the configuration with that customer alone. Raise ConfigError if there is none."""
     if name is None:
         return configuration
-    if name not in configuration.broken:
-        configuration.customer(name, "its state is not known")
-    return Configuration(
-        configuration.service,
-        configuration.feeds,
-        {key: value for key, value in configuration.customers.items() if key == name},
-        {key: value for key, value in configuration.broken.items() if key == name},
-        configuration.problems,
-    )
+    if name in configuration.broken:
+        return replace(configuration, customers={}, broken={name: configuration.broken[name]})
+    customer = configuration.customer(name, "its state is not known")
+    return replace(configuration, customers={name: customer}, broken={})
 
 
+@dataclass(slots=True)
 class _View:
-    """The data of the status view; each assessment reads it again."""
+    """The status view; each assessment reads the ledger again."""
 
-    def __init__(
-        self, configuration: Configuration, ledger: "Ledger", clock: Clock, look: bool | None
-    ) -> None:
-        self.configuration = configuration
-        self.ledger = ledger
-        self._clock = clock
-        self._look = look
-        self._looked_at: float | None = None
-        self._scans: Scans | None = None
+    configuration: Configuration
+    ledger: Ledger
+    clock: Clock
+    scan: bool | None
+    engine: str
+    show_all: bool
+    _scans: Scans | None = None
+    _scanned_at: float | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -142,158 +122,269 @@ class _View:
         return self._scans.refusal.message
 
     def assessment(self) -> Assessment:
-        from xmode_transfer.alerting.health import assess
-
-        self._look_at_sources()
+        self._scan_sources()
         snapshot = self.ledger.snapshot()
         if self._scans is not None:
             snapshot = replace(snapshot, scans={**snapshot.scans, **self._scans.unrecorded})
-        return assess(self.configuration, snapshot, self._clock.now())
+        return assess(self.configuration, snapshot, self.clock.now())
 
-    def _look_at_sources(self) -> None:
-        from xmode_transfer.delivery.due import scan_all
-        from xmode_transfer.service import assembly
-
-        now = self._clock.monotonic()
-        if self._looked_at is not None and now - self._looked_at < _LOOK_AGAIN_SECONDS:
+    def _scan_sources(self) -> None:
+        now = self.clock.monotonic()
+        if self._scanned_at is not None and now - self._scanned_at < _SCAN_AGAIN_SECONDS:
             return
-        wanted = self._look
+        wanted = self.scan
         if wanted is None:
             daemons = self.ledger.daemons.newest(1)
-            wanted = not any(daemon.is_alive(self._clock.now()) for daemon in daemons)
-        if not wanted:
-            return
-        self._looked_at = now
-        with counted("scanning the sources", quiet=len(self.configuration.customers) < 10) as progress:
-            sources = assembly.sources(self._clock)
-            self._scans = scan_all(self.configuration, sources, self.ledger, self._clock, progress)
+            wanted = not any(daemon.is_alive(self.clock.now()) for daemon in daemons)
+        if wanted:
+            self._scanned_at = now
+            with terminal.counted(
+                "scanning the sources", quiet=len(self.configuration.customers) < 10
+            ) as progress:
+                sources = assembly.sources(self.clock)
+                self._scans = scan_all(self.configuration, sources, self.ledger, self.clock, progress)
 
-    def watch(self, engine: str, every: int, *, everybody: bool) -> None:
-        """Refreshes the whole screen until Ctrl-C."""
-        import time
-
+    def watch(self, every: int) -> None:
+        """Refresh the whole screen until Ctrl-C."""
         from rich.live import Live
         from rich.text import Text
 
-        def picture() -> Text:
-            shown = standing.lines(self.assessment(), engine, everybody=everybody, warnings=self.warnings)
-            return Text("\n").join(line.text(folded=True) for line in shown)
+        def screen() -> Text:
+            return Text("\n").join(line.text(folded=True) for line in self.lines(self.assessment()))
 
-        with Live(picture(), console=terminal.console(), screen=True, auto_refresh=False) as live:
+        with Live(screen(), console=terminal.console(), screen=True, auto_refresh=False) as live:
             try:
                 while True:
                     time.sleep(every)
-                    live.update(picture(), refresh=True)
+                    live.update(screen(), refresh=True)
             except KeyboardInterrupt:
                 return
+
+    def lines(self, assessment: Assessment) -> Iterator[Line]:
+        """Yield the summary, the causes, and the customers, the most severe first. Unless all are shown, long
+        lists are cut, and healthy customers only named."""
+        if not assessment.customers:
+            yield Line(("no customers are configured; see docs/configuration.md",))
+        if len(assessment.customers) > 1:
+            yield _summary(assessment)
+        yield from _service(assessment)
+        health = tuple(Health)
+        ordered = sorted(assessment.customers, key=lambda item: (health.index(item.health), item.customer))
+        unhealthy = [item for item in ordered if item.health not in SOUND]
+        healthy = [item for item in ordered if item.health in SOUND]
+        if len(unhealthy) > 1:
+            yield from _causes(by_cause(assessment.all_issues()))
+        shown = unhealthy if self.show_all else unhealthy[:_SHOWN_UNHEALTHY]
+        for item in shown:
+            yield from _customer(item)
+        yield from _named(unhealthy[len(shown) :])
+        if not self.show_all and len(healthy) > _SHOWN_HEALTHY:
+            warned = [
+                item for item in healthy if item.warnings or any(of.not_attested for of in item.subscriptions)
+            ]
+            shown = warned[:_SHOWN_UNHEALTHY]
+        else:
+            shown = healthy
+        for item in shown:
+            yield from _customer(item)
+        yield from _named([item for item in healthy if item not in shown])
+        for warning in self.warnings:
+            yield Line((state("warning"), f": {warning}"))
+        yield Line((f"engine {self.engine}",))
+
+
+# --- Text
+
+
+def _summary(assessment: Assessment) -> Line:
+    counts = [(f"{count:,} {word}", states.style(word)) for word, count in assessment.counts.items() if count]
+    parted = [part for count in counts for part in (", ", count)]
+    total = states.count(len(assessment.customers), "customer")
+    return Line(((total, "bold"), ": ", *parted[1:], f"; {minute(assessment.assessed_at)}"))
+
+
+def _service(assessment: Assessment) -> Iterator[Line]:
+    daemon = assessment.daemon
+    if daemon is not None and daemon.is_alive(assessment.assessed_at):
+        ago = states.duration(max((assessment.assessed_at - daemon.ticked_at).total_seconds(), 0))
+        stopping = ", stopping" if daemon.stopping else ""
+        yield Line((f"daemon: {daemon.busy} of {daemon.workers} workers busy, ticked {ago} ago{stopping}",))
+    for issue in assessment.warnings:
+        yield from _issue(issue, "the service: ")
+
+
+def _causes(found: Iterable[Alert]) -> Iterator[Line]:
+    """Causes that concern several customers."""
+    several = [alert for alert in found if alert.customer_count > 1]
+    for alert in sorted(several, key=lambda alert: -alert.customer_count):
+        yield Line(((alert.summary, "bold"),))
+        yield Line((alert.message,), indent=_INDENT)
+        yield _must_act(alert.responsible, alert.hint, _INDENT)
+
+
+def _customer(item: CustomerHealth) -> Iterator[Line]:
+    yield Line(((item.customer, "bold"),), state(item.health, _INDENT))
+    for problem in item.problems:
+        yield Line((problem,), indent=_INDENT)
+    for subscription in item.subscriptions:
+        yield from _subscription(subscription)
+    left = item.left_behind
+    if left is not None and not left.kept and left.ends_at is not None:
+        uploads = f"{states.count(left.count, 'orphaned multipart upload')} ({states.size(left.bytes)})"
+        rule = f"the bucket's lifecycle rule removes them by {left.ends_at:%Y-%m-%d}"
+        yield Line((f"{uploads}: we may not abort them; {rule}",), indent=_INDENT)
+    for issue in item.warnings:
+        yield from _issue(issue, "", _INDENT)
+
+
+def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
+    below = _INDENT + 2
+    yield Line((f"{_last(item)}{_due(item)}",), f"{item.feed}: ", _INDENT)
+    if item.not_attested:
+        count = states.count(item.not_attested, "delivery")
+        text = f"not attested: {count} recovered without our signature (docs/verify.md)"
+        yield Line((text,), indent=below)
+    issue = item.issue
+    for begun in item.open:
+        delivery = begun.delivery
+        head = f"{delivery.status} {delivery.period} r{delivery.revision} since {minute(begun.since_at)}"
+        why = f": {delivery.failure.message}" if delivery.failure else ""
+        yield Line((f"{head}{why}",), indent=below)
+        if issue is not None and issue.hint and issue.period == delivery.period:
+            yield _must_act(issue.responsible, issue.hint, below + 2)
+    if issue is not None and issue.period not in {begun.delivery.period for begun in item.open}:
+        yield Line((f"{item.health} since {minute(issue.since_at)}: {issue.message}",), indent=below)
+        if issue.hint:
+            yield _must_act(issue.responsible, issue.hint, below + 2)
+    if item.scan is not None:
+        for period, reason in item.scan.waiting[-_SHOWN_PERIODS:]:
+            yield Line((f"waiting {period}: {reason}",), indent=below)
+
+
+def _issue(issue: Issue, prefix: str, indent: int = 0) -> Iterator[Line]:
+    yield Line((f"{prefix}{issue.message} (since {minute(issue.since_at)})",), indent=indent)
+    yield _must_act(issue.responsible, issue.hint, indent + 2)
+
+
+def _must_act(responsible: str, hint: str, indent: int) -> Line:
+    return Line((hint,), f"{states.RESPONSIBLE[responsible]} must act: ", indent)
+
+
+def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:
+    """Names of customers, grouped by health."""
+    for word in Health:
+        names = [item.customer for item in rest if item.health is word]
+        if names:
+            few = ", ".join(names[:_SHOWN_HEALTHY])
+            more = f" and {len(names) - _SHOWN_HEALTHY:,} more (--all)" if len(names) > _SHOWN_HEALTHY else ""
+            yield Line((f"{few}{more}",), state(word, _INDENT))
+
+
+def _last(item: SubscriptionHealth) -> str:
+    last = item.last_delivered
+    if last is None or last.delivered_at is None:
+        seen = "" if item.scan is not None else ", source not scanned yet"
+        return f"nothing delivered yet{seen}"
+    missing = f"{last.missing_count:,} missing, " if last.missing_count else ""
+    return (
+        f"last {last.period} r{last.revision}, {states.count(last.object_count, 'object')}, {missing}"
+        f"{states.size(last.total_bytes)}, {minute(last.delivered_at)}"
+    )
+
+
+def _due(item: SubscriptionHealth) -> str:
+    if not item.due:
+        return ""
+    rest = item.due_count - len(item.due[:_SHOWN_PERIODS])
+    more = f" and {rest} more" if rest > 0 else ""
+    return f"; due: {', '.join(item.due[:_SHOWN_PERIODS])}{more}"
 
 
 # --- JSON
 
 
-def _document(assessment: Assessment, view: _View) -> dict[str, Any]:
-    left: dict[str, list[MultipartUpload]] = {}
-    for upload in view.ledger.uploads.find(statuses=[UploadStatus.ORPHANED]):
-        left.setdefault(upload.customer, []).append(upload)
+def _document(assessment: Assessment, configuration: Configuration, ledger: Ledger) -> dict[str, Any]:
+    orphaned: dict[str, list[MultipartUpload]] = {}
+    for upload in ledger.uploads.find(statuses=[UploadStatus.ORPHANED]):
+        orphaned.setdefault(upload.customer, []).append(upload)
     daemon = assessment.daemon
     return {
-        "assessed_at": timestamp(assessment.assessed_at),
-        "counts": {str(word): count for word, count in assessment.counts.items()},
-        "daemon": {
+        "assessed_at": assessment.assessed_at,
+        "counts": dict(assessment.counts),
+        "daemon": daemon
+        and {
             "alive": daemon.is_alive(assessment.assessed_at),
-            "ticked_at": timestamp(daemon.ticked_at),
-            **terminal.picked(daemon, "busy workers"),
-        }
-        if daemon
-        else None,
-        "cares": [_trouble(care) for care in assessment.warnings],
-        "causes": [
-            {
-                **terminal.picked(found, "fingerprint cause detail responsible urgent summary"),
-                "since_at": timestamp(found.since_at),
-                "customers": list(found.customers),
-                "customer_count": found.customer_count,
-            }
-            for found in by_cause(assessment.all_issues())
-        ],
+            "ticked_at": daemon.ticked_at,
+            "busy": daemon.busy,
+            "workers": daemon.workers,
+        },
+        "issues": assessment.warnings,
+        "causes": [alert.document() for alert in by_cause(assessment.all_issues())],
         "customers": [
-            _customer(item, _state(item, view.configuration), left.get(item.customer, []))
+            _customer_document(item, configuration, orphaned.get(item.customer, []))
             for item in assessment.customers
         ],
     }
 
 
-def _state(item: CustomerHealth, configuration: Configuration) -> str:
-    if item.health is Health.BROKEN:
-        return "broken"
+def _customer_document(
+    item: CustomerHealth, configuration: Configuration, orphaned: Sequence[MultipartUpload]
+) -> dict[str, Any]:
     customer = configuration.customers.get(item.customer)
-    return str(customer.state if customer else CustomerState.ACTIVE)
-
-
-def _customer(item: CustomerHealth, state: str, left: list[MultipartUpload]) -> dict[str, Any]:
+    configured = customer.state if customer else CustomerState.ACTIVE
     return {
         "customer": item.customer,
         "company": item.company,
-        "state": state,
-        "status": str(item.health),
-        "problems": list(item.problems),
-        "troubles": [_trouble(trouble) for trouble in item.issues],
-        "cares": [_trouble(care) for care in item.warnings],
+        "state": "broken" if item.health is Health.BROKEN else configured,
+        "status": item.health,
+        "problems": item.problems,
+        "issues": item.issues,
+        "warnings": item.warnings,
         "feeds": [_feed(subscription) for subscription in item.subscriptions],
         "multipart": item.capabilities.multipart,
         "region": item.capabilities.region,
-        "left_behind": [
+        "orphaned": [
             {
                 "key": upload.key,
                 "upload_id": upload.upload_id,
                 "bytes": upload.sent_bytes,
                 "ends_at": upload.abort_at and upload.abort_at.isoformat(),
             }
-            for upload in left
+            for upload in orphaned
         ],
         "lifecycle_rule": item.lifecycle_rule,
     }
 
 
 def _feed(item: SubscriptionHealth) -> dict[str, Any]:
-    look = item.scan
+    scan = item.scan
     return {
         "feed": item.feed,
-        "status": str(item.health),
-        "trouble": _trouble(item.issue) if item.issue else None,
-        "last_delivered": _delivery(item.last_delivered) if item.last_delivered else None,
+        "status": item.health,
+        "issue": item.issue,
+        "last_delivered": item.last_delivered and _delivery(item.last_delivered),
         "not_attested": item.not_attested,
-        "open": [_open(begun) for begun in item.open],
-        "due": list(item.due),
+        "open": [{**_delivery(begun.delivery), "since_at": begun.since_at} for begun in item.open],
+        "due": item.due,
         "due_count": item.due_count,
-        "waiting": [
-            {"period": period, "reason": reason} for period, reason in (look.waiting if look else ())
-        ],
-        "source_error": look.failure.message if look and look.failure else None,
-        "looked_at": timestamp(look.looked_at) if look else None,
-        "fresh_until_at": timestamp(item.fresh_until_at) if item.fresh_until_at else None,
+        "waiting": [waiting._asdict() for waiting in scan.waiting] if scan else [],
+        "source_error": scan.failure.message if scan and scan.failure else None,
+        "looked_at": scan.looked_at if scan else None,
+        "fresh_until_at": item.fresh_until_at,
     }
-
-
-def _trouble(trouble: Issue) -> dict[str, Any]:
-    return {
-        **terminal.picked(trouble, "cause detail responsible message hint"),
-        "since_at": timestamp(trouble.since_at),
-        **terminal.picked(trouble, "feed period retryable request_id"),
-    }
-
-
-def _open(begun: OpenDelivery) -> dict[str, Any]:
-    return {**_delivery(begun.delivery), "since_at": timestamp(begun.since_at)}
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
     return {
-        **terminal.picked(delivery, "period revision status"),
+        "period": delivery.period,
+        "revision": delivery.revision,
+        "status": delivery.status,
         "objects": delivery.object_count,
         "bytes": delivery.total_bytes,
         "missing": delivery.missing_count,
-        "delivered_at": timestamp(delivery.delivered_at) if delivery.delivered_at else None,
-        **terminal.picked(delivery, "manifest_key not_attested attempts"),
-        **terminal.failure_fields(delivery.failure, request_id=False),
+        "delivered_at": delivery.delivered_at,
+        "manifest_key": delivery.manifest_key,
+        "not_attested": delivery.not_attested,
+        "attempts": delivery.attempts,
+        **terminal.failure_fields(delivery.failure),
     }

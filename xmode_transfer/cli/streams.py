@@ -1,9 +1,8 @@
-"""stdout and stderr, as every command has them: nothing that is wrong with them ends the work.
+"""stdout and stderr of every command. No problem with them ends the work.
 
-What stderr does not take is lost, and nobody is told: it is where one would tell. What stdout does not take
-is reported by the exit code, since the answer is lost. A character that the encoding does not have is written
-as JSON escapes it, so that a document stays one. What is not seen as itself, such as an escape sequence in a
-file's name, is shown as an escape: it never speaks to the terminal.
+What stderr does not accept is lost. What stdout does not accept is reported by the exit code. A character
+that the encoding lacks is written as a JSON escape, so that a document stays valid. A control character, as
+in an escape sequence in a file's name, is shown as an escape and never reaches the terminal.
 """
 
 import codecs
@@ -21,18 +20,16 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 ESCAPES = "xmode.escaped"
-_ASCII = "xmode-ascii"
 SIGPIPE_CODE = 141
 """Exit code that a shell reports for a program ended by SIGPIPE, as with ``| head``."""
 
 
 class OutputLost(Exception):
-    """What is written to stdout goes nowhere any more. Not an OSError, nor one of ours: nobody on the way to
-    ``main`` has an answer to it."""
+    """stdout accepts no more output. Not an OSError or XmodeError, because only ``main`` handles it."""
 
 
 class Stdout(io.FileIO):
-    """The descriptor below stdout. After the first failure it takes everything and forgets it."""
+    """The descriptor below stdout. After the first failure it discards everything."""
 
     lost: OSError | None = None
 
@@ -57,19 +54,20 @@ class _Stderr(io.FileIO):
 
 
 def prepare() -> Stdout:
-    """Replaces Python's own streams, which are None if they were closed."""
+    """Replace Python's streams, which are None if they were closed."""
     was_closed = [stream is None for stream in (sys.stdin, sys.stdout, sys.stderr)]
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # or the next file that is opened would have it: the ledger, for one
+        except OSError:  # otherwise the next file that is opened gets it, such as the ledger
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    out = Stdout(_usable(1, closed=was_closed[1]), "w", closefd=False)
+    # another file may have the number of a stream that was closed
+    numbers = [os.open(os.devnull, os.O_WRONLY) if was_closed[number] else number for number in (1, 2)]
+    out = Stdout(numbers[0], "w", closefd=False)
     if was_closed[0]:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
     sys.stdout = _text(out, sys.stdout, always_line_buffering=False)
-    err = _Stderr(_usable(2, closed=was_closed[2]), "w", closefd=False)
-    sys.stderr = _text(err, sys.stderr, always_line_buffering=True)
+    sys.stderr = _text(_Stderr(numbers[1], "w", closefd=False), sys.stderr, always_line_buffering=True)
     return out
 
 
@@ -87,13 +85,13 @@ class Screen:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # nothing gets by
+        if name == "buffer":  # it would bypass the screen
             raise AttributeError(name)
         return getattr(self.bare, name)
 
 
 def install_screens() -> None:
-    """From now on whatever is printed goes through a ``Screen``."""
+    """Let all output go through a ``Screen``."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Screen):
@@ -101,12 +99,12 @@ def install_screens() -> None:
 
 
 def bare(stream: TextIO) -> TextIO:
-    """For who draws with escape sequences of its own (rich), or makes text visible itself (the log)."""
+    """Return the stream below the screen, for rich and for the log, which escape text themselves."""
     return cast("TextIO", getattr(stream, "bare", stream))
 
 
 def exit_code(out: Stdout, code: int) -> int:
-    """The code of a command that would end with ``code``, once everything is written."""
+    """Write what is buffered, and return the exit code of a command that would end with ``code``."""
     with contextlib.suppress(OutputLost):
         sys.stdout.flush()
     if out.lost is None:
@@ -121,7 +119,7 @@ def exit_code(out: Stdout, code: int) -> int:
 
 
 def colours_wanted() -> bool | None:
-    """What NO_COLOR, FORCE_COLOR and TERM say; None where they leave it to whether it is a terminal."""
+    """Return what NO_COLOR, FORCE_COLOR and TERM ask for; None if it depends on the terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -130,21 +128,15 @@ def colours_wanted() -> bool | None:
 
 
 def is_dumb() -> bool:
-    """True if the terminal can only print lines."""
+    """Return True if the terminal can only print lines."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
-def _usable(number: int, *, closed: bool) -> int:
-    """Where it was closed, something else may have the number by now."""
-    return os.open(os.devnull, os.O_WRONLY) if closed else number
-
-
 def _text(raw: io.FileIO, before: TextIO | None, *, always_line_buffering: bool) -> io.TextIOWrapper:
-    encoding = codecs.lookup(getattr(before, "encoding", None) or "utf-8").name
     lines = any(getattr(before, name, False) for name in ("line_buffering", "write_through"))
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=_ASCII if encoding == "ascii" else encoding,
+        encoding=getattr(before, "encoding", None) or "utf-8",
         errors=ESCAPES,
         line_buffering=lines or always_line_buffering,
     )
@@ -157,21 +149,4 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     return "".join(f"\\u{text[at : at + 4]}" for at in range(0, len(text), 4)), error.end
 
 
-def _ascii(name: str) -> codecs.CodecInfo | None:
-    """ASCII by another name: click takes what says "ascii" for a mistake, and writes UTF-8 to it."""
-    if name.replace("_", "-") != _ASCII:
-        return None
-    ascii_ = codecs.lookup("ascii")
-    return codecs.CodecInfo(
-        ascii_.encode,
-        ascii_.decode,
-        ascii_.streamreader,
-        ascii_.streamwriter,
-        ascii_.incrementalencoder,
-        ascii_.incrementaldecoder,
-        name=_ASCII,
-    )
-
-
 codecs.register_error(ESCAPES, _escape)
-codecs.register(_ascii)

@@ -1,16 +1,18 @@
-"""The one renderer of the terminal: lines with labels and coloured states, errors, and JSON documents.
+"""The one renderer: lines with labels and coloured states, JSON documents, errors, and progress.
 
-What others wrote (files, keys, answers of AWS) never speaks to the terminal: a line is made of plain text in
-which ``visible`` has escaped what is not seen as itself, and of our own styles; only rich makes escape
-sequences of these. rich is imported where something is shown to people: ``--json`` does not wait for it.
+A line is plain text, in which ``visible`` has escaped control characters of files, keys and AWS, and our own
+styles: only rich writes escape sequences, and only for these. rich is imported where something is shown to
+people; ``--json`` does not wait for it.
 """
 
 import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,60 +22,63 @@ from xmode_transfer import telemetry
 from xmode_transfer.cli import streams
 from xmode_transfer.model.errors import ConfigError, XmodeError
 from xmode_transfer.model.keys import visible
+from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.records import Failure
 from xmode_transfer.telemetry import Event
 from xmode_transfer.web import states
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.text import Text
 
 Part = str | tuple[str, str]
 """Text, or text and its style."""
-_NARROWEST, _WIDEST = 30, 120
 _FACT = 13
+_NARROWEST, _WIDEST = 30, 120
+_PLAIN_EVERY_SECONDS, _PAINT_EVERY_SECONDS = 10.0, 0.1
+_WIDE = 90
+"""Columns of a terminal below which the progress line has no bar and no sizes."""
 
 
 def state(word: str, width: int = 0) -> Part:
-    """A state in its colour; with a ``width`` as a label: ``already_running`` -> ``already running ``."""
+    """Return a state in its colour: ``already_running`` -> ``already running``; a ``width`` makes a label."""
     words = word.replace("_", " ")
     return f"{f'{words} ' if width else words:<{width}}", f"bold {states.style(word)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Text behind a label. On a terminal it is folded and goes on below its beginning; elsewhere it stays one
-    line, for programs that read lines."""
+    """Text behind a label. A terminal folds it below its beginning; elsewhere it stays one line."""
 
     parts: tuple[Part, ...]
     label: Part = ""
     indent: int = 0
 
     def plain(self) -> str:
-        pieces = (self.label, *self.parts)
-        words = "".join(piece if isinstance(piece, str) else piece[0] for piece in pieces)
-        return " " * self.indent + visible(words, "\n\t")
+        return " " * self.indent + "".join(words for words, _ in self._pieces())
 
     def text(self, *, folded: bool) -> "Text":
         from rich.text import Text
 
+        pieces = self._pieces()
         wide = shutil.get_terminal_size().columns
-        narrow = folded and wide < 2 * _NARROWEST  # what little room there is belongs to the words
+        narrow = folded and wide < 2 * _NARROWEST
         indent = min(self.indent, 2) if narrow else self.indent
-        whole = Text(" " * indent)
-        for piece in (self.label, *self.parts):
-            words, how = (piece, "") if isinstance(piece, str) else piece
-            whole.append(visible(words, "\n\t"), how)
+        whole = Text.assemble(" " * indent, *pieces)
         if not folded:
             return whole
-        label = self.label if isinstance(self.label, str) else self.label[0]
         width = max(min(wide, _WIDEST), _NARROWEST)
-        hanging = 4 if narrow else min(indent + len(label) or 4, width // 3)
+        hanging = 4 if narrow else min(indent + len(pieces[0][0]) or 4, width // 3)
         return Text("\n").join(_folded(line, width, hanging) for line in whole.split("\n", allow_blank=True))
+
+    def _pieces(self) -> list[tuple[str, str]]:
+        pieces = ((piece, "") if isinstance(piece, str) else piece for piece in (self.label, *self.parts))
+        return [(visible(words, "\n\t"), style) for words, style in pieces]
 
 
 def _folded(line: "Text", width: int, hanging: int) -> "Text":
-    """Between words only: a key or a command stays whole, to be copied."""
+    """Fold between words only: a key or a command stays whole, to be copied."""
     from rich.cells import cell_len
     from rich.text import Text
 
@@ -95,7 +100,7 @@ def _coloured(stream: TextIO) -> bool:
 
 
 def console(*, err: bool = False) -> "Console":
-    """rich's, for stdout or stderr as they are now, with the colours that the environment asks for."""
+    """Return a rich console on stdout or stderr, with the colours that the environment asks for."""
     from rich.console import Console
 
     stream = streams.bare(sys.stderr if err else sys.stdout)
@@ -103,25 +108,22 @@ def console(*, err: bool = False) -> "Console":
         file=stream,
         color_system="standard" if _coloured(stream) else None,
         no_color=False,
-        highlight=False,
-        markup=False,
-        emoji=False,
         soft_wrap=True,
     )
 
 
 def say(*parts: Part, label: Part = "", indent: int = 0, err: bool = False) -> None:
-    """Prints one line."""
+    """Print one line."""
     show([Line(parts, label, indent)], err=err)
 
 
 def fact(name: str, text: str, indent: int = 2, *, err: bool = False) -> None:
-    """Prints a named fact below what it belongs to."""
+    """Print a named fact below what it belongs to."""
     say(text, label=f"{name:<{_FACT}}", indent=indent, err=err)
 
 
 def show(lines: Iterable[Line], *, err: bool = False) -> None:
-    """Prints lines, each as it comes."""
+    """Print lines, each as it comes."""
     stream = streams.bare(sys.stderr if err else sys.stdout)
     folded = stream.isatty()
     if folded or _coloured(stream):
@@ -129,47 +131,53 @@ def show(lines: Iterable[Line], *, err: bool = False) -> None:
         for line in lines:
             here.print(line.text(folded=folded))
         return
-    for line in lines:
-        stream.write(f"{line.plain()}\n")
+    stream.writelines(f"{line.plain()}\n" for line in lines)
     stream.flush()
 
 
 def more(number: int, shown: int, noun: str, indent: int = 2) -> None:
-    """Prints how many items were not shown, if any."""
+    """Print how many items were not shown, if any."""
     if number > shown:
         say(f"and {states.count(number - shown, f'more {noun}')}: see --json", indent=indent)
 
 
 def minute(at: datetime) -> str:
-    """``2026-11-24 06:31 UTC``."""
+    """Return a time as people read it: ``2026-11-24 06:31 UTC``."""
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-# --- JSON -----------------------------------------------------------------------------------------------
+# --- JSON
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+def to_json(value: object) -> Any:
+    """Return a record as its fields, and a time or a path as text: what JSON does not know by itself."""
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return timestamp(value) if isinstance(value, datetime) else str(value)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=to_json)
 
 
 def answer(document: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Prints the one document of ``--json``."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=indent))
+    """Print the one document of ``--json``."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=indent, default=to_json))
 
 
-def picked(item: object, names: str) -> dict[str, Any]:
-    """The attributes of these names, in this order: those that a document shares with a record."""
-    return {name: getattr(item, name) for name in names.split()}
-
-
-def failure_fields(failure: Failure | None, *, request_id: bool = True) -> dict[str, Any]:
-    """Why something did not go on, as every document has it; all null where nothing is wrong."""
-    names = ("cause", "responsible", "message", "hint", *(["request_id"] if request_id else []))
-    return {name: getattr(failure, name) if failure else None for name in names}
+def failure_fields(failure: Failure | None) -> dict[str, Any]:
+    """Return why something failed, as every document has it: all null if nothing failed."""
+    return {
+        "cause": failure and failure.cause,
+        "responsible": failure and failure.responsible,
+        "message": failure and failure.message,
+        "hint": failure and failure.hint,
+        "request_id": failure and failure.request_id,
+    }
 
 
 class JsonDocument:
-    """``{<members>, "<list>": [<rows>], <members>}``, written as it comes: a million rows need no memory.
-    Nothing is written before the first row or the end, so that what goes wrong at the beginning can still be
-    told in a document of its own."""
+    """A document ``{<members>, "<rows>": [...], <members>}``, written row by row, so that a million rows need
+    no memory. Nothing is written before the first row or the end: an error before can be the document."""
 
     def __init__(self, stream: TextIO, rows: str, **members: object) -> None:
         self._stream = stream
@@ -193,11 +201,11 @@ class JsonDocument:
             self._stream.write(self._head)
 
 
-# --- Failures: what happened, who is responsible, whether it is tried again, what to do next --------------
+# --- Errors: what happened, who is responsible, when it is retried, and the fix
 
 
 def show_failure(failure: Failure, indent: int) -> None:
-    """Prints a failure that will be retried."""
+    """Print a failure that will be retried."""
     say(failure.message, indent=indent)
     if failure.responsible == "customer":
         retry = "next run (fails again until fixed)"
@@ -211,7 +219,7 @@ def show_failure(failure: Failure, indent: int) -> None:
 def responsible_for(
     responsible: str, hint: str, indent: int = 2, *, retry: str = "", err: bool = False
 ) -> None:
-    """Prints who is responsible, when it is retried, and the fix."""
+    """Print who is responsible, when it is retried, and the fix."""
     fact("responsible", states.RESPONSIBLE[responsible], indent, err=err)
     if retry:
         fact("retry", retry, indent, err=err)
@@ -220,7 +228,7 @@ def responsible_for(
 
 
 def show_error(error: XmodeError, *, as_json: bool) -> None:
-    """Prints the error that ended a command: on stderr, or with ``--json`` as the document on stdout."""
+    """Print the error that ended a command: on stderr, or with ``--json`` as the document on stdout."""
     problems = error.problems if isinstance(error, ConfigError) else None
     if as_json:
         listed = {} if problems is None else {"problems": list(problems)}
@@ -240,28 +248,152 @@ def show_error(error: XmodeError, *, as_json: bool) -> None:
 
 
 def show_usage(error: click.ClickException, *, as_json: bool) -> None:
-    """Prints an error in the command line."""
+    """Print an error in the command line."""
     if not as_json:
         error.show()
         return
     context = error.ctx if isinstance(error, click.UsageError) else None
     help_of = context.command_path if context is not None else "xmode-transfer"
-    told = ConfigError(error.format_message(), hint=f"see `{help_of} --help`").log_context()
-    answer({"error": {**told, "cause": "usage", "problems": []}})
+    fields = ConfigError(error.format_message(), hint=f"see `{help_of} --help`").log_context()
+    answer({"error": {**fields, "cause": "usage", "problems": []}})
 
 
 def show_defect(error: Exception, *, as_json: bool) -> None:
-    """Reports a defect of this program: the traceback goes to the log, one sentence to the terminal."""
+    """Report a defect of this program: the traceback in the log, one sentence on the terminal."""
     telemetry.exception(Event.DEFECT)
     message = f"{type(error).__name__}: {error}"
     if as_json:
-        answer(
-            {"error": {"cause": "defect", "responsible": "vendor", "retryable": False, "message": message}}
-        )
+        fields = {"cause": "defect", "responsible": "vendor", "retryable": False, "message": message}
+        answer({"error": fields})
         return
     say((message, "bold red"), err=True)
-    say(
-        "This is a bug in xmode-transfer; see the log for details. Nothing acknowledged is lost.",
-        indent=2,
-        err=True,
+    note = "This is a bug in xmode-transfer; see the log for details. Nothing acknowledged is lost."
+    say(note, indent=2, err=True)
+
+
+# --- Progress
+
+
+class Tally:
+    """The counts of work under way, and its bar, if one is drawn."""
+
+    def __init__(self, bar: "Progress | None" = None) -> None:
+        self.bar = bar
+        self._lock = threading.Lock()
+        self.label = ""
+        self.files = self.files_total = 0
+        self.sent_bytes = self.total_bytes = 0
+
+    def delivery_started(self, customer: str, feed: str, period: str, objects: int, total_bytes: int) -> None:
+        with self._lock:
+            self.label = f"{customer} {feed} {period}"
+            self.files_total += objects
+            self.total_bytes += total_bytes
+
+    def bytes_sent(self, count: int) -> None:
+        with self._lock:
+            self.sent_bytes += count
+
+    bytes_resumed = bytes_sent
+
+    def object_finished(self, name: str, size: int, outcome: str) -> None:
+        with self._lock:
+            self.files += 1
+
+    def delivery_finished(self) -> None: ...
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the bar off the terminal while something else is written."""
+        if self.bar is not None:
+            self.bar.stop()
+        try:
+            yield
+        finally:
+            if self.bar is not None:
+                self.bar.start()
+
+    def show(self) -> None:
+        """Update the bar, or print a plain line."""
+        if self.bar is not None:
+            self.bar.update(
+                self.bar.task_ids[0],
+                description=self.label or "starting",
+                total=self.total_bytes or None,
+                completed=self.sent_bytes,
+                files=f"{self.files:,}",
+                files_total=f"{self.files_total:,}",
+            )
+        elif self.label:
+            files = f"{self.files:,} of {states.count(self.files_total, 'file')}"
+            sizes = f"{states.size(self.sent_bytes)} of {states.size(self.total_bytes)}"
+            with suppress(streams.OutputLost):  # the work goes on; the exit code reports it
+                click.echo(f"{self.label}: {files}, {sizes}")
+
+
+@contextmanager
+def progress(*, as_json: bool, quiet: bool) -> Iterator[Tally]:
+    """Count the work of the block, and show it: as a bar on a terminal, else as a plain line now and then.
+    ``--json`` without a terminal, and ``quiet``, show nothing."""
+    drawn = not quiet and _can_draw()
+    tally = Tally(_bar() if drawn else None)
+    if not drawn and (quiet or as_json):
+        yield tally
+        return
+    done = threading.Event()
+
+    def paint() -> None:  # by a thread, not by event: many small files do not wait for the picture
+        while not done.wait(_PAINT_EVERY_SECONDS if drawn else _PLAIN_EVERY_SECONDS):
+            tally.show()
+
+    thread = threading.Thread(target=paint, daemon=True)
+    with tally.bar or nullcontext():
+        thread.start()
+        try:
+            yield tally
+        finally:
+            done.set()
+            thread.join()
+            if drawn:
+                tally.show()
+
+
+def _can_draw() -> bool:
+    return sys.stderr.isatty() and not streams.is_dumb()
+
+
+def _bar() -> "Progress":
+    from rich import progress as columns
+
+    shown = console(err=True)
+    wide = shown.width >= _WIDE
+    sizes = [
+        columns.DownloadColumn(),
+        columns.TransferSpeedColumn(),
+        columns.TimeRemainingColumn(compact=True),
+    ]
+    bar = columns.Progress(
+        *([columns.SpinnerColumn()] if shown.encoding.startswith("utf") else []),
+        columns.TextColumn("[bold]{task.description}"),
+        *([columns.BarColumn()] if wide else []),
+        columns.TextColumn("{task.fields[files]}/{task.fields[files_total]} files"),
+        *(sizes if wide else []),
+        console=shown,
+        transient=True,
+        redirect_stdout=False,  # stdout may not be this terminal
     )
+    bar.add_task("starting", total=None, files=0, files_total=0)
+    return bar
+
+
+@contextmanager
+def counted(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a bar for counted steps: yield a callback (done, total), or None if no bar is drawn."""
+    if quiet or not _can_draw():
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(err=True), transient=True) as drawn:
+        task = drawn.add_task(what, total=None)
+        yield lambda done, total: drawn.update(task, completed=done, total=total)

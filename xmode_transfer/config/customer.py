@@ -144,6 +144,11 @@ class Destination(Model):
     """User metadata of each object (x-amz-meta-*): names of small letters, digits and hyphens, values of
     printable ASCII, 1,920 bytes in all. Names that begin with xmode- are reserved."""
 
+    @property
+    def url(self) -> str:
+        """Return bucket and prefix as ``s3://acme-data/xmode/``."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
     @model_validator(mode="before")
     @classmethod
     def _key_requests_kms(cls, value: Any) -> Any:

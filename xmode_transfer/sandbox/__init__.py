@@ -1,1 +1,1 @@
-"""A local AWS whose customers are set up by the guide, for the demo and the tests."""
+"""A local AWS with customers that are set up by the guide, for the demo and the tests."""

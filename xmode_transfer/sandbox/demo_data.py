@@ -1,7 +1,7 @@
-"""Writes two feeds of real geography for the demo: the clocks of the world's time zones.
+"""Writes two feeds for the demo: the clocks of the world's time zones.
 
-The places, their coordinates and their clocks are those of the IANA time zone database, which the tzdata
-package carries; each day's files differ. The same date always gives the same rows.
+Places, coordinates and clocks come from the IANA time zone database in the tzdata package. Each day's files
+differ, but the same date always gives the same rows.
 
     places-daily/2026/11/22/america/utc-minus-0500.csv.gz    each half hour, there and in UTC
     places-daily/2026/11/22/_SUCCESS                         written last
@@ -37,12 +37,12 @@ FEEDS: dict[str, dict[str, Any]] = {
     },
     DROPS: {"period": "none", "include": ["*.csv"], "complete": {"settle_seconds": 0}},
 }
-"""The feeds as the configuration has them, but for ``source``: their directory below the data's root."""
+"""The feeds as the configuration has them, without ``source``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place that gives a time zone its name. Degrees, north and east positive."""
+    """A place that gives a time zone its name. North and east are positive degrees."""
 
     zone: str
     country: str
@@ -59,14 +59,14 @@ class Place:
 
 
 class Written(NamedTuple):
-    """What was written: delivered files of both feeds (no markers), and their size in bytes."""
+    """The number of files of both feeds, without markers, and their size in bytes."""
 
     files: int
     size: int
 
 
 def write(root: Path, today: date) -> Written:
-    """Writes both feeds below ``root``: the last five days before ``today``, and this year's drops."""
+    """Write both feeds below ``root``: the five days before ``today``, and this year's drops."""
     sizes = [_write_day(root / DAILY, today - timedelta(days=back)) for back in range(DAYS, 0, -1)]
     sizes.append(_write_drops(root / DROPS, today.year))
     return Written(sum(len(size) for size in sizes), sum(sum(size) for size in sizes))
@@ -74,7 +74,7 @@ def write(root: Path, today: date) -> Written:
 
 @cache
 def places() -> tuple[Place, ...]:
-    """Every country's places by tzdata's zone.tab, in the order of their names."""
+    """Return the places in tzdata's zone.tab, by name."""
     zoneinfo = files("tzdata") / "zoneinfo"
     countries = dict(_rows((zoneinfo / "iso3166.tab").read_text(encoding="utf-8")))
     found = []
@@ -85,7 +85,7 @@ def places() -> tuple[Place, ...]:
 
 
 def parse_coordinates(text: str) -> tuple[float, float]:
-    """Degrees from ISO 6709, as zone.tab writes them: ``+404251-0740023``."""
+    """Return the degrees of an ISO 6709 text, as zone.tab has it: ``+404251-0740023``."""
     match = _ISO_6709.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not like +DDMM-DDDMM or +DDMMSS-DDDMMSS")
@@ -100,14 +100,14 @@ def parse_coordinates(text: str) -> tuple[float, float]:
 
 @cache
 def _clock(zone: str) -> ZoneInfo:
-    """From the tzdata package, not from the machine, whose database may be another version."""
+    """Return a zone of the tzdata package: the machine's database may be another version."""
     with (files("tzdata") / "zoneinfo" / zone).open("rb") as file:
         return ZoneInfo.from_file(file, key=zone)
 
 
 def _offset_minutes(place: Place, day: date) -> int:
     offset = datetime.combine(day, time(12), _clock(place.zone)).utcoffset()
-    assert offset is not None  # a ZoneInfo with a date always knows
+    assert offset is not None
     return round(offset.total_seconds() / 60)
 
 
@@ -118,7 +118,7 @@ def _write_day(root: Path, day: date) -> list[int]:
         by_file[f"{place.region}/utc-{_spelt(offset)}.csv.gz"] += _half_hours(place, day, offset)
     directory = root / day.strftime("%Y/%m/%d")
     sizes = [_write(directory / name, DAILY_COLUMNS, rows) for name, rows in sorted(by_file.items())]
-    (directory / MARKER).touch()  # last: whoever sees it sees the whole day
+    (directory / MARKER).touch()  # last, because it completes the day
     return sizes
 
 
@@ -128,28 +128,24 @@ def _write_drops(root: Path, year: int) -> list[int]:
         by_region[place.region].append(place)
     first = date(year, 1, 1)
     days = [first + timedelta(days=number) for number in range((date(year + 1, 1, 1) - first).days)]
-    return [
-        _write(
-            root / f"clocks-{year}-{region}.csv",
-            PLACE_COLUMNS,
-            (
-                f"{_place(place)},{_signed(_offset_minutes(place, day))},{day}"
-                for place in members
-                for day in days
-            ),
+    sizes = []
+    for region, members in sorted(by_region.items()):
+        rows = (
+            f"{_place(place)},{_signed(_offset_minutes(place, day))},{day}"
+            for place in members
+            for day in days
         )
-        for region, members in sorted(by_region.items())
-    ]
+        sizes.append(_write(root / f"clocks-{year}-{region}.csv", PLACE_COLUMNS, rows))
+    return sizes
 
 
 def _write(path: Path, columns: str, rows: Iterable[str]) -> int:
-    """Writes one file, compressed if its name says so; its size."""
+    """Write one file, compressed if it ends in .gz, and return its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = "".join(f"{row}\n" for row in (columns, *rows)).encode()
-    # mtime=0: no time in the file, so that the same rows are the same bytes.
-    return path.write_bytes(
-        gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content
-    )
+    if path.suffix == ".gz":
+        content = gzip.compress(content, compresslevel=1, mtime=0)  # the same rows are the same bytes
+    return path.write_bytes(content)
 
 
 def _half_hours(place: Place, day: date, offset: int) -> Iterator[str]:
@@ -178,5 +174,5 @@ def _spelt(offset: int) -> str:
 
 
 def _rows(table: str) -> Iterator[list[str]]:
-    """The rows of a tzdata table, whose columns are separated by tabs."""
+    """Yield the rows of a tzdata table, which separates columns by tabs."""
     return (line.split("\t") for line in table.splitlines() if line and not line.startswith("#"))

@@ -1,11 +1,10 @@
-"""Serves MiniStack on a socket that the parent has opened. Runs under MiniStack's own Python, not ours.
+"""Serves MiniStack on a socket that the parent has opened, under MiniStack's own Python.
 
-    python -I launch.py FD                 until it is terminated
-    python -I launch.py FD --attached      until standard input ends, which it does when the parent dies
-    python -I launch.py FD --attached DIR  the same, and then removes the directory
+    python -I launch.py FD        until it is terminated
+    python -I launch.py FD DIR    until standard input ends, as it does when the parent dies; then remove DIR
 
-The parent picks the port and passes the listening socket, so no other process can take the port in between,
-and a request that is sent early waits until the server is up.
+Because the parent passes a listening socket, no other process can take its port, and an early request waits
+until the server is up.
 """
 
 import asyncio
@@ -16,22 +15,21 @@ import sys
 import threading
 
 
-def die_with_parent(directory: str | None) -> None:
-    """Ends this process as soon as the parent's end of the pipe is closed, however the parent ended."""
+def die_with_parent(directory: str) -> None:
+    """End this process when the parent's end of the pipe closes, however the parent ended."""
     while os.read(0, 1024):
         pass
-    if directory:
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
     os._exit(0)
 
 
 async def never() -> None:
-    """Leaves SIGTERM its default action: the state is thrown away, so nothing needs an orderly end."""
+    """Leave SIGTERM its default action: the state is discarded, so nothing has to end in order."""
     await asyncio.Event().wait()
 
 
-def main(descriptor: str, mode: str = "--detached", directory: str | None = None) -> None:
-    if mode == "--attached":
+def main(descriptor: str, directory: str = "") -> None:
+    if directory:
         threading.Thread(target=die_with_parent, args=(directory,), daemon=True).start()
     server = importlib.import_module("hypercorn.asyncio")
     config = importlib.import_module("hypercorn.config").Config()

@@ -1,4 +1,4 @@
-"""A sandbox and its customers as values, and as the JSON file by which another process finds them."""
+"""A sandbox and its customers, the JSON file by which another process finds them, and a configuration."""
 
 import json
 import os
@@ -19,14 +19,14 @@ STATE_FILE = "sandbox.json"
 
 
 class SandboxError(XmodeError):
-    """The sandbox cannot be installed, started, found or stopped. Nothing of a customer is concerned."""
+    """The sandbox cannot be installed, started, found or stopped."""
 
     code = "sandbox"
     exit_code = ExitCode.USAGE
 
 
 class Variant(StrEnum):
-    """How a customer has set up its side. docs/sandbox.md says what the sandbox enforces in each."""
+    """The setup of a customer's side. docs/sandbox.md lists what the sandbox enforces in each."""
 
     GUIDE = "guide"  # the guide's two documents, unchanged
     ABORT_GRANTED = "abort-granted"  # the corrected permission policy: multipart uploads work
@@ -34,8 +34,8 @@ class Variant(StrEnum):
     NO_ACL_CONDITION = "no-acl-condition"  # the guide's policy without its ACL condition
     KMS_BUCKET = "kms-bucket"  # the guide, on a bucket that encrypts with the customer's own KMS key
     VERSIONED = "versioned"  # the guide, on a versioned bucket
-    NO_ROLE = "no-role"  # the role was never made
-    WRONG_EXTERNAL_ID = "wrong-external-id"  # the role's trust policy names another external ID
+    NO_ROLE = "no-role"  # the role does not exist
+    WRONG_EXTERNAL_ID = "wrong-external-id"  # the role requires another external ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,8 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class CustomerSetup:
-    """One customer of a sandbox: what it told us, and its account's root key to look at its side.
-
-    ``external_id`` is what the customer told us; under WRONG_EXTERNAL_ID its role wants another.
-    ``prefix`` is empty or ends with ``/``. ``role_arn`` is given under NO_ROLE too: it leads nowhere.
-    """
+    """A customer of a sandbox: its sign-up, and its account's root key. Under WRONG_EXTERNAL_ID, its role
+    requires another ``external_id``; under NO_ROLE, there is no role at ``role_arn``."""
 
     name: str
     company: str
@@ -69,11 +66,8 @@ class CustomerSetup:
 
 @dataclass(slots=True)
 class Sandbox:
-    """A handle on one running sandbox. ``customers`` grows as customers are added.
-
-    ``born`` tells the server's process from a later one with the same number. ``root_secret`` is the secret
-    key of every account's root, whose access key ID is the account's number.
-    """
+    """A running sandbox. ``born`` tells the server's process from a later one with the same number.
+    ``root_secret`` is the secret key of each account's root; the access key ID is the account's number."""
 
     id: str
     endpoint: str
@@ -85,25 +79,20 @@ class Sandbox:
     customers: list[CustomerSetup] = field(default_factory=list)
 
     def customer(self, name: str) -> CustomerSetup:
-        """Raises KeyError when the sandbox has no customer of that name."""
-        for customer in self.customers:
-            if customer.name == name:
-                return customer
-        raise KeyError(name)
+        """Return a customer. Raise KeyError if there is none of that name."""
+        return {customer.name: customer for customer in self.customers}[name]
 
     def root(self, account: str) -> Keys:
         return Keys(account, self.root_secret)
 
     @property
     def log(self) -> Path:
-        """What the server wrote: one line a request, and its errors."""
+        """The server's log: one line a request, and its errors."""
         return self.directory / "server.log"
 
     def environment(self) -> dict[str, str]:
-        """The standard AWS variables with which a process is the vendor in this sandbox.
-
-        Variables that could lead it elsewhere are not among them: start from an environment without AWS_*.
-        """
+        """Return the standard AWS variables that make a process the vendor. Other AWS variables could lead it
+        to another AWS: start from an environment without them."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.vendor.access_key_id,
@@ -114,7 +103,7 @@ class Sandbox:
         }
 
     def save(self) -> None:
-        """Writes the file by which another process finds this sandbox; it is replaced whole, never half."""
+        """Replace the file by which another process finds this sandbox."""
         document = asdict(self) | {"directory": str(self.directory)}
         partial = self.directory / f"{STATE_FILE}.{os.getpid()}"
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -123,7 +112,7 @@ class Sandbox:
 
     @classmethod
     def load(cls, directory: Path) -> "Sandbox":
-        """Raises OSError or ValueError when the directory is not a sandbox's."""
+        """Load a sandbox. Raise OSError or ValueError if the directory is not a sandbox's."""
         document = json.loads((directory / STATE_FILE).read_text(encoding="utf-8"))
         try:
             document["directory"] = directory
@@ -157,37 +146,29 @@ def write_config(
     service: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
-    """Writes service.yaml, feeds/ and customers/ below ``directory``; answers the directory.
+    """Write service.yaml, feeds/ and customers/ below ``directory``, and return the directory.
 
-    Customers are all of the sandbox's unless given, each subscribed to every feed. ``service`` is merged
-    into service.yaml, and ``overrides`` (by customer's name) into the customer's file, key by key and one
-    level down too: ``{"acme": {"destination": {"prefix": "other/"}}}``. A feed's source directory is made.
-    No secret is written: the environment carries the keys (``Sandbox.environment``).
+    Without ``customers``, all customers of the sandbox are written. Each subscribes to every feed.
+    ``service`` is merged into service.yaml, and ``overrides`` (by customer's name) into the customer's file,
+    also one level down: ``{"acme": {"destination": {"prefix": "other/"}}}``. A feed's source directory is
+    created. No secret is written: the environment has the keys (``Sandbox.environment``).
     """
-    chosen = sandbox.customers if customers is None else list(customers)
-    _write(
-        directory / "service.yaml",
-        _merged(
-            {"vendor": {"principal_arn": VENDOR_PRINCIPAL_ARN}, "ledger": "sqlite:///var/ledger.db"},
-            service or {},
-        ),
-    )
+    defaults = {"vendor": {"principal_arn": VENDOR_PRINCIPAL_ARN}, "ledger": "sqlite:///var/ledger.db"}
+    _write(directory / "service.yaml", _merged(defaults, service or {}))
     for name, feed in feeds.items():
         source = str(feed["source"])
         if "://" not in source:
             (directory / source).mkdir(parents=True, exist_ok=True)
-        _write(directory / "feeds" / f"{name}.yaml", dict(feed))
-    for customer in chosen:
-        document = customer_document(customer, feeds)
-        _write(
-            directory / "customers" / f"{customer.name}.yaml",
-            _merged(document, (overrides or {}).get(customer.name, {})),
-        )
+        _write(directory / "feeds" / f"{name}.yaml", feed)
+    for customer in sandbox.customers if customers is None else customers:
+        changes = (overrides or {}).get(customer.name, {})
+        document = _merged(customer_document(customer, feeds), changes)
+        _write(directory / "customers" / f"{customer.name}.yaml", document)
     return directory
 
 
 def customer_document(customer: CustomerSetup, feeds: Iterable[str]) -> dict[str, Any]:
-    """The customer's file in the configuration, as a document."""
+    """Return the customer's file of the configuration."""
     return {
         "company": customer.company,
         "external_id": customer.external_id,

@@ -24,8 +24,11 @@ from tests.fakes import (
 )
 from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.access.check_access import check_access, check_customers
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import corrected_permission_policy
+from xmode_transfer.aws.policy.documents import (
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
 from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import Responsible, RoleRefused, Throttled, Unavailable, VendorIdentityError

@@ -10,12 +10,13 @@ import pytest
 
 from xmode_transfer.access.lint import Kind, Source, lint
 from xmode_transfer.access.lint.records import Given, Report
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.policy.documents import (
     VENDOR_PRINCIPAL,
     SetupValues,
     corrected_permission_policy,
     corrected_trust_policy,
+    guide_permission_policy,
+    guide_trust_policy,
 )
 from xmode_transfer.model.findings import Severity
 

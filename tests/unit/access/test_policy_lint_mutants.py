@@ -10,8 +10,13 @@ import pytest
 
 from xmode_transfer.access.lint import Source, lint
 from xmode_transfer.access.lint.records import RIGHT_OF_CALL, Given, Report, iam, unknown_action, unknown_key
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, SetupValues, corrected_permission_policy
+from xmode_transfer.aws.policy.documents import (
+    VENDOR_PRINCIPAL,
+    SetupValues,
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
 from xmode_transfer.model.findings import Severity
 
 Document = dict[str, Any]

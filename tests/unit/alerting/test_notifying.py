@@ -21,7 +21,7 @@ from tests.fakes import (
 )
 from xmode_transfer.alerting.notifying import Notices
 from xmode_transfer.alerting.watch import assess_all
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy.documents import guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.health import NoticeStatus

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import xmode_transfer.sandbox
-from xmode_transfer.aws.policy import ACL, decide, evaluate, guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy import ACL, decide, evaluate
 from xmode_transfer.aws.policy.documents import (
     GRANTS,
     SESSION_POLICY_MAX_CHARACTERS,
@@ -18,11 +17,13 @@ from xmode_transfer.aws.policy.documents import (
     compact,
     corrected_permission_policy,
     corrected_trust_policy,
+    guide_permission_policy,
+    guide_trust_policy,
     session_policy,
 )
 from xmode_transfer.aws.policy.evaluate import Outcome, Request, S3Call, assume_role
 
-GUIDE = Path(xmode_transfer.sandbox.__file__).parent / "guide"
+GUIDE = Path(__file__).parents[2] / "golden" / "guide"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ALIAS = "arn:aws:kms:eu-west-1:111122223333:alias/deliveries"
 VIA_S3 = {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}

@@ -1,7 +1,7 @@
 import pytest
 
-from xmode_transfer.aws.policy import evaluate, guide_trust_policy
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy import evaluate
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, guide_trust_policy
 from xmode_transfer.aws.policy.evaluate import Outcome, PolicyKind, Request, allowed, assume_role
 
 ALLOW, DENY = Outcome.ALLOW, Outcome.IMPLICIT_DENY

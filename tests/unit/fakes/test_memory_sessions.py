@@ -9,8 +9,13 @@ from tests.fakes import (
     MemoryRoles,
     MemoryRoleSessions,
 )
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, Step, session_policy
+from xmode_transfer.aws.policy.documents import (
+    VENDOR_PRINCIPAL,
+    Step,
+    guide_permission_policy,
+    guide_trust_policy,
+    session_policy,
+)
 from xmode_transfer.config import Customer, Destination
 from xmode_transfer.model.errors import RoleRefused, Throttled, Unavailable, VendorIdentityError
 

@@ -15,8 +15,12 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import Step, corrected_permission_policy
+from xmode_transfer.aws.policy.documents import (
+    Step,
+    corrected_permission_policy,
+    guide_permission_policy,
+    guide_trust_policy,
+)
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.config import Customer, Destination
 from xmode_transfer.model.errors import (

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from xmode_transfer.sandbox.accounts import account_number
 from xmode_transfer.sandbox.model import STATE_FILE, CustomerSetup, Keys, Sandbox, Variant
 
 ACME = CustomerSetup(
@@ -66,27 +65,3 @@ def test_an_unknown_variant_is_no_sandbox(sandbox_value: Sandbox, tmp_path: Path
 
 def test_no_secret_is_in_its_representation(sandbox_value: Sandbox) -> None:
     assert "s3cr3t" not in repr(sandbox_value)
-
-
-def test_the_environment_makes_a_process_the_vendor(sandbox_value: Sandbox) -> None:
-    assert sandbox_value.environment() == {
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
-        "AWS_ACCESS_KEY_ID": "AKIAVENDOR",
-        "AWS_SECRET_ACCESS_KEY": "s3cr3t-vendor",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
-def test_customers_are_found_by_name(sandbox_value: Sandbox) -> None:
-    assert sandbox_value.customer("globex").variant is Variant.NO_ROLE
-    with pytest.raises(KeyError):
-        sandbox_value.customer("initech")
-
-
-def test_made_up_account_numbers_look_like_account_numbers() -> None:
-    numbers = {account_number(f"customer-{index}") for index in range(500)}
-    assert len(numbers) == 500
-    assert all(number.isdigit() and len(number) == 12 for number in numbers)
-    assert account_number("initech") == account_number("initech")

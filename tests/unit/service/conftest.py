@@ -18,8 +18,7 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL
+from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Problem, Service, Vendor
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.jobs import JobRequest, JobState, QueueEntry, WorkQueue, customer_lease

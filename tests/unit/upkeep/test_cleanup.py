@@ -23,8 +23,7 @@ from tests.fakes import (
     StoredVersion,
 )
 from xmode_transfer.access.catalogue import Cause, finding
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
-from xmode_transfer.aws.policy.documents import setup_values
+from xmode_transfer.aws.policy.documents import guide_permission_policy, guide_trust_policy, setup_values
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, UnsafeRoles, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger

@@ -17,7 +17,7 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
 )
-from xmode_transfer.aws.policy import guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy.documents import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.stores import Reader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
 from xmode_transfer.config.secrets import SecretKind, SecretRef
