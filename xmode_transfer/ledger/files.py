@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from xmode_transfer.config.secrets import shown
 from xmode_transfer.ledger import schema, sqlite
-from xmode_transfer.ledger.database import is_dead, missing
+from xmode_transfer.ledger.database import Database, is_dead, missing
 from xmode_transfer.ledger.schema import Contents, LedgerCheck, is_postgres
 from xmode_transfer.ledger.sqlite import BUSY_TIMEOUT_SECONDS, path_of
 from xmode_transfer.ledger.tables import SCHEMA_VERSION, metadata
@@ -60,7 +60,8 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
     not exist or cannot be read, LedgerTooNew, LedgerCorrupt for what is no ledger, and ConfigError for a
     ``file`` that does not exist."""
     if file is None and is_postgres(url):
-        return _check_server(url)
+        with closing(schema.connect(url, create=False)) as database:
+            return database.read(lambda connection: _check_server(database, connection))
     path = path_of(url) if file is None else _named(file)
     with ExitStack() as stack:
         if file is not None:
@@ -144,14 +145,13 @@ def _for_libpq(url: str) -> str:
     return shell_quoted(base + (f"?{'&'.join(kept)}" if kept else ""))
 
 
-def _check_server(url: str) -> LedgerCheck:
-    with closing(schema.connect(url, create=False)) as database:
-        damage = tuple(database.read(_server_damage))
-        with database.reading() as connection:
-            found = schema.version_of(connection, database)
-            if found is None:
-                raise missing(database.where)
-            return schema.checked(connection.exec_driver_sql, database.where, found, damage, on_server=True)
+def _check_server(database: Database, connection: sa.Connection) -> LedgerCheck:
+    """Check the ledger in one state of the database."""
+    found = schema.version_of(connection, database)
+    if found is None:
+        raise missing(database.where)
+    damage = tuple(_server_damage(connection))
+    return schema.checked(connection.exec_driver_sql, database.where, found, damage, on_server=True)
 
 
 def _server_damage(connection: sa.Connection) -> list[str]:

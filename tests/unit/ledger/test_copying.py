@@ -9,8 +9,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Boolean, Connection, Double, Integer, Table
 
+from tests.ledger_schema import deliver
 from xmode_transfer.ledger import copying, files, open_ledger
 from xmode_transfer.ledger.copying import TABLES, plain
 from xmode_transfer.ledger.database import this_process
@@ -32,10 +31,8 @@ from xmode_transfer.model.errors import (
     LedgerLocked,
     LedgerTooNew,
 )
-from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
 from xmode_transfer.telemetry import SystemClock
 
-NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 TIME = "2026-11-23T06:30:00.000000Z"
 TEXTS = (
     "plain",
@@ -128,33 +125,6 @@ def _value(column: Any, number: int, chance: random.Random) -> Any:
     ):
         return f"{number:03d}{chance.choice(TEXTS)}"
     return chance.choice(TEXTS)
-
-
-def deliver(url: str, period: str) -> None:
-    ledger = open_ledger(url, SystemClock())
-    try:
-        lease = ledger.leases.claim(f"delivery/acme/us-daily/{period}", "elsewhere", 90)
-        delivery = Delivery(f"id-{period}", "acme", "us-daily", period, 1, Status.PLANNED, NOW, NOW)
-        ledger.deliveries.create(lease, delivery)
-        ledger.objects.plan(
-            lease, delivery.id, (PlannedObject(name, f"x/{period}/{name}", 10, 1, "i") for name in "abc")
-        )
-        for name in "abc":
-            receipt = Receipt(name, f"x/{period}/{name}", 10, Checksum("crc32", "AAAAAA=="), '"e"', NOW)
-            ledger.objects.record_receipt(lease, delivery.id, receipt).result(timeout=120)
-        done = replace(
-            delivery,
-            status=Status.DELIVERED,
-            object_count=3,
-            total_bytes=30,
-            manifest_key=f"x/_m/{period}",
-            manifest_checksum="crc32:AAAAAA==",
-            delivered_at=NOW,
-        )
-        ledger.deliveries.update(lease, done)
-        ledger.leases.release(lease)
-    finally:
-        ledger.close()
 
 
 @contextmanager

@@ -4,12 +4,12 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.ledger_schema import NOW, deliver
 from xmode_transfer.ledger import database, files, open_ledger
 from xmode_transfer.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.model.errors import (
@@ -20,47 +20,19 @@ from xmode_transfer.model.errors import (
     LedgerTooNew,
     XmodeError,
 )
-from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
 from xmode_transfer.telemetry import SystemClock
-
-NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A ledger with a delivery of three objects."""
     path = tmp_path / "ledger.db"
-    fill(path, "2026-11-22")
+    deliver(url(path), "2026-11-22")
     return path
 
 
 def url(path: Path) -> str:
     return f"sqlite:///{path}"
-
-
-def fill(path: Path, period: str, names: str = "abc") -> None:
-    ledger = open_ledger(url(path), SystemClock())
-    lease = ledger.leases.claim(f"delivery/acme/us-daily/{period}", "elsewhere", 90)
-    delivery = Delivery(f"id-{period}", "acme", "us-daily", period, 1, Status.PLANNED, NOW, NOW)
-    ledger.deliveries.create(lease, delivery)
-    ledger.objects.plan(
-        lease, delivery.id, (PlannedObject(name, f"x/{period}/{name}", 10, 1, "i") for name in names)
-    )
-    for name in names:
-        receipt = Receipt(name, f"x/{period}/{name}", 10, Checksum("crc32", "AAAAAA=="), '"e"', NOW)
-        ledger.objects.record_receipt(lease, delivery.id, receipt).result(timeout=120)
-    done = replace(
-        delivery,
-        status=Status.DELIVERED,
-        object_count=len(names),
-        total_bytes=10 * len(names),
-        manifest_key=f"x/_m/{period}",
-        manifest_checksum="crc32:AAAAAA==",
-        delivered_at=NOW,
-    )
-    ledger.deliveries.update(lease, done)
-    ledger.leases.release(lease)
-    ledger.close()
 
 
 def periods(path: Path) -> set[str]:
@@ -82,7 +54,7 @@ def test_a_backup_is_one_file_that_only_its_owner_can_read(path: Path, tmp_path:
     assert files.check(url(path), target).is_sound
     with pytest.raises(ConfigError, match="already"):
         files.backup(url(path), target)
-    fill(path, "2026-11-23")
+    deliver(url(path), "2026-11-23")
     assert files.backup(url(path), target, overwrite=True).contents.deliveries == 2
     with pytest.raises(ConfigError, match="the ledger itself"):
         files.backup(url(path), path, overwrite=True)
@@ -105,7 +77,7 @@ def test_a_backup_under_load_is_consistent_and_blocks_no_writer(path: Path, tmp_
             for number in range(10_000):
                 if stop.is_set():
                     return
-                fill(path, f"p-{number:04d}", "ab")
+                deliver(url(path), f"p-{number:04d}", "ab")
                 written.append(number)
         except XmodeError as error:
             failed.append(error)
@@ -131,7 +103,7 @@ def test_a_backup_under_load_is_consistent_and_blocks_no_writer(path: Path, tmp_
 
 def test_a_restore_keeps_the_old_ledger(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
-    fill(path, "2026-11-23")
+    deliver(url(path), "2026-11-23")
     made = files.restore(url(path), tmp_path / "backup.db", NOW)
     assert periods(path) == {"2026-11-22"}
     assert made.kept == tmp_path / "ledger.db.before-restore-20261123T063000Z"
@@ -144,7 +116,7 @@ def test_restores_within_one_second_keep_each_old_ledger(path: Path, tmp_path: P
     files.backup(url(path), tmp_path / "backup.db")
     kept = []
     for day in ("2026-11-23", "2026-11-24", "2026-11-25"):
-        fill(path, day)
+        deliver(url(path), day)
         kept.append(files.restore(url(path), tmp_path / "backup.db", NOW).kept)
     name = "ledger.db.before-restore-20261123T063000Z"
     assert [one.name for one in kept] == [name, f"{name}-2", f"{name}-3"]
@@ -157,7 +129,7 @@ def test_restores_within_one_second_keep_each_old_ledger(path: Path, tmp_path: P
 
 def test_concurrent_restores_keep_each_old_ledger(path: Path, tmp_path: Path) -> None:
     files.backup(url(path), tmp_path / "backup.db")
-    fill(path, "2026-11-23")
+    deliver(url(path), "2026-11-23")
     start = threading.Barrier(4)
 
     def restore(_: int) -> Path | None:
