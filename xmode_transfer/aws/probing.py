@@ -25,7 +25,7 @@ from xmode_transfer.aws.stores import ObjectAcl
 from xmode_transfer.aws.sts import StsRoleSessions
 from xmode_transfer.config import ChecksumMode, Customer
 from xmode_transfer.model.errors import AccessDenied, Interrupted, ObjectNotFound, UploadNotFound, XmodeError
-from xmode_transfer.model.keys import check_place
+from xmode_transfer.model.keys import checks_prefix
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Checksum, ListedObject, UploadedPart
 
@@ -178,7 +178,7 @@ class AwsProber:
         self._sessions.try_external_id(customer, external_id)
 
     def reserve(self, customer: Customer, region: str | None) -> ReservedPlace:
-        prefix = check_place(customer.destination.prefix)
+        prefix = checks_prefix(customer.destination.prefix)
         policy = session_policy(
             Step.CHECK,
             bucket=customer.destination.bucket,

@@ -29,7 +29,7 @@ def timestamp(at: datetime) -> str:
 def entry(receipt: Receipt) -> dict[str, Any]:
     """Return the entry of an object."""
     return {
-        "checksum": {"algorithm": receipt.checksum.algorithm, "value": receipt.checksum.value},
+        "checksum": receipt.checksum._asdict(),
         "delivered_at": timestamp(receipt.delivered_at),
         "key": receipt.key,
         "sha256": receipt.sha256,
@@ -41,7 +41,7 @@ def entry(receipt: Receipt) -> dict[str, Any]:
 def missing_entry(gone: MissingObject) -> dict[str, Any]:
     """Return the entry of an object that is gone."""
     return {
-        "checksum": {"algorithm": gone.checksum.algorithm, "value": gone.checksum.value},
+        "checksum": gone.checksum._asdict(),
         "key": gone.key,
         "reason": str(gone.reason),
         "size": gone.size,

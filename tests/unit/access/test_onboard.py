@@ -78,7 +78,7 @@ def test_a_sign_up_is_written_and_nothing_else_is_touched(directory: Path) -> No
             {"bucket": "acme-data", "prefix": "xmode/deep/"},
             "--bucket, --prefix: this sign-up and customers/acme.yaml (retired) claim",
         ),
-        ({"bucket": "globex-landing", "prefix": ""}, "customers/globex.yaml claim the same place"),
+        ({"bucket": "globex-landing", "prefix": ""}, "customers/globex.yaml claim the same location"),
         ({"company": "Acme"}, "--name: customer acme already exists"),
         ({"name": "torn"}, "--name: customer torn already exists"),
         ({"name": "wrong"}, "--name: customer wrong already exists"),

@@ -33,7 +33,7 @@ from xmode_transfer.aws.policy import (
 from xmode_transfer.aws.policy.documents import s3_service
 from xmode_transfer.aws.policy.patterns import strings
 from xmode_transfer.model.findings import Cause, Finding, Severity, passed
-from xmode_transfer.model.keys import check_place
+from xmode_transfer.model.keys import checks_prefix
 
 Policy = Mapping[str, Any]
 Answers = Iterator[Finding | Issue]
@@ -192,7 +192,7 @@ class Rights:
         prefix = self.facts.prefix
         return self._all(
             S3Call(operation, self.facts.bucket, key, partition=self.facts.partition, **how)
-            for key in (prefix + _DATA, check_place(prefix) + "canary")
+            for key in (prefix + _DATA, checks_prefix(prefix) + "canary")
         )
 
     def listing(self) -> Decision:
@@ -200,7 +200,7 @@ class Rights:
         bucket, prefix, partition = self.facts.bucket, self.facts.prefix, self.facts.partition
         return self._all(
             S3Call("ListObjectsV2", bucket, prefix=place, partition=partition)
-            for place in (prefix, check_place(prefix))
+            for place in (prefix, checks_prefix(prefix))
         )
 
     def _all(self, calls: Iterable[S3Call]) -> Decision:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from xmode_transfer.aws.policy.patterns import literal
-from xmode_transfer.model.keys import notices_place
+from xmode_transfer.model.keys import notices_prefix
 
 VENDOR_PRINCIPAL = "arn:aws:iam::366810793500:user/xmode-data-transfer"
 """The user that the setup guide tells customers to trust."""
@@ -229,7 +229,7 @@ def session_policy(
     it must be granted here for a bucket that encrypts with a KMS key.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
-    below = notices_place(prefix) if step is Step.NOTICE else prefix
+    below = notices_prefix(prefix) if step is Step.NOTICE else prefix
     statements: list[dict[str, Any]] = []
     if step is not Step.NOTICE:  # it looks for nothing
         listing: dict[str, Any] = {
