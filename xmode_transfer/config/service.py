@@ -298,16 +298,12 @@ class StatusPage(Model):
     token. Without it, only the page's address answers them."""
 
     @model_validator(mode="after")
-    def _is_not_open(self) -> "StatusPage":
+    def _is_safe(self) -> "StatusPage":
         if self.token is None and not self.is_local:
             raise ValueError(
                 f"anyone who can reach {self.listen} could read the page; give it a token, or listen on "
                 f"127.0.0.1:{self.port}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _probes_are_elsewhere(self) -> "StatusPage":
         if self.probes is not None and self.port != 0 and host_and_port(self.probes)[1] == self.port:
             raise ValueError(
                 f"`probes` has the page's port, {self.port}: give it another, such as 0.0.0.0:8323, or leave "
