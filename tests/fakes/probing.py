@@ -17,7 +17,7 @@ from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, PutRequest
 from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ObjectNotFound, RequestRefused, RoleRefused
-from xmode_transfer.model.keys import check_place
+from xmode_transfer.model.keys import checks_prefix
 from xmode_transfer.model.records import Checksum, ListedObject, UploadedPart
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class MemoryReservedPrefix:
 
     def __init__(self, prober: MemoryProber, customer: Customer) -> None:
         destination = customer.destination
-        self.prefix = check_place(destination.prefix)
+        self.prefix = checks_prefix(destination.prefix)
         self.region: str | None = None
         self._prober = prober
         self._bucket = destination.bucket

@@ -144,8 +144,7 @@ def test_schemas_are_written_and_then_current(directory: Path) -> None:
     assert (told["outcome"], [item["state"] for item in told["files"]].count("written")) == ("ok", 2)
 
 
-def test_the_committed_schemas_are_current_and_fit_the_example() -> None:
-    assert run(EXAMPLE, "schema", "--check").returncode == 0
+def test_the_committed_schemas_fit_the_example() -> None:
     for pattern, kind in (
         ("service.yaml", "service"),
         ("feeds/*.yaml", "feed"),

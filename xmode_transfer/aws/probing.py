@@ -25,7 +25,7 @@ from xmode_transfer.aws.stores import ObjectAcl
 from xmode_transfer.aws.sts import RoleSessions
 from xmode_transfer.config import ChecksumMode, Customer
 from xmode_transfer.model.errors import AccessDenied, Interrupted, ObjectNotFound, UploadNotFound, XmodeError
-from xmode_transfer.model.keys import check_place
+from xmode_transfer.model.keys import checks_prefix
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Checksum, ListedObject, UploadedPart
 
@@ -85,7 +85,7 @@ class Prober:
 
     def reserve(self, customer: Customer, region: str | None) -> "ReservedPrefix":
         """Return the customer's reserved prefix without a call. ``region`` is the one in the ledger."""
-        prefix = check_place(customer.destination.prefix)
+        prefix = checks_prefix(customer.destination.prefix)
         policy = step_policy(customer, Step.CHECK, prefix)
         credentials = self._sessions.narrowed(customer, Step.CHECK, policy)
         calls = S3Calls(

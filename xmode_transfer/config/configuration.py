@@ -145,7 +145,7 @@ def _locations(claims: Iterable[Claim]) -> Iterator[Clash]:
                 named = list(islice((other for other in others if other is not claim), _NAMED))
                 files = _files(claim, named, count)
                 both = dict.fromkeys(f"s3://{bucket}/{one.prefix}" for one in (claim, named[0]))
-                message = f"{files} claim the same place: {' and '.join(both)}"
+                message = f"{files} claim the same location: {' and '.join(both)}"
                 yield Clash(claim.customer, ("destination",), message)
 
 
@@ -179,8 +179,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,6 +309,13 @@ def held_by(hold: bool | tuple[str, ...], feed: str, period: str) -> str | None:
 # --- The customer
 
 
+def _check_unique(feeds: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((feed for feed in feeds if feeds.count(feed) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is listed twice")
+    return feeds
+
+
 class Customer(Model):
     """One customer."""
 
@@ -328,7 +335,9 @@ class Customer(Model):
     """ARN of the customer's role that we assume."""
     destination: Destination = Field(examples=[{"bucket": "acme-data", "prefix": "xmode/"}])
     """Where the customer receives objects."""
-    feeds: tuple[str, ...] = Field(min_length=1, examples=[["us-daily"]])
+    feeds: Annotated[tuple[str, ...], AfterValidator(_check_unique)] = Field(
+        min_length=1, examples=[["us-daily"]]
+    )
     """Names of the feeds that the customer subscribes to: files in feeds/ without .yaml. At least one."""
     schedule: Schedule | None = None
     """When to scan for periods to deliver. Default: at every tick of the daemon."""
@@ -355,14 +364,6 @@ class Customer(Model):
     def _in_partition(cls, value: Destination, info: ValidationInfo) -> Destination:
         if "role_arn" in info.data and value.region is not None:
             check_region_in(value.region, parse_iam(info.data["role_arn"], "role").partition, "role_arn")
-        return value
-
-    @field_validator("feeds")
-    @classmethod
-    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = next((feed for feed in value if value.count(feed) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{twice} is listed twice")
         return value
 
     @field_validator("retention")

@@ -19,18 +19,34 @@ _PARTITION_EXAMPLES = {
 }
 
 
+def _check_file_name(value: str) -> str:
+    if value in ("", ".", "..") or "/" in value or not value.isprintable():
+        raise ValueError(f"{value!r} is not a file name; write the marker's name alone, like _SUCCESS")
+    return value
+
+
+def _check_source(value: str) -> str:
+    if value.startswith("s3://"):
+        bucket, _, prefix = value[5:].partition("/")
+        check_bucket(bucket)
+        if any(segment in ("", ".", "..") for segment in prefix.rstrip("/").split("/") if prefix):
+            raise ValueError("empty, '.' and '..' folders are not allowed in an s3:// source")
+        return value
+    scheme, separator, _ = value.partition("://")
+    if separator:
+        raise ValueError(f"{scheme}:// is not a source; use a directory or s3://bucket/prefix")
+    if value.startswith("~"):
+        raise ValueError("~ is not expanded, because it depends on who runs the service; write the path out")
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError(f"{value!r} is neither an absolute path nor s3://bucket/prefix")
+    return value
+
+
 class Marker(Model):
     """A period is complete when its directory has this file."""
 
-    marker: str
+    marker: Annotated[str, AfterValidator(_check_file_name)]
     """Name of the file that the producer writes last. It is not delivered."""
-
-    @field_validator("marker")
-    @classmethod
-    def _is_file_name(cls, value: str) -> str:
-        if value in ("", ".", "..") or "/" in value or not value.isprintable():
-            raise ValueError(f"{value!r} is not a file name; write the marker's name alone, like _SUCCESS")
-        return value
 
 
 class Settled(Model):
@@ -48,7 +64,7 @@ class Feed(Model):
 
     name: Slug
     """The file's name without .yaml."""
-    source: str = Field(examples=["/data/exports/us-daily"])
+    source: Annotated[str, AfterValidator(_check_source)] = Field(examples=["/data/exports/us-daily"])
     """Location of the files: a directory (absolute or relative to the config directory) or s3://bucket/prefix."""
     period: PeriodKind = Field(examples=["day"])
     """Period of one delivery: hour, day, week, month, or none for a drop folder."""
@@ -68,27 +84,6 @@ class Feed(Model):
     """When a delivery counts as late."""
     sha256: bool = False
     """Add each file's SHA-256 to the manifest, besides S3's checksum. This takes processor time per byte."""
-
-    @field_validator("source")
-    @classmethod
-    def _is_source(cls, value: str) -> str:
-        if value.startswith("s3://"):
-            bucket, _, prefix = value[5:].partition("/")
-            check_bucket(bucket)
-            if any(segment in ("", ".", "..") for segment in prefix.rstrip("/").split("/") if prefix):
-                raise ValueError("empty, '.' and '..' folders are not allowed in an s3:// source")
-            return value
-        if "://" in value:
-            raise ValueError(
-                f"{value.partition('://')[0]}:// is not a source; use a directory or s3://bucket/prefix"
-            )
-        if value.startswith("~"):
-            raise ValueError(
-                "~ is not expanded, because it depends on who runs the service; write the path out"
-            )
-        if not value.startswith("/") or "\0" in value:
-            raise ValueError(f"{value!r} is neither an absolute path nor s3://bucket/prefix")
-        return value
 
     @field_validator("partition")
     @classmethod
@@ -111,17 +106,14 @@ class Feed(Model):
         """Choose the form by its key, so that pydantic reports a mistake once, not for each form."""
         if isinstance(value, Marker | Settled):
             return value
-        if not isinstance(value, dict):
-            raise ValueError("write {marker: _SUCCESS} or {settle_seconds: 300}")
-        if "marker" in value and "settle_seconds" in value:
+        forms: dict[str, type[Model]] = {"marker": Marker, "settle_seconds": Settled}
+        given = [key for key in forms if isinstance(value, dict) and key in value]
+        if len(given) == 2:
             raise ValueError("choose one of marker and settle_seconds")
-        if "marker" in value:
-            return Marker.model_validate(value)
-        if "settle_seconds" in value:
-            return Settled.model_validate(value)
-        meant = next(
-            filter(None, (did_you_mean(str(key), ("marker", "settle_seconds")) for key in value)), ""
-        )
+        if given:
+            return forms[given[0]].model_validate(value)
+        near = (did_you_mean(str(key), forms) for key in value) if isinstance(value, dict) else ()
+        meant = next(filter(None, near), "")
         raise ValueError(f"write {{marker: _SUCCESS}} or {{settle_seconds: 300}}{meant}")
 
     @field_validator("complete")

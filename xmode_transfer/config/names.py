@@ -70,7 +70,7 @@ def check_company(value: str) -> str:
     plain = "".join(" " if c.isspace() else c for c in shown if c.isspace() or c.isprintable())
     named = unicodedata.name(bad, "a control character").lower()
     raise ValueError(
-        f"U+{ord(bad):04X} ({named}) cannot be seen, and nobody could write the name again"
+        f"U+{ord(bad):04X} ({named}) cannot be seen, so the name could not be typed again"
         + _meant(repr(" ".join(plain.split())))
     )
 

@@ -261,7 +261,7 @@ def _read_file(name: str, key: str) -> str:
     except OSError as error:
         raise ConfigError(
             f"{key}: {name} cannot be read: {error.strerror}",
-            hint="The service's user must be able to read it; nobody else should (chmod 400)",
+            hint="The service's user must be able to read it, and no other user (chmod 400)",
         ) from error
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{key}: {name} is too large to be a secret", hint="Name the right file")

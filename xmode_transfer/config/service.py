@@ -5,20 +5,17 @@ import re
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 from xmode_transfer.config.base import ByteCount, Model, Slug
 from xmode_transfer.config.names import check_region, check_region_in, check_user, parse_iam
@@ -301,16 +298,12 @@ class StatusPage(Model):
     token. Without it, only the page's address answers them."""
 
     @model_validator(mode="after")
-    def _is_not_open(self) -> "StatusPage":
+    def _is_safe(self) -> "StatusPage":
         if self.token is None and not self.is_local:
             raise ValueError(
-                f"everybody who can reach {self.listen} could read the page; give it a token, or listen on "
+                f"anyone who can reach {self.listen} could read the page; give it a token, or listen on "
                 f"127.0.0.1:{self.port}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _probes_are_elsewhere(self) -> "StatusPage":
         if self.probes is not None and self.port != 0 and host_and_port(self.probes)[1] == self.port:
             raise ValueError(
                 f"`probes` has the page's port, {self.port}: give it another, such as 0.0.0.0:8323, or leave "
@@ -341,19 +334,8 @@ def _or_off(value: object) -> object:
     return value
 
 
-class _InSchema:
-    """Adds ``off`` to the JSON Schema."""
-
-    def __get_pydantic_json_schema__(
-        self, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema = handler(core)
-        page = next(choice for choice in schema["anyOf"] if choice.get("type") != "null")
-        return {"anyOf": [page, {"enum": ["off", False]}]}
-
-
-StatusPageSetting = Annotated[StatusPage | None, BeforeValidator(_or_off), _InSchema()]
-"""None is ``off``."""
+def _with_off(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [form for form in schema["anyOf"] if "$ref" in form] + [{"enum": ["off", False]}]
 
 
 # --- All of it
@@ -382,7 +364,9 @@ class Service(Model):
     """Settings of several workers."""
     receipts: Receipts = Receipts()
     """Keys for signatures."""
-    status_page: StatusPageSetting = StatusPage()
+    status_page: Annotated[StatusPage | None, BeforeValidator(_or_off)] = Field(
+        default=StatusPage(), json_schema_extra=_with_off
+    )
     """Address of the status page; off: none."""
     alerts: Annotated[tuple[Channel, ...], AfterValidator(_check_names)] = Field(
         default=(), examples=[[{"name": "on-call", "webhook": "env:ALERT_WEBHOOK"}]]

@@ -1,1 +1,1 @@
-"""Pure records and rules that everybody shares: no I/O, no clock, no logging."""
+"""Records and pure rules for all packages: no I/O, no clock, no logging."""

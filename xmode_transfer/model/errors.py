@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Responsible(StrEnum):
-    """Who has to fix a problem."""
+    """The party that has to fix a problem."""
 
     VENDOR = "vendor"
     CUSTOMER = "customer"

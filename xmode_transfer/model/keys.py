@@ -117,12 +117,12 @@ def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
     return f"{prefix}{feed}/{MANIFESTS}/{period}/{revision:06d}.json"
 
 
-def check_place(prefix: str) -> str:
+def checks_prefix(prefix: str) -> str:
     """Return the prefix that access checks use for their objects."""
     return f"{prefix}{CHECKS}/"
 
 
-def notices_place(prefix: str) -> str:
+def notices_prefix(prefix: str) -> str:
     """Return the prefix of notices."""
     return f"{prefix}{NOTICES}/"
 
@@ -130,13 +130,13 @@ def notices_place(prefix: str) -> str:
 def notice_key(prefix: str, made_at: datetime, feed: str, period: str, kind: str) -> str:
     """Return the key of a notice. Keys sort by time, so that a reader can continue after the last one."""
     at = made_at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
-    return f"{notices_place(prefix)}{at}-{feed}-{period}-{kind}.json"
+    return f"{notices_prefix(prefix)}{at}-{feed}-{period}-{kind}.json"
 
 
 def is_notice(prefix: str, key: str) -> bool:
     """Return whether the key is one of ``notice_key``."""
-    place = notices_place(prefix)
-    return key.startswith(place) and _NOTICE.fullmatch(key, len(place)) is not None
+    below = notices_prefix(prefix)
+    return key.startswith(below) and _NOTICE.fullmatch(key, len(below)) is not None
 
 
 _CONTENT_TYPES = {

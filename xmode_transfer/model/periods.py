@@ -33,6 +33,11 @@ _NEEDED = {
     PeriodKind.WEEK: ({"G", "V"},),
     PeriodKind.MONTH: ({"Y", "m"},),
 }
+_LENGTHS = {
+    PeriodKind.HOUR: timedelta(hours=1),
+    PeriodKind.DAY: timedelta(days=1),
+    PeriodKind.WEEK: timedelta(weeks=1),
+}
 _MOST_SIGNIFICANT_FIRST = ("YmdH", "YjH", "GV")
 _DIGITS = {"Y": 4, "G": 4, "m": 2, "d": 2, "H": 2, "V": 2, "j": 3}
 
@@ -62,19 +67,12 @@ class Period:
 
     def step(self, count: int) -> "Period":
         """Return the period ``count`` after this one. Raises ValueError for a drop folder."""
-        match self.kind:
-            case PeriodKind.HOUR:
-                start = self.start + timedelta(hours=count)
-            case PeriodKind.DAY:
-                start = self.start + timedelta(days=count)
-            case PeriodKind.WEEK:
-                start = self.start + timedelta(weeks=count)
-            case PeriodKind.MONTH:
-                months = self.start.year * 12 + self.start.month - 1 + count
-                start = self.start.replace(year=months // 12, month=months % 12 + 1)
-            case _:
-                raise ValueError("a drop folder has one period only")
-        return Period(start, self.kind)
+        if self.kind is PeriodKind.NONE:
+            raise ValueError("a drop folder has one period only")
+        if self.kind is PeriodKind.MONTH:
+            months = self.start.year * 12 + self.start.month - 1 + count
+            return Period(self.start.replace(year=months // 12, month=months % 12 + 1), self.kind)
+        return Period(self.start + count * _LENGTHS[self.kind], self.kind)
 
     @staticmethod
     def around(moment: datetime, kind: PeriodKind) -> "Period":
@@ -167,7 +165,7 @@ class Partition:
             )
             raise ValueError(f"a feed by {kind} needs exactly {forms} in its partition")
         if len(set(used)) != len(used):
-            raise ValueError("each % directive may stand once only")
+            raise ValueError("each % directive may occur only once")
         return Partition(template, kind)
 
     def path(self, period: Period) -> str:

@@ -60,15 +60,11 @@ class Selection:
         directory, slash, name = path.rpartition("/")
         if slash and self.left_out_above(directory):
             return False
-        return self.takes_in(directory + slash, name)
-
-    def takes_in(self, directory: str, name: str) -> bool:
-        """``takes`` for a walk that skips each directory that ``leaves_out``. ``directory`` is relative to
-        the period: empty, or with a ``/`` at its end."""
-        return bool(self.chooser(directory)(name))
+        return bool(self.chooser(directory + slash)(name))
 
     def chooser(self, directory: str) -> Callable[[str], object]:
-        """Return ``takes_in`` for one directory, as a function that returns something true."""
+        """Return ``takes`` for the names in one directory that is not excluded, as a function that returns
+        something true. ``directory`` is relative to the period: empty, or with a ``/`` at its end."""
         names = self._names if directory else self._names_at_top
         if self._include_paths is None and self._exclude_paths is None:
             return names.fullmatch

@@ -33,7 +33,7 @@ class Proof(StrEnum):
 
 
 class DiscrepancyKind(StrEnum):
-    """How a key differs from what was delivered."""
+    """The difference between a key and what was delivered."""
 
     MISSING = "missing"  # the key has no object
     ALTERED = "altered"  # the bytes differ from what was delivered
@@ -45,7 +45,7 @@ class DiscrepancyKind(StrEnum):
 
     @property
     def responsible(self) -> Responsible:
-        """Who is responsible for the fix or the decision."""
+        """The party that has to fix it or decide."""
         if self in (DiscrepancyKind.MANIFEST_DIFFERS, DiscrepancyKind.ELSEWHERE):
             return Responsible.VENDOR
         return Responsible.AWS if self is DiscrepancyKind.UNCHECKED else Responsible.CUSTOMER
@@ -199,7 +199,7 @@ class Discrepancy(NamedTuple):
 
 _FIXES = {
     DiscrepancyKind.MISSING: (
-        "somebody deleted it. If that was not intended, run `xmode-transfer verify --customer {customer} "
+        "it was deleted. If that was not intended, run `xmode-transfer verify --customer {customer} "
         "--repair` to deliver it again; the source must still have it unchanged"
     ),
     DiscrepancyKind.ALTERED: (
@@ -282,8 +282,8 @@ class RemovalOutcome(StrEnum):
     INCONCLUSIVE = "doubtful"  # planned, but listed differently from what we put: checked, never deleted
     DELETED = "deleted"  # deleted, and its bytes are freed
     HIDDEN = "hidden"  # behind a delete marker: the bucket keeps versions, and the customer pays for them
-    GONE = "gone"  # already deleted by somebody else
-    CHANGED = "changed"  # overwritten by somebody else: left alone, and no longer ours
+    GONE = "gone"  # already deleted by another party
+    CHANGED = "changed"  # overwritten by another party: not deleted, and no longer ours
     RETAINED = "retained"  # the bucket refuses the delete (object lock or bucket policy)
     FAILED = "failed"  # the next cleanup retries it
 

@@ -303,7 +303,7 @@ def _entries(root: str, directory: str, selection: Selection) -> Iterator[Seen]:
                 for entry in entries:
                     status = _status(entry)
                     if not stat.S_ISDIR(status.st_mode):
-                        wanted = selection.takes_in(below, entry.name)
+                        wanted = bool(selection.chooser(below)(entry.name))
                         yield Seen(True, wanted, status.st_mtime_ns)
                     elif not selection.leaves_out(below + entry.name):
                         yield Seen(False, False, status.st_mtime_ns)

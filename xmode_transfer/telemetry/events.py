@@ -11,7 +11,7 @@ class Event(Enum):
     def __str__(self) -> str:
         return self.name.lower().replace("_", ".", 1)
 
-    RUN_STARTED = "a run looks for what is due for a customer"
+    RUN_STARTED = "a run scans for due periods of a customer"
     RUN_FINISHED = "one line for the whole run: outcome, counts, bytes, seconds"
 
     DELIVERY_STARTED = "the plan is recorded and sending begins"
@@ -29,7 +29,7 @@ class Event(Enum):
 
     SESSION_OPENED = "a customer's role was assumed for one step"
     SESSION_REFUSED = "a customer's role cannot be assumed; likely causes are in the line"
-    CREDENTIALS_REPLACED = "our access key was refused, and a new one was found in its place"
+    CREDENTIALS_REPLACED = "our access key was refused, and a new one replaced it"
 
     ACCESS_CHECKED = "one line for a whole check of a customer's access: outcome and causes"
     ACCESS_CHANGED = "a probe of the access gave another result than last time"
@@ -39,12 +39,12 @@ class Event(Enum):
     CUSTOMER_NOT_CONFIRMED = "the access is not as required: the customer stays pending"
     CUSTOMER_CONFIRMED_ANYWAY = "a person activated the customer despite findings; the reason is in the line"
 
-    CLEANUP_STARTED = "a cleanup looks for a customer's expired objects"
+    CLEANUP_STARTED = "a cleanup of a customer's expired objects begins"
     CLEANUP_UNCONFIRMED = "nothing was deleted: a person has to confirm this cleanup; the line has the reason"
     CLEANUP_FINISHED = "one line for the whole cleanup: outcome, bytes, and objects by what became of them"
     SUPERSEDED_REMOVED = "keys of an unpublished revision were deleted after its successor; a line by outcome"
     SUPERSEDED_KEPT = "keys of an unpublished revision could not be deleted; a later run or cleanup retries"
-    REMOVAL_REFUSED = "an expired object stays: the bucket refuses to delete it, or somebody changed it"
+    REMOVAL_REFUSED = "an expired object stays: the bucket refuses to delete it, or it was changed"
 
     MULTIPART_REFUSED = "the destination refuses multipart uploads; files up to 5 GiB are sent in one request"
     MULTIPART_NOT_ABORTED = "an upload could not be aborted this time; it is tried again"
@@ -76,7 +76,7 @@ class Event(Enum):
     JOB_REASSIGNED = "a customer's worker is gone: another one takes its job"
     JOB_HELD = "no daemon ticks: one must first decide what `catch_up` catches up"
     WORKERS_MISSING = "customers are due, and no worker is running"
-    SHUTDOWN_NOT_RECORDED = "the ledger could not be told that a process ended"
+    SHUTDOWN_NOT_RECORDED = "the end of a process could not be recorded in the ledger"
     MAINTENANCE_ELECTED = "of several daemons, this one does cleanups and access checks from now on"
     JOB_FAILED = "a customer's job ended without a delivery; the reason is in the line"
     MAINTENANCE_FAILED = "a cleanup or an access check could not begin"

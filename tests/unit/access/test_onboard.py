@@ -87,7 +87,7 @@ def test_onboarding_writes_one_file_and_the_kit(directory: Path) -> None:
             {"bucket": "acme-data", "prefix": "xmode/deep/"},
             "--bucket, --prefix: this sign-up and customers/acme.yaml (retired) claim",
         ),
-        ({"bucket": "globex-landing", "prefix": ""}, "customers/globex.yaml claim the same place"),
+        ({"bucket": "globex-landing", "prefix": ""}, "customers/globex.yaml claim the same location"),
         ({"company": "Acme"}, "--name: customer acme already exists"),
         ({"name": "torn"}, "--name: customer torn already exists"),
         ({"name": "wrong"}, "--name: customer wrong already exists"),

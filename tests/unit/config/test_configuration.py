@@ -63,7 +63,7 @@ def test_customers_who_share_nothing_are_in_order() -> None:
             {"destination": {"bucket": "shared", "prefix": "a/"}},
             {"destination": {"bucket": "shared", "prefix": "a/"}},
             ("destination",),
-            "the same place",
+            "the same location",
         ),
         (
             {"destination": {"bucket": "shared", "prefix": "a/"}},

@@ -136,11 +136,6 @@ def test_the_vendor_is_a_user_in_one_partition(values: dict[str, str], told: str
     assert told in refusal(Vendor, **values)
 
 
-def test_another_partition_is_taken_as_a_whole() -> None:
-    vendor = Vendor(principal_arn="arn:aws-cn:iam::366810793500:user/x", sts_region="cn-north-1")
-    assert vendor.partition == "aws-cn"
-
-
 @pytest.mark.parametrize(
     ("written", "size"),
     [
@@ -306,11 +301,6 @@ def test_a_customer_is_active_and_keeps_everything_by_itself() -> None:
     assert (customer.partition, customer.destination.checksums) == ("aws", "full")
 
 
-@pytest.mark.parametrize("company", ["NO", "1:30", "012345670123", "Zażółć & Söhne", "null"])
-def test_a_company_may_be_called_anything(company: str) -> None:
-    assert Customer(**{**CUSTOMER, "company": company}).company == company
-
-
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -421,10 +411,6 @@ def test_a_fraction_may_be_percent(said: Any, fraction: float) -> None:
     assert Retention(days=1, caps={"max_fraction": said}).caps.max_fraction == fraction
 
 
-def test_retention_takes_sizes() -> None:
-    assert Retention(max_bytes="500GB").max_bytes == 500_000_000_000
-
-
 @pytest.mark.parametrize(
     ("said", "encryption"),
     [
@@ -445,10 +431,6 @@ def test_a_key_alone_means_kms(said: dict[str, Any], encryption: str) -> None:
 def test_metadata_may_fill_what_s3_takes() -> None:
     metadata = {"cost-centre": "4711", "a": "x" * (1920 - 16)}
     assert Destination(bucket="acme-data", metadata=metadata).metadata == metadata
-
-
-def test_a_destination_may_be_the_whole_bucket() -> None:
-    assert Destination(bucket="acme-data").prefix == ""
 
 
 @pytest.mark.parametrize(
@@ -478,7 +460,7 @@ def test_an_address_is_taken_apart(listen: str, host: str, port: int, is_local: 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8321", "[::]:8321", "10.1.2.3:80", "[::ffff:10.1.2.3]:80"])
 def test_others_can_reach_it_only_with_a_token(listen: str) -> None:
-    with pytest.raises(ValidationError, match="everybody who can reach"):
+    with pytest.raises(ValidationError, match="anyone who can reach"):
         StatusPage(listen=listen)
 
 

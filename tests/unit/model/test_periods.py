@@ -79,7 +79,7 @@ def test_a_wrong_label_says_how_to_write_it(label: str, kind: PeriodKind, word: 
         ("%Y/../%m/%d", PeriodKind.DAY, "not allowed"),
         ("%Y/%B/%d", PeriodKind.DAY, "%B is not known"),
         ("%Y", PeriodKind.NONE, "has no partition"),
-        ("%Y/%Y/%m/%d", PeriodKind.DAY, "once only"),
+        ("%Y/%Y/%m/%d", PeriodKind.DAY, "only once"),
         ("%Y/%V", PeriodKind.WEEK, "%G %V"),
     ],
 )

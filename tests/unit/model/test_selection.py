@@ -14,7 +14,7 @@ def takes(selection: Selection, path: str) -> bool:
     in_walk = not any(
         selection.leaves_out("/".join(directory.split("/")[: depth + 1]))
         for depth in range(directory.count("/") + 1 if slash else 0)
-    ) and selection.takes_in(directory + slash, name)
+    ) and bool(selection.chooser(directory + slash)(name))
     assert whole == in_walk, "a walk and a listing must agree"
     return whole
 

@@ -24,7 +24,7 @@ from xmode_transfer.aws.policy.evaluate import (
 )
 from xmode_transfer.aws.policy.patterns import Context, strings
 from xmode_transfer.model.findings import Finding, passed
-from xmode_transfer.model.keys import check_place
+from xmode_transfer.model.keys import checks_prefix
 
 Answers = Iterator[Finding | Issue]
 
@@ -172,7 +172,7 @@ class Rights:
         prefix = self.facts.prefix
         return self._all(
             S3Call(operation, self.facts.bucket, key, partition=self.facts.partition, **how)
-            for key in (prefix + _DATA, check_place(prefix) + "canary")
+            for key in (prefix + _DATA, checks_prefix(prefix) + "canary")
         )
 
     def listing(self) -> Decision:
@@ -180,7 +180,7 @@ class Rights:
         bucket, prefix, partition = self.facts.bucket, self.facts.prefix, self.facts.partition
         return self._all(
             S3Call("ListObjectsV2", bucket, prefix=place, partition=partition)
-            for place in (prefix, check_place(prefix))
+            for place in (prefix, checks_prefix(prefix))
         )
 
     def _all(self, calls: Iterable[S3Call]) -> Decision:

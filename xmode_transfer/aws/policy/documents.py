@@ -9,7 +9,7 @@ from typing import Any
 from xmode_transfer.aws.policy.patterns import literal
 from xmode_transfer.config import Customer
 from xmode_transfer.config.names import parse_iam
-from xmode_transfer.model.keys import notices_place
+from xmode_transfer.model.keys import notices_prefix
 
 VENDOR_PRINCIPAL = "arn:aws:iam::366810793500:user/xmode-data-transfer"
 """The user that the setup guide names in the trust policy."""
@@ -244,7 +244,7 @@ def session_policy(
     and lists nothing. KMS must be granted here too for a bucket that encrypts with a KMS key.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
-    below = notices_place(prefix) if step is Step.NOTICE else prefix
+    below = notices_prefix(prefix) if step is Step.NOTICE else prefix
     statements = [] if step is Step.NOTICE else [_listing(bucket_arn, prefix)]
     statements.append(_allow(_OBJECT_ACTIONS[step], f"{bucket_arn}/{literal(below)}*"))
     actions = _DECRYPTING if step in (Step.LIST, Step.VERIFY, Step.CLEANUP) else _ENCRYPTING
