@@ -47,7 +47,7 @@ def daemon(ctx: click.Context, engine: str) -> int:
     from xmode_transfer.service import main
 
     opening.log_of_a_service(ctx)
-    return main.run_daemon(ctx.obj.config_dir, main.Engine(engine))
+    return main.run_daemon(ctx.obj.config_dir, alone=engine == "threads")
 
 
 @click.command()
