@@ -12,7 +12,7 @@ PATIENCE_MS = 30_000
 pytestmark = pytest.mark.sandbox
 
 
-def test_the_demo_is_shown_as_it_went(
+def test_the_page_of_the_demo(
     open_demo: Callable[..., Page], grave: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     """One test, because each demo takes half a minute."""

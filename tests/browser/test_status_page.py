@@ -32,7 +32,7 @@ def delivery_of(tab: Page) -> Page:
 # --- What is shown -------------------------------------------------------------------------------------
 
 
-def test_the_overview_says_first_who_needs_somebody(open_tab: Tab) -> None:
+def test_the_overview_lists_issues_first(open_tab: Tab) -> None:
     tab = open_tab()
     expect(tab.get_by_role("heading", level=1)).to_have_text(
         re.compile("2 customers need vendor action, 1 customer must act, 1 customer waits for AWS")
@@ -52,14 +52,14 @@ def test_the_overview_says_first_who_needs_somebody(open_tab: Tab) -> None:
     expect(tab.get_by_text("Page 2 of 20")).to_be_visible()
 
 
-def test_a_state_leads_to_its_customers(open_tab: Tab) -> None:
+def test_a_state_links_to_its_customers(open_tab: Tab) -> None:
     tab = open_tab()
     tab.get_by_role("link", name="1 blocked").click()
     expect(tab.locator("table.customers tbody tr")).to_have_count(1)
     expect(tab.locator("table.customers tbody")).to_contain_text("initech")
 
 
-def test_a_customer_has_its_calendar_and_what_became_of_each_period(open_tab: Tab) -> None:
+def test_a_customer_has_a_calendar_of_its_periods(open_tab: Tab) -> None:
     tab = open_tab("/customers/acme")
     expect(tab.get_by_role("heading", level=1)).to_contain_text("acme")
     for told in (
@@ -112,7 +112,7 @@ def test_the_last_access_check_has_its_fixes(open_tab: Tab) -> None:
     expect(fix.locator("pre").first).to_contain_text('"sts:ExternalId": "initechData"')
 
 
-def test_an_alert_says_who_must_act_and_who_was_told(open_tab: Tab) -> None:
+def test_an_alert_shows_responsible_and_notifications(open_tab: Tab) -> None:
     tab = open_tab()
     tab.get_by_role("link", name="Alerts 4").click()
     opened = tab.get_by_role("region", name="Open")
@@ -127,7 +127,7 @@ def test_an_alert_says_who_must_act_and_who_was_told(open_tab: Tab) -> None:
     expect(tab.get_by_role("heading", level=1)).to_contain_text("initech")
 
 
-def test_runs_have_their_throughput(open_tab: Tab) -> None:
+def test_runs_show_their_throughput(open_tab: Tab) -> None:
     tab = open_tab("/runs")
     rows = tab.locator("table.runs tbody tr")
     expect(rows).to_have_count(50)
@@ -149,7 +149,7 @@ def test_runs_have_their_throughput(open_tab: Tab) -> None:
         ("s3://acme-data/xmode/us-daily/_manifests/2026-11-23/000001.json", "manifest"),
     ],
 )
-def test_the_search_leads_there(open_tab: Tab, text: str, found: str) -> None:
+def test_search_finds_customers_and_objects(open_tab: Tab, text: str, found: str) -> None:
     tab = open_tab()
     tab.keyboard.press("/")
     tab.keyboard.type(text)
@@ -158,7 +158,7 @@ def test_the_search_leads_there(open_tab: Tab, text: str, found: str) -> None:
     expect(tab.locator(".hits").first).to_contain_text(found)
 
 
-def test_a_search_that_was_cut_short_says_so(open_tab: Tab) -> None:
+def test_a_truncated_search_says_so(open_tab: Tab) -> None:
     """CustomerMetrics has such a key, and only some are looked at; with the bucket it is one."""
     tab = open_tab("/search?q=xmode/us-daily/2026/11/23/none-of-this-name")
     expect(tab.get_by_text("No match in the subscriptions searched")).to_be_visible()
@@ -205,7 +205,7 @@ def change_status(path: Path, customer: str, status: str) -> None:
     engine.dispose()
 
 
-def test_it_brings_itself_up_to_date_and_keeps_what_was_opened(open_tab: Tab, site: Any) -> None:
+def test_the_page_refreshes_and_keeps_its_state(open_tab: Tab, site: Any) -> None:
     tab = open_tab("/customers/customer-0044")
     tab.evaluate("document.body.dataset.everyMs = '0'")
     expect(tab.locator(".title .word")).to_have_text("healthy")
@@ -230,7 +230,7 @@ def test_it_brings_itself_up_to_date_and_keeps_what_was_opened(open_tab: Tab, si
     assert updates(tab) > before
 
 
-def test_it_says_when_the_daemon_no_longer_answers(open_tab: Tab) -> None:
+def test_the_page_says_when_the_daemon_does_not_answer(open_tab: Tab) -> None:
     tab = open_tab("/runs")
     tab.evaluate("() => { window.fetch = () => Promise.reject(new Error('gone')); }")
     tab.evaluate("refresh()")
@@ -242,7 +242,7 @@ def test_it_says_when_the_daemon_no_longer_answers(open_tab: Tab) -> None:
     expect(refused.locator("table.runs")).to_be_visible()  # what was known stays
 
 
-def test_it_works_without_scripts(open_tab: Tab) -> None:
+def test_the_page_works_without_scripts(open_tab: Tab) -> None:
     tab = open_tab("/", script=False)
     assert tab.locator('meta[http-equiv="refresh"]').get_attribute("content") == "60"
     expect(tab.get_by_role("button", name="Pause")).to_be_hidden()
@@ -252,7 +252,7 @@ def test_it_works_without_scripts(open_tab: Tab) -> None:
     expect(tab.get_by_role("heading", level=1)).to_contain_text("initech")
 
 
-def test_the_keyboard_alone_leads_everywhere(open_tab: Tab) -> None:
+def test_the_page_works_with_the_keyboard_alone(open_tab: Tab) -> None:
     tab = open_tab()
     tab.keyboard.press("Tab")
     expect(tab.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -276,7 +276,7 @@ def test_the_keyboard_alone_leads_everywhere(open_tab: Tab) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_fits_a_phone(open_tab: Tab, dark: bool) -> None:
+def test_the_page_fits_a_phone(open_tab: Tab, dark: bool) -> None:
     tab = open_tab("/", width=360, dark=dark)
     for path in (*PAGES, "/customers/hostile", "/search?q=acme"):
         tab.goto(re.sub(r"^(https?://[^/]+).*", rf"\1{path}", tab.url))
@@ -292,7 +292,7 @@ def test_it_fits_a_phone(open_tab: Tab, dark: bool) -> None:
     assert (lightness < 200) is dark
 
 
-def test_it_can_be_read_without_colour(open_tab: Tab) -> None:
+def test_states_are_readable_without_colour(open_tab: Tab) -> None:
     """Each state has a shape of its own besides its word."""
     tab = open_tab("/customers/acme")
     shapes = tab.evaluate(
@@ -304,7 +304,7 @@ def test_it_can_be_read_without_colour(open_tab: Tab) -> None:
     assert all(word for word, _ in shapes)
 
 
-def test_it_is_accessible(open_tab: Tab, grave: Grave) -> None:
+def test_the_page_is_accessible(open_tab: Tab, grave: Grave) -> None:
     tab = open_tab()
     base = tab.url.rstrip("/")
     found = []
@@ -317,7 +317,7 @@ def test_it_is_accessible(open_tab: Tab, grave: Grave) -> None:
     assert found + grave(tab) == []
 
 
-def test_its_colours_can_be_told_apart_in_the_dark_too(open_tab: Tab, grave: Grave) -> None:
+def test_the_dark_page_has_enough_contrast(open_tab: Tab, grave: Grave) -> None:
     tab = open_tab("/?health=blocked", dark=True)
     found = grave(tab, "color-contrast")
     base = tab.url.partition("?")[0]
@@ -342,9 +342,7 @@ def test_its_colours_can_be_told_apart_in_the_dark_too(open_tab: Tab, grave: Gra
         ("/search?q=xmode/us-daily/2026/11/23/part", 30),
     ],
 )
-def test_what_a_page_asks_of_the_ledger_does_not_grow_with_the_customers(
-    site: Any, path: str, most: int
-) -> None:
+def test_queries_of_a_page_do_not_grow_with_the_customers(site: Any, path: str, most: int) -> None:
     """That is what keeps it fast for 2,000 of them; docs/status-page.md has the times."""
     asked = []
 

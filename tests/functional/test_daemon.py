@@ -165,7 +165,7 @@ def edit(project: Any, customer: str, change: Callable[[str], str]) -> None:
     path.write_text(change(path.read_text()))
 
 
-def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
+def test_a_daemon_delivers_reloads_alerts_and_survives_a_deleted_role(
     project: Make, customer_factory: Callable[..., CustomerSetup], hook: Hook
 ) -> None:
     acme, globex = customer_factory("acme"), customer_factory("globex")
@@ -244,7 +244,7 @@ def test_it_delivers_reloads_tells_and_survives_a_role_that_is_gone(
         assert not daemon.seen("defect")
 
 
-def test_files_that_cannot_be_read_stop_nobody_who_was_in_order(
+def test_invalid_files_do_not_stop_valid_customers(
     project: Make, customer_factory: Callable[..., CustomerSetup]
 ) -> None:
     here = project(customer_factory("acme"), customer_factory("globex"), service=FAST)
@@ -280,7 +280,7 @@ def test_files_that_cannot_be_read_stop_nobody_who_was_in_order(
         assert daemon.end() == 0
 
 
-def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart(
+def test_a_rotated_vendor_key_is_one_outage_and_needs_no_restart(
     project: Make,
     customer_factory: Callable[..., CustomerSetup],
     vendor_key: VendorKeys,
@@ -336,7 +336,7 @@ def test_a_key_of_ours_that_is_rotated_stops_everybody_once_and_needs_no_restart
         assert daemon.end() == 0
 
 
-def test_sigterm_and_sigkill_in_mid_delivery_lose_nothing_and_repeat_nothing(
+def test_sigterm_and_sigkill_during_a_delivery_lose_and_repeat_nothing(
     project: Make, acme: CustomerSetup
 ) -> None:
     slow = {"limits": {"bandwidth_bytes_per_second": "100kB"}}
@@ -388,7 +388,7 @@ def test_a_second_signal_ends_at_once(project: Make, acme: CustomerSetup) -> Non
         assert time.monotonic() - began < 60  # the drain has ten minutes
 
 
-def test_systemd_is_told(project: Make, acme: CustomerSetup, tmp_path: Any) -> None:
+def test_systemd_is_notified(project: Make, acme: CustomerSetup, tmp_path: Any) -> None:
     here = project(acme, service=FAST)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(tmp_path / "notify"))

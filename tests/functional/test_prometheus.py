@@ -111,7 +111,7 @@ def write_alertmanager(directory: Path, url: str) -> Path:
     return directory / "alertmanager.yml"
 
 
-def test_customers_who_refuse_us_are_one_alert_that_reaches_a_person(
+def test_blocked_customers_are_one_alert_that_reaches_a_person(
     project: Callable[..., Any],
     customer_factory: Callable[..., CustomerSetup],
     hook: tuple[str, list[dict[str, Any]]],

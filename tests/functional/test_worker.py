@@ -84,7 +84,7 @@ def launch(here: Any, *arguments: str) -> Any:
 
 
 @pytest.mark.sandbox
-def test_one_daemon_and_two_workers_deliver_once_and_show_it(
+def test_one_daemon_and_two_workers_deliver_once(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
 ) -> None:
     customers = [customer_factory(name) for name in ("acme", "globex", "initech", "hooli")]
@@ -138,7 +138,7 @@ def test_one_daemon_and_two_workers_deliver_once_and_show_it(
 
 
 @pytest.mark.sandbox
-def test_a_worker_that_is_asked_to_end_lets_others_go_on_where_it_was(
+def test_another_worker_resumes_after_a_worker_stops(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
 ) -> None:
     acme = customer_factory("acme")
@@ -160,7 +160,7 @@ def test_a_worker_that_is_asked_to_end_lets_others_go_on_where_it_was(
 
 @pytest.mark.sandbox
 @pytest.mark.slow
-def test_two_daemons_work_side_by_side_and_one_of_them_is_enough(
+def test_two_daemons_share_the_work_and_one_is_enough(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
 ) -> None:
     acme, globex = customer_factory("acme"), customer_factory("globex")
@@ -180,7 +180,7 @@ def test_two_daemons_work_side_by_side_and_one_of_them_is_enough(
 
 @pytest.mark.sandbox
 @pytest.mark.slow
-def test_a_database_that_is_restarted_in_the_middle_loses_and_doubles_nothing(
+def test_a_restart_of_the_database_loses_and_repeats_nothing(
     project: Make, customer_factory: Callable[..., CustomerSetup], own_postgres: Any
 ) -> None:
     acme, globex = customer_factory("acme"), customer_factory("globex")
@@ -203,7 +203,7 @@ def test_a_database_that_is_restarted_in_the_middle_loses_and_doubles_nothing(
 
 @pytest.mark.sandbox
 @pytest.mark.slow
-def test_a_job_that_somebody_removed_is_written_again(
+def test_a_deleted_job_is_enqueued_again(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup], postgres_url: str
 ) -> None:
     acme = customer_factory("acme")
@@ -220,7 +220,7 @@ def test_a_job_that_somebody_removed_is_written_again(
 
 @pytest.mark.sandbox
 @pytest.mark.slow
-def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
+def test_a_busy_worker_takes_over_the_jobs_of_a_killed_one(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
 ) -> None:
     """Looking for turns that nobody holds needs no place, and no daemon."""
@@ -251,7 +251,7 @@ def test_a_worker_whose_places_are_all_taken_takes_over_what_a_killed_one_held(
 
 
 @pytest.mark.sandbox
-def test_one_daemon_alone_and_a_fleet_refuse_each_other(
+def test_a_single_daemon_and_a_fleet_refuse_each_other(
     fleet: Callable[..., Any], customer_factory: Callable[..., CustomerSetup]
 ) -> None:
     here = fleet(customer_factory("acme"))
@@ -277,7 +277,7 @@ def test_one_daemon_alone_and_a_fleet_refuse_each_other(
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("command", [["worker"], ["daemon", "--engine", "procrastinate"]])
-def test_a_ledger_in_sqlite_is_told_to_move(project: Make, acme: CustomerSetup, command: list[str]) -> None:
+def test_a_fleet_refuses_a_ledger_in_sqlite(project: Make, acme: CustomerSetup, command: list[str]) -> None:
     here: Any = project(acme)
     answer = here.run(*command)
     assert answer.code == 2
@@ -287,7 +287,7 @@ def test_a_ledger_in_sqlite_is_told_to_move(project: Make, acme: CustomerSetup, 
 
 
 @pytest.mark.parametrize("command", ["worker", "daemon --engine procrastinate"])
-def test_without_the_extra_it_says_how_to_install_it(command: str, tmp_path: Path) -> None:
+def test_a_missing_extra_is_an_error_with_its_install_command(command: str, tmp_path: Path) -> None:
     """In a process that finds no Procrastinate, as where the extra was not asked for."""
     (tmp_path / "service.yaml").write_text("ledger: postgresql://nobody@127.0.0.1:1/nowhere\n")
     (tmp_path / "feeds").mkdir()
@@ -316,7 +316,7 @@ def test_without_the_extra_it_says_how_to_install_it(command: str, tmp_path: Pat
         pytest.param(["daemon"], id="daemon", marks=pytest.mark.slow),
     ],
 )
-def test_a_process_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
+def test_a_process_stops_on_request_without_its_database(
     project: Make, acme: CustomerSetup, own_postgres: Any, command: list[str]
 ) -> None:
     """In the middle of a delivery, where there is one; a server that is frozen never answers."""
@@ -341,7 +341,7 @@ def test_a_process_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_databas
 
 @pytest.mark.slow
 @pytest.mark.sandbox
-def test_a_run_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
+def test_a_run_stops_on_request_without_its_database(
     project: Make, acme: CustomerSetup, own_postgres: Any
 ) -> None:
     slow = {"limits": {"bandwidth_bytes_per_second": "200kB"}}
@@ -363,9 +363,7 @@ def test_a_run_ends_when_it_is_asked_to_while_it_is_cut_off_from_the_database(
 
 
 @pytest.mark.sandbox
-def test_a_worker_does_not_show_to_everybody_what_it_has_sent(
-    fleet: Callable[..., Any], acme: CustomerSetup
-) -> None:
+def test_public_metrics_of_a_worker_require_a_token(fleet: Callable[..., Any], acme: CustomerSetup) -> None:
     here = fleet(acme)
     for address, told in (("0.0.0.0:0", "give it a token"), ("8322", "127.0.0.1:8322")):
         refused = here.run("worker", "--metrics", address)

@@ -47,7 +47,7 @@ def daemon(shell: Shell, engine: str) -> int:
     """
     from xmode_transfer.service import main
 
-    return main.run_daemon(shell.config_dir, main.Engine(engine))
+    return main.run_daemon(shell.config_dir, alone=engine == "threads")
 
 
 @click.command()

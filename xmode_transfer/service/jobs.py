@@ -62,7 +62,6 @@ class Jobs:
         self._configuration = configuration
         self._backlogs: dict[str, _Backlog] = {}
         self._reread_at: dict[str, datetime] = {}
-        self._skipping_backoff: set[str] = set()
 
     def forget(self, name: str) -> None:
         """Drop what is cached of a customer."""
@@ -76,21 +75,10 @@ class Jobs:
         if reread_at is not None:
             self._reread_at[name] = reread_at
 
-    def skip_backoff(self, name: str) -> None:
-        """Ignore backoff at the customer's next source scan."""
-        self._skipping_backoff.add(name)
-
-    def do(
-        self,
-        name: str,
-        stop: threading.Event,
-        progress: Progress,
-        on_delivery: Callable[[str, str], None],
-    ) -> JobResult:
-        """Run one job. ``on_delivery`` receives the feed and the period before each delivery; ``stop`` ends
-        the job where it can be resumed. Raises what affects all customers: VendorIdentityError,
-        LedgerError."""
-        configuration = self._configuration()
+    def do(self, running: "RunningJob", on_delivery: Callable[[str, str], None]) -> JobResult:
+        """Run one job. ``on_delivery`` receives the feed and the period before each delivery. Raises what
+        affects all customers: VendorIdentityError, LedgerError."""
+        name, configuration = running.customer, self._configuration()
         customer = configuration.customers.get(name)
         if customer is None or customer.state is not CustomerState.ACTIVE:
             self.forget(name)
@@ -99,8 +87,10 @@ class Jobs:
         feeds = {feed: configuration.feeds[feed] for feed in customer.feeds}
         if backlog is None or backlog.customer != customer or backlog.feeds != feeds:
             backlog = self._backlogs[name] = self._scan(configuration, customer, feeds)
+            backlog.skip_backoff = running.job.skip_backoff
+        context = replace(self._context, stop=running.stop, progress=running)
         try:
-            result = self._do(backlog, replace(self._context, stop=stop, progress=progress), on_delivery)
+            result = self._do(backlog, context, on_delivery)
         except BaseException:
             self._drop(backlog)  # the next source scan finds the period again
             raise
@@ -156,8 +146,7 @@ class Jobs:
         result = CustomerRun(customer.name)
         with telemetry.bind(customer=customer.name):
             due = deque(scan_sources(self._context, configuration, customer, Scope(), result, reread=reread))
-        backlog = _Backlog(customer, feeds, due, skip_backoff=customer.name in self._skipping_backoff)
-        self._skipping_backoff.discard(customer.name)
+        backlog = _Backlog(customer, feeds, due)
         if reread:
             self._reread_at[customer.name] = now
         # A source that is unreadable only in part does not hold up the feed's other periods.

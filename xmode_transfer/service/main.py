@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -45,21 +44,15 @@ _LATE_SECONDS = 10.0
 # --- The daemon
 
 
-class Engine(StrEnum):
-    """Where jobs run."""
-
-    THREADS = "threads"  # this process
-    PROCRASTINATE = "procrastinate"  # `xmode-transfer worker`, on any number of machines
-
-
-def run_daemon(directory: Path, engine: Engine) -> int:
-    """Run until asked to stop; return the exit code. Waits at start for an unreachable database server.
+def run_daemon(directory: Path, *, alone: bool) -> int:
+    """Run until asked to stop; return the exit code. Waits at start for an unreachable database server. A
+    daemon that is ``alone`` runs the jobs itself; any number of others leave them to workers.
 
     Raises ConfigError when service.yaml is unusable, or its ledger does not exist or refuses access;
     AlreadyRunning when the other engine serves the same ledger; LedgerError."""
     with Inbox() as inbox:
         return Process.run(
-            lambda: _begin_daemon(directory, engine, inbox),
+            lambda: _begin_daemon(directory, inbox, alone=alone),
             SystemClock(),
             inbox,
             Event.DAEMON_STOPPED,
@@ -68,11 +61,11 @@ def run_daemon(directory: Path, engine: Engine) -> int:
 
 
 @contextmanager
-def _begin_daemon(directory: Path, engine: Engine, inbox: Inbox) -> Iterator["DaemonProcess"]:
+def _begin_daemon(directory: Path, inbox: Inbox, *, alone: bool) -> Iterator["DaemonProcess"]:
     """Open everything that the daemon needs before its first tick."""
     read_at = SystemClock().now()
     configuration = config_files.load(directory)
-    service, alone = configuration.service, engine is Engine.THREADS
+    service = configuration.service
     if not alone:
         cluster.check(service)
     counters = Counters()

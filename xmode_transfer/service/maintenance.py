@@ -176,8 +176,7 @@ class Outages:
                 return False
             if isinstance(error, VendorIdentityError) and self._identity_is_valid():
                 return False  # the keys were replaced meanwhile, and the new ones are in use now
-            self._current = failure_of(error)
-        telemetry.error(Event.OUTAGE_BEGAN, **error.log_context())
+            self._begin(error)
         for notify in self.began:
             notify()
         return True
@@ -192,13 +191,16 @@ class Outages:
             self._context.sessions.verify_identity()
         except XmodeError as error:
             if error.code != outage.cause:
-                self._current = failure_of(error)
-                telemetry.error(Event.OUTAGE_BEGAN, **error.log_context())
+                self._begin(error)
             return
         self._current = None
         telemetry.log(Event.OUTAGE_RECOVERED, cause=outage.cause)
         for notify in self.ended:
             notify()
+
+    def _begin(self, error: XmodeError) -> None:
+        self._current = failure_of(error)
+        telemetry.error(Event.OUTAGE_BEGAN, **error.log_context())
 
     def _identity_is_valid(self) -> bool:
         try:

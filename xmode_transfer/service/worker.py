@@ -187,8 +187,6 @@ class Worker:
                 running.stop.set()  # stopped since the job was taken
         if followed is None or followed != job.follows or job.skip_backoff or not self._catches_up(name):
             self._jobs.rescan(name, None if moved else job.reread_at)
-        if job.skip_backoff:
-            self._jobs.skip_backoff(name)
 
     def _deliver(self, running: RunningJob) -> JobResult:
         """Run the job and return its result, whatever it raises."""
@@ -197,7 +195,7 @@ class Worker:
             if self._is_held(name):
                 telemetry.log(Event.JOB_HELD, customer=name)
                 return JobResult(next_at=clock.now())
-            return self._jobs.do(name, running.stop, running, partial(self._queue.delivers, running.job))
+            return self._jobs.do(running, partial(self._queue.delivers, running.job))
         except (VendorIdentityError, LedgerError) as error:
             self._outages.report(error)
             return JobResult(again=True)  # queued again, and run after the outage

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xmode_transfer.config import Configuration
+from xmode_transfer.config import Configuration, StatusPage
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.process import Clock
@@ -72,12 +72,12 @@ class Rules:
         return hmac.compare_digest(given, self.token.encode())
 
 
-def rules_for(host: str, *, is_local: bool, further: tuple[str, ...], token: str | None) -> Rules:
-    """Return the rules of a page that listens on ``host``. If other machines can reach it, its token protects
-    it, and it answers to any name unless its names are configured."""
-    if not is_local and not further:
+def rules_for(page: StatusPage, token: str | None) -> Rules:
+    """Return the rules of a page. If other machines can reach it, its token protects it, and it answers to
+    any name unless its names are configured."""
+    if not page.is_local and not page.hosts:
         return Rules(None, token)
-    return Rules(_LOCAL_NAMES | {host.lower(), *further}, token)
+    return Rules(_LOCAL_NAMES | {page.host.lower(), *page.hosts}, token)
 
 
 def _name_of(host: str) -> str:
@@ -120,8 +120,7 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._rules.knows(hosts[0]):
             return PlainTextResponse(
-                "Unknown host name. To allow it, add it to status_page.hosts in service.yaml.\n",
-                421,
+                "Unknown host name. To allow it, add it to status_page.hosts in service.yaml.\n", 421
             )
         if not self._rules.admits(headers.get("authorization", "")):
             return PlainTextResponse(
@@ -146,9 +145,6 @@ class Check(NamedTuple):
     name: str
     holds: bool
     detail: str
-
-
-Checks = Callable[[], Sequence[Check]]
 
 
 def application(
@@ -206,7 +202,7 @@ def _metrics(metrics: Callable[[], bytes]) -> BaseRoute:
     return Route("/metrics", lambda _: Response(metrics(), media_type=METRICS_TYPE))
 
 
-def _probes(alive: Checks, ready: Checks) -> list[BaseRoute]:
+def _probes(alive: Callable[[], Sequence[Check]], ready: Callable[[], Sequence[Check]]) -> list[BaseRoute]:
     async def healthz(_: Request) -> Response:
         return _answer(alive())  # in the event loop, so that busy threads do not fail the probe
 

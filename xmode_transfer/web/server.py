@@ -234,7 +234,7 @@ def _rules(settings: StatusPage) -> Rules:
                 f"{_SHORTEST_TOKEN} characters",
                 hint="Use a random one, for example the output of `openssl rand -hex 32`, and start again",
             )
-    return rules_for(settings.host, is_local=settings.is_local, further=settings.hosts, token=token)
+    return rules_for(settings, token)
 
 
 def _serve(app: ASGIApp, address: str, name: str, hint: str) -> Server:

@@ -142,7 +142,7 @@ def test_a_local_page_may_have_a_token_too(open_page: Open) -> None:
 
 
 def test_a_token_may_have_non_ascii_characters() -> None:
-    rules = rules_for("127.0.0.1", is_local=True, further=(), token="pässword")
+    rules = rules_for(StatusPage(listen="127.0.0.1:0"), "pässword")
     assert rules.admits(basic("pässword")["Authorization"])
     assert rules.admits("Bearer " + "pässword".encode().decode("latin-1"))
     assert not rules.admits("Bearer pässword")
