@@ -39,7 +39,15 @@ _OF_THE_INTERPRETER = ("PYTHON", "LANG", "LC_")
 
 
 class Started(subprocess.Popen[Any]):
-    """``subprocess.Popen`` of the command: ``Started([COMMAND, "status"], stdout=PIPE, text=True)``."""
+    """``subprocess.Popen`` of the command: ``Started([COMMAND, "status"], stdout=PIPE, text=True)``.
+
+    ``constants`` shortens what a test would wait for: ``{"TTL_SECONDS": 5.0}`` holds in that process, in each
+    module that has the name.
+    """
+
+    def __init__(self, *arguments: Any, constants: Mapping[str, float] | None = None, **how: Any) -> None:
+        self._constants = dict(constants or {})
+        super().__init__(*arguments, **how)
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
         (_, pass_fds, cwd, env, _, _, shell), pipes, others = rest[:7], rest[7:13], rest[14:20]
@@ -48,6 +56,7 @@ class Started(subprocess.Popen[Any]):
         is_plain = not (preexec_fn or pass_fds or shell) and others == (None, None, None, umask, False, -1)
         template = _template(environment) if is_plain and args[0] == COMMAND else None
         if template is None:
+            assert not self._constants, "the constants of an ordinary process cannot be changed"
             return super()._execute_child(args, executable, preexec_fn, *rest)  # type: ignore[misc]
         streams = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         request = {
@@ -55,6 +64,7 @@ class Started(subprocess.Popen[Any]):
             "env": environment,
             "cwd": str(cwd or Path.cwd()),
             "umask": umask,
+            "constants": self._constants,
         }
         self.pid = template.fork(json.dumps(request).encode(), streams)
         self._child_created = True
@@ -165,6 +175,15 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
             os.close(one)
 
 
+def _set_constants(constants: Mapping[str, float]) -> None:
+    ours = [module for name, module in sys.modules.items() if name.startswith("xmode_transfer.")]
+    for name, value in constants.items():
+        having = [module for module in ours if hasattr(module, name)]
+        assert having, f"no module has {name}"
+        for module in having:
+            setattr(module, name, value)
+
+
 def _import_everything() -> None:
     import xmode_transfer
 
@@ -194,5 +213,6 @@ if __name__ == "__main__":
         if _request["umask"] >= 0:
             os.umask(_request["umask"])
         time.tzset()
+        _set_constants(_request["constants"])
         sys.argv = _request["args"]
         cli.main()
