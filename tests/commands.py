@@ -184,8 +184,29 @@ def _set_constants(constants: Mapping[str, float]) -> None:
             setattr(module, name, value)
 
 
+def keep_aws_models() -> None:
+    """botocore reads a service's model for each session; from now on once for this process and its forks."""
+    from botocore.loaders import JSONFileLoader
+
+    read, models = JSONFileLoader.load_file, dict[str, Any]()
+
+    def load_file(self: Any, path: str) -> Any:
+        if path not in models:
+            models[path] = read(self, path)
+        return models[path]
+
+    JSONFileLoader.load_file = load_file
+
+
 def _import_everything() -> None:
+    import botocore.session
+
     import xmode_transfer
+
+    keep_aws_models()
+    session = botocore.session.get_session()
+    for service in ("s3", "sts"):
+        session.create_client(service, "us-east-1", aws_access_key_id="-", aws_secret_access_key="-")
 
     for module in pkgutil.walk_packages(xmode_transfer.__path__, "xmode_transfer."):
         if module.name.rpartition(".")[2] not in ("__main__", "launch", "env", "versions"):

@@ -36,6 +36,7 @@ def pytest_configure() -> None:
     that: tests send SIGINT to processes of theirs."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    commands.keep_aws_models()
 
 
 def pytest_sessionfinish() -> None:
