@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,28 @@ class Started(subprocess.Popen[Any]):
     """``subprocess.Popen`` of the command: ``Started([COMMAND, "status"], stdout=PIPE, text=True)``.
 
     ``constants`` shortens what a test would wait for: ``{"TTL_SECONDS": 5.0}`` holds in that process, in each
-    module that has the name.
+    module that has the name. ``closed`` names the standard streams that it does not have, as ``2>&-`` does.
     """
 
-    def __init__(self, *arguments: Any, constants: Mapping[str, float] | None = None, **how: Any) -> None:
-        self._constants = dict(constants or {})
+    def __init__(
+        self,
+        *arguments: Any,
+        constants: Mapping[str, float] | None = None,
+        closed: Collection[int] = (),
+        **how: Any,
+    ) -> None:
+        self._ours = {"constants": dict(constants or {}), "closed": [*closed]}
         super().__init__(*arguments, **how)
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
         (_, pass_fds, cwd, env, _, _, shell), pipes, others = rest[:7], rest[7:13], rest[14:20]
         environment = dict(os.environ if env is None else env)
-        umask = others[3]
-        is_plain = not (preexec_fn or pass_fds or shell) and others == (None, None, None, umask, False, -1)
+        umask, new_session = others[3:5]
+        is_plain = not (preexec_fn or pass_fds or shell)
+        is_plain = is_plain and others == (None, None, None, umask, new_session, -1)
         template = _template(environment) if is_plain and args[0] == COMMAND else None
         if template is None:
-            assert not self._constants, "the constants of an ordinary process cannot be changed"
+            assert not any(self._ours.values()), "what an ordinary process does not know"
             return super()._execute_child(args, executable, preexec_fn, *rest)  # type: ignore[misc]
         streams = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         request = {
@@ -64,7 +71,8 @@ class Started(subprocess.Popen[Any]):
             "env": environment,
             "cwd": str(cwd or Path.cwd()),
             "umask": umask,
-            "constants": self._constants,
+            "new_session": new_session,
+            **self._ours,
         }
         self.pid = template.fork(json.dumps(request).encode(), streams)
         self._child_created = True
@@ -233,6 +241,11 @@ if __name__ == "__main__":
         os.chdir(_request["cwd"])
         if _request["umask"] >= 0:
             os.umask(_request["umask"])
+        if _request["new_session"]:
+            os.setsid()
+        for _number in _request["closed"]:
+            os.close(_number)
+            setattr(sys, ("stdin", "stdout", "stderr")[_number], None)
         time.tzset()
         _set_constants(_request["constants"])
         sys.argv = _request["args"]
