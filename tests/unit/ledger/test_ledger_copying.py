@@ -435,7 +435,7 @@ _KILLED = """
 """
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("part", [0.5, *(pytest.param(part, marks=pytest.mark.slow) for part in (0.1, 1.0))])
 @pytest.mark.parametrize("to", ["postgresql", "sqlite"])
 def test_killed_in_the_middle_it_leaves_an_empty_target_and_can_be_done_again(
     sqlite_url: str, request: pytest.FixtureRequest, tmp_path: Path, to: str, part: float
