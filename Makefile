@@ -5,7 +5,7 @@
 .NOTPARALLEL:
 # Compiled modules are kept from the first start on; without them each command starts three times slower.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test check lint types layers soak bench screenshots names lock clean
+.PHONY: help demo test check lint types layers coverage soak bench screenshots names lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,13 +32,18 @@ demo: $(RUN_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP
 	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
 
 # What is long begins first, and a process that has nothing left takes over from another.
-PYTEST := $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
+SPREAD := -n $(WORKERS) --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/pytest $(SPREAD)
 
 test: $(VENV)/.dev ## Run the tests that one waits for (ARGS="-k name" chooses, WORKERS=0: in one process)
 	$(PYTEST) -m "not thorough" $(ARGS)
 
-check: lint types layers ## Run everything that continuous integration runs (ARGS and WORKERS as with test)
-	$(PYTEST) $(ARGS)
+# The types are checked beside the tests, of which many wait.
+check: lint layers ## Run everything that continuous integration runs (ARGS and WORKERS as with test)
+	@mkdir -p .cache
+	@$(BIN)/mypy >.cache/types 2>&1 & types=$$!; \
+		echo "$(PYTEST) $(ARGS)"; $(PYTEST) $(ARGS); tests=$$?; \
+		wait $$types || { cat .cache/types; exit 1; }; exit $$tests
 
 lint: $(VENV)/.dev ## Look for mistakes and for text that is not formatted
 	$(BIN)/ruff check .
@@ -49,6 +54,13 @@ types: $(VENV)/.dev ## Check the types
 
 layers: $(VENV)/.dev ## Check that each layer imports only the layers below it
 	$(BIN)/lint-imports --no-cache --no-logo
+
+# As `make check` runs the tests, with every process that they start. A failure does not hide the figure.
+coverage: export COVERAGE_FILE := $(CURDIR)/.cache/coverage/data
+coverage: $(VENV)/.dev ## Measure which lines of the package the tests run (ARGS and WORKERS as with test)
+	@rm -rf .cache/coverage && mkdir -p .cache/coverage
+	@$(BIN)/coverage run -m pytest $(SPREAD) $(ARGS); tests=$$?; \
+		$(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$tests
 
 soak: $(VENV)/.dev ## Run the long forms of the tests
 	XMODE_SOAK=1 $(BIN)/pytest -m slow $(ARGS)
@@ -78,7 +90,7 @@ lock: $(if $(UV),,.cache/uv/bin/uv) ## Pin what pyproject.toml asks for, with ha
 clean: ## Remove what was made here, except the ledger in var/
 	@if [ -x $(BIN)/xmode-transfer ] && [ -e .demo ]; then $(BIN)/xmode-transfer demo --stop; fi
 	@if [ -x $(BIN)/xmode-transfer ] && [ -e .sandbox ]; then $(BIN)/xmode-transfer sandbox stop --all; fi
-	rm -rf $(VENV) .sandbox .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+	rm -rf $(VENV) .venv-* .sandbox .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		.grimp_cache build dist
 
 .cache/uv/bin/uv:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,31 @@ _OF_THE_INTERPRETER = ("PYTHON", "LANG", "LC_")
 
 
 class Started(subprocess.Popen[Any]):
-    """``subprocess.Popen`` of the command: ``Started([COMMAND, "status"], stdout=PIPE, text=True)``."""
+    """``subprocess.Popen`` of the command: ``Started([COMMAND, "status"], stdout=PIPE, text=True)``.
+
+    ``constants`` shortens what a test would wait for: ``{"TTL_SECONDS": 5.0}`` holds in that process, in each
+    module that has the name. ``closed`` names the standard streams that it does not have, as ``2>&-`` does.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        constants: Mapping[str, float] | None = None,
+        closed: Collection[int] = (),
+        **how: Any,
+    ) -> None:
+        self._ours = {"constants": dict(constants or {}), "closed": [*closed]}
+        super().__init__(*arguments, **how)
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
         (_, pass_fds, cwd, env, _, _, shell), pipes, others = rest[:7], rest[7:13], rest[14:20]
         environment = dict(os.environ if env is None else env)
-        umask = others[3]
-        is_plain = not (preexec_fn or pass_fds or shell) and others == (None, None, None, umask, False, -1)
+        umask, new_session = others[3:5]
+        is_plain = not (preexec_fn or pass_fds or shell)
+        is_plain = is_plain and others == (None, None, None, umask, new_session, -1)
         template = _template(environment) if is_plain and args[0] == COMMAND else None
         if template is None:
+            assert not any(self._ours.values()), "what an ordinary process does not know"
             return super()._execute_child(args, executable, preexec_fn, *rest)  # type: ignore[misc]
         streams = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         request = {
@@ -55,6 +71,8 @@ class Started(subprocess.Popen[Any]):
             "env": environment,
             "cwd": str(cwd or Path.cwd()),
             "umask": umask,
+            "new_session": new_session,
+            **self._ours,
         }
         self.pid = template.fork(json.dumps(request).encode(), streams)
         self._child_created = True
@@ -165,8 +183,38 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
             os.close(one)
 
 
+def _set_constants(constants: Mapping[str, float]) -> None:
+    ours = [module for name, module in sys.modules.items() if name.startswith("xmode_transfer.")]
+    for name, value in constants.items():
+        having = [module for module in ours if hasattr(module, name)]
+        assert having, f"no module has {name}"
+        for module in having:
+            setattr(module, name, value)
+
+
+def keep_aws_models() -> None:
+    """botocore reads a service's model for each session; from now on once for this process and its forks."""
+    from botocore.loaders import JSONFileLoader
+
+    read, models = JSONFileLoader.load_file, dict[str, Any]()
+
+    def load_file(self: Any, path: str) -> Any:
+        if path not in models:
+            models[path] = read(self, path)
+        return models[path]
+
+    JSONFileLoader.load_file = load_file
+
+
 def _import_everything() -> None:
+    import botocore.session
+
     import xmode_transfer
+
+    keep_aws_models()
+    session = botocore.session.get_session()
+    for service in ("s3", "sts"):
+        session.create_client(service, "us-east-1", aws_access_key_id="-", aws_secret_access_key="-")
 
     for module in pkgutil.walk_packages(xmode_transfer.__path__, "xmode_transfer."):
         if module.name.rpartition(".")[2] not in ("__main__", "launch", "env", "versions"):
@@ -193,6 +241,12 @@ if __name__ == "__main__":
         os.chdir(_request["cwd"])
         if _request["umask"] >= 0:
             os.umask(_request["umask"])
+        if _request["new_session"]:
+            os.setsid()
+        for _number in _request["closed"]:
+            os.close(_number)
+            setattr(sys, ("stdin", "stdout", "stderr")[_number], None)
         time.tzset()
+        _set_constants(_request["constants"])
         sys.argv = _request["args"]
         cli.main()

@@ -1,7 +1,6 @@
 """What every test is given: a clean environment, no network but loopback, and the sandbox where asked for."""
 
 import os
-import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -29,7 +28,6 @@ REAL_HOME = os.environ.get("HOME", "")
 settings.register_profile("check", max_examples=40, derandomize=True, deadline=None)
 settings.register_profile("soak", max_examples=1000, deadline=None)
 settings.load_profile("soak" if IS_SOAK else "check")
-SERVER = re.compile("moto|^postgresql$")
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 
@@ -38,6 +36,7 @@ def pytest_configure() -> None:
     that: tests send SIGINT to processes of theirs."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    commands.keep_aws_models()
 
 
 def pytest_sessionfinish() -> None:
@@ -71,8 +70,9 @@ def _is_thorough(item: pytest.Item) -> bool:
     if folder == "functional":
         return item.get_closest_marker("smoke") is None
     case = getattr(item, "callspec", None)
-    servers = [] if case is None else [one for one in map(str, case.params.values()) if SERVER.search(one)]
-    return folder in ("browser", "faults") or bool(servers) or "postgres_server" in _fixtures(item)
+    values = [] if case is None else [one for one in case.params.values() if isinstance(one, str)]
+    on_server = any(value == "postgresql" or value.endswith("-moto") for value in values)
+    return folder in ("browser", "faults") or on_server or "postgres_server" in _fixtures(item)
 
 
 def _fixtures(item: pytest.Item) -> list[str]:

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import re
-import subprocess
 import termios
 import threading
 from collections.abc import Mapping, Sequence
+
+from tests import commands
 
 _CODE = re.compile(r"\x1b\[(?P<number>[0-9;?]*)(?P<letter>[A-Za-z])|\x1b\][^\x07]*\x07|\x1b[()][A-Z0-9]")
 
@@ -26,7 +27,7 @@ def on_terminal(
                 written.extend(piece)
 
     reader = threading.Thread(target=read)
-    process = subprocess.Popen(
+    process = commands.Started(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables, start_new_session=True
     )
     os.close(theirs)

@@ -54,8 +54,6 @@ class StoreCase:
     lets somebody else read one, ``turn_versioning_on``, ``delete_bucket``.
     ``page_size`` is how many rows one page of a listing has at most. The flags say what the far side does:
 
-    ``enforces_policy``   requests without a right are refused
-    ``enforces_owner``    a wrong expected bucket owner is refused
     ``answers_checksum``  the answer to an upload carries the checksum that S3 has computed
     ``parts_allowed``     parts pass under the guide's policy, with its condition on the ACL
     ``knows_ended_uploads``  an upload that has ended is told from trouble of the store's own (moto: 500)
@@ -72,8 +70,6 @@ class StoreCase:
     turn_versioning_on: Callable[[], None]
     delete_bucket: Callable[[], None]
     page_size: int = 1000
-    enforces_policy: bool = True
-    enforces_owner: bool = True
     answers_checksum: bool = True
     parts_allowed: bool = True
     knows_ended_uploads: bool = True
@@ -212,7 +208,6 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
         lambda: s3.put_bucket_versioning(Bucket=setup.bucket, VersioningConfiguration={"Status": "Enabled"}),
         delete_bucket,
         page_size=7,
-        enforces_owner=False,
         answers_checksum=False,
         parts_allowed=False,
     )
@@ -287,8 +282,6 @@ def _on_moto(
             lambda: s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"}),
             delete_bucket,
             page_size=7,
-            enforces_policy=False,
-            enforces_owner=False,
             knows_ended_uploads=False,
         )
 

@@ -87,6 +87,7 @@ class Project:
 
     directory: Path
     environment: dict[str, str]
+    constants: dict[str, float] = field(default_factory=dict)
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def source(self, feed: str = "us-daily") -> Path:
@@ -115,6 +116,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            constants=self.constants,
         )
         self.started.append(process)
         return process

@@ -22,16 +22,17 @@ import psycopg
 import pytest
 
 from tests import bucket
+from tests.forms import IS_SOAK
 from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 Make = Callable[..., Any]
-CUSTOMERS, PERIODS, FILES = 30, 10, 3
+CUSTOMERS, PERIODS, FILES = (30, 10, 3) if IS_SOAK else (12, 6, 2)
 LAST = 2
 """Periods that become due when everything has happened."""
-PACE = 4
+PACE = 4 if IS_SOAK else 8
 """Deliveries between two blows, at least."""
 SERVICE = {
     "daemon": {
@@ -43,6 +44,8 @@ SERVICE = {
     },
     "status_page": "off",
 }
+QUICK = {"TTL_SECONDS": 6.0, "_RENEW_SECONDS": 1.5, "SETTLING_SECONDS": 5.0, "HEARTBEAT_SECONDS": 1.0}
+"""What is waited for until another takes over: an eighth of the time in the short form."""
 TAKEN_OVER = "job.reassigned"
 MIB = 1024 * 1024
 
@@ -149,6 +152,7 @@ def held_up(server: Any, process: Any = None) -> set[str]:
     return {customer for (customer,) in rows}
 
 
+@pytest.mark.short
 def test_what_dies_at_random_is_made_up_for(
     project: Make, many: list[CustomerSetup], own_postgres: Any, figures: Callable[..., None]
 ) -> None:
@@ -156,6 +160,7 @@ def test_what_dies_at_random_is_made_up_for(
     periods become due when everything has happened that is to happen, however quick the machine is."""
     chance = random.Random(20261128)
     made = project(*many, service={**SERVICE, "ledger": own_postgres.url("xmode")})
+    made.constants |= {} if IS_SOAK else QUICK
     first, last = labels()[:-LAST], labels()[-LAST:]
     write_periods(made, first)
     wanted = {(customer.name, label) for customer in many for label in labels()}
@@ -201,7 +206,7 @@ def test_what_dies_at_random_is_made_up_for(
         if share > 0.3 and not restarted:
             paused |= held_up(own_postgres)
             own_postgres.kill()
-            time.sleep(2)
+            time.sleep(2 if IS_SOAK else 0.5)
             own_postgres.start()
             restarted = True
         elif share > 0.5 and not daemon_restarted:
@@ -212,7 +217,7 @@ def test_what_dies_at_random_is_made_up_for(
         elif kills and daemon_restarted and not all_due:
             write_periods(made, last)
             all_due = True
-        time.sleep(chance.uniform(1.5, 4.0))
+        time.sleep(chance.uniform(1.5, 4.0) if IS_SOAK else chance.uniform(0.3, 1.0))
         with suppress(psycopg.OperationalError, psycopg.errors.UndefinedTable):  # away, or not begun
             done = set(delivered(own_postgres))
     thaw()
@@ -399,6 +404,7 @@ def parts(sandbox: Sandbox) -> Iterator[Parts]:
     proxy.close()
 
 
+@pytest.mark.short
 @pytest.mark.parametrize(
     "fate",
     ["killed", *(pytest.param(fate, marks=pytest.mark.slow) for fate in ("frozen", "cut off"))],
@@ -414,7 +420,8 @@ def test_another_worker_goes_on_with_the_upload(
     """The same multipart upload, with what is missing; what wakes late can do no harm."""
     acme = customer_factory("acme", Variant.ABORT_GRANTED)
     made = project(acme, service={**SERVICE, "ledger": "env:LEDGER_URL"})
-    data = b"".join(number.to_bytes(8, "big") for number in range(320 * MIB // 8))
+    made.constants |= {} if IS_SOAK else QUICK
+    data = random.Random(320).randbytes((320 if IS_SOAK else 160) * MIB)
     made.write("2026/11/22/large.bin", data)
     made.write("2026/11/22/_SUCCESS", b"")
     own_postgres.listen(free_port())

@@ -401,7 +401,7 @@ _KILLED = """
 """
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("part", [0.5, *(pytest.param(part, marks=pytest.mark.slow) for part in (0.1, 1.0))])
 @pytest.mark.parametrize("to", ["postgresql", "sqlite"])
 def test_a_killed_copy_leaves_an_empty_target(
     sqlite_url: str, request: pytest.FixtureRequest, tmp_path: Path, to: str, part: float
