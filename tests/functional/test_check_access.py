@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer, set_permission_policy
 from xmode_transfer.access.check_access import check_access
 from xmode_transfer.access.lint import Kind, Source, lint
+from xmode_transfer.aws.policy import SetupValues
 from xmode_transfer.aws.policy.documents import corrected_permission_policy
 from xmode_transfer.cli.terminal import Tally
 from xmode_transfer.config import files
@@ -41,7 +42,6 @@ from xmode_transfer.sandbox.model import (
     write_config,
 )
 from xmode_transfer.service import assembly
-from xmode_transfer.web.facts import Facts
 
 pytestmark = pytest.mark.sandbox
 
@@ -117,7 +117,7 @@ def assert_nothing_left(customer: CustomerSetup, report: AccessReport) -> None:
 def assert_foretold(report: AccessReport, customer: CustomerSetup, *documents: Document) -> None:
     """`policy lint` names offline what the check found, and nothing against what the check found in order."""
     account = customer.role_arn.split(":")[4]
-    told = Facts(
+    told = SetupValues(
         customer.external_id, customer.role_arn, customer.bucket, customer.prefix, bucket_owner=account
     )
     lines = [
