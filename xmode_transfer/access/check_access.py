@@ -1,5 +1,4 @@
-"""Check a customer's access: test every right with real requests, and report each problem with its cause,
-responsible and fix."""
+"""Test a customer's access with real requests; report each problem with its cause, responsible and fix."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -7,31 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from xmode_transfer import telemetry
-from xmode_transfer.access import trying
-from xmode_transfer.access.catalogue import (
-    NO_ID,
-    OTHER_CASE,
-    RANDOM_ID,
-    SIMILAR_ID,
-    Cause,
-    error_finding,
-    finding,
-    wrong_external_ids,
-    wrongly_accepted,
-)
+from xmode_transfer.access import catalogue, trying
+from xmode_transfer.access.catalogue import Cause, error_finding, finding
 from xmode_transfer.access.trying import attempt
 from xmode_transfer.aws.policy.documents import SetupValues, setup_values
 from xmode_transfer.aws.probing import Prober
 from xmode_transfer.config import Configuration, Customer, CustomerState
-from xmode_transfer.model.errors import (
-    ConfigError,
-    OtherPrincipal,
-    Responsible,
-    RoleRefused,
-    VendorClockSkew,
-    VendorIdentityError,
-    XmodeError,
-)
+from xmode_transfer.model import errors
+from xmode_transfer.model.errors import Responsible, VendorIdentityError, XmodeError
 from xmode_transfer.model.findings import (
     AccessReport,
     Finding,
@@ -50,23 +32,23 @@ from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import defect_of
 
 _WRONG_IDS = {
-    NO_ID: "without an external ID",
-    RANDOM_ID: "with an external ID that was never issued",
-    SIMILAR_ID: "with an external ID that only begins with the right one",
-    OTHER_CASE: "with the external ID in a different letter case",
+    catalogue.NO_ID: "without an external ID",
+    catalogue.RANDOM_ID: "with an external ID that was never issued",
+    catalogue.SIMILAR_ID: "with an external ID that only begins with the right one",
+    catalogue.OTHER_CASE: "with the external ID in a different letter case",
 }
 _TRUST_PROBES = ("assume_role", *_WRONG_IDS, "assume_again")
 _CUSTOMERS_AT_ONCE = 8
 
 
 def checked_customers(configuration: Configuration, name: str | None) -> list[Customer]:
-    """Return the customers to check: the named one, or all except retired ones. Raises ConfigError."""
+    """Return the named customer, or all except retired ones. Raises ConfigError."""
     if name is None:
         customers = configuration.customers.values()
         return [customer for customer in customers if customer.state is not CustomerState.RETIRED]
     customer = configuration.customer(name, "its access is not checked")
     if customer.state is CustomerState.RETIRED:
-        raise ConfigError(
+        raise errors.ConfigError(
             f"{name} is retired: its access is not checked",
             hint=f"set `state: pending` in customers/{name}.yaml if it comes back",
         )
@@ -76,8 +58,8 @@ def checked_customers(configuration: Configuration, name: str | None) -> list[Cu
 def check_customers(
     context: Context, prober: Prober, customers: Sequence[Customer], *, deep: bool = False
 ) -> list[AccessReport | XmodeError]:
-    """Check several customers, a few at a time; return a report or the error of each, in the order given. If
-    our own identity is wrong, no customer is probed, each report says so, and the log once."""
+    """Return a report or the error of each customer, in the order given. If our own identity is wrong, no
+    customer is probed, each report says so, and the log once."""
     try:
         prober.verify_identity()
     except VendorIdentityError as error:
@@ -98,9 +80,8 @@ def check_customers(
 
 
 def check_access(context: Context, prober: Prober, customer: Customer, *, deep: bool = False) -> AccessReport:
-    """Check one customer; record the report and what was learnt. If our own identity is wrong, the report
-    has that finding alone, and nothing is recorded. ``deep`` tests for more rights that the role should not
-    have. Raises LedgerError."""
+    """Record the report and what was learnt; but if our own identity is wrong, report that alone and record
+    nothing. ``deep`` tests for more rights that the role should not have. Raises LedgerError."""
     started = context.clock.monotonic()
     checks = context.ledger.checks
     with telemetry.bind(customer=customer.name):
@@ -124,9 +105,9 @@ def check_access(context: Context, prober: Prober, customer: Customer, *, deep: 
 
 
 def _identity_report(context: Context, customer: Customer, error: VendorIdentityError) -> AccessReport:
-    if isinstance(error, OtherPrincipal):
+    if isinstance(error, errors.OtherPrincipal):
         cause = Cause.VENDOR_IDENTITY_WRONG
-    elif isinstance(error, VendorClockSkew):
+    elif isinstance(error, errors.VendorClockSkew):
         cause = Cause.CLOCK_SKEW
     else:
         cause = Cause.VENDOR_KEY_INVALID
@@ -144,17 +125,19 @@ def _checked(
     deep: bool,
 ) -> tuple[AccessReport, Capabilities]:
     """Return the report and what was learnt; ``region`` is the bucket's, if known."""
-    facts, nonce, stop = (
-        setup_values(customer, context.vendor.principal_arn),
-        secrets.token_hex(8),
-        context.stop,
-    )
+    facts = setup_values(customer, context.vendor.principal_arn)
+    nonce, stop = secrets.token_hex(8), context.stop
     # What an earlier check could not delete, and this one may.
     before = earlier.left if earlier is not None else ()
     left = tuple(item for item in before if item.kind is not LeftoverKind.VERSION)
-    findings = [_identity(prober.verify_identity(), facts)]
+    arn = prober.verify_identity()
+    if arn is not None:
+        identity = passed("identity", f"we are {arn}")
+    else:
+        words = f"vendor.verify_identity is false: no proof that our access key belongs to {facts.principal}"
+        identity = Finding("identity", Result.UNKNOWN, None, Responsible.VENDOR, Severity.WARNING, words)
     assumed, found = _try_trust(context, prober, customer, facts, nonce)
-    findings += found
+    findings = [identity, *found]
     learned, complete = Capabilities(), not stop.is_set()
     if assumed and complete:
         place = prober.reserve(customer, region)
@@ -172,14 +155,6 @@ def _checked(
         findings += [skipped(probe, why) for probe in probes if probe not in done]
     report = AccessReport(customer.name, context.clock.now(), tuple(findings), left, interrupted=not complete)
     return report, learned
-
-
-def _identity(arn: str | None, facts: SetupValues) -> Finding:
-    """``arn`` is None if the configuration does not let us ask for it."""
-    if arn is not None:
-        return passed("identity", f"we are {arn}")
-    words = f"vendor.verify_identity is false: no proof that our access key belongs to {facts.principal}"
-    return Finding("identity", Result.UNKNOWN, None, Responsible.VENDOR, Severity.WARNING, words)
 
 
 def _excess(context: Context, prober: Prober, customer: Customer, facts: SetupValues, deep: bool) -> Finding:
@@ -209,15 +184,12 @@ def _fields(report: AccessReport) -> dict[str, object]:
     }
 
 
-# --- Trust: a role must allow access with its external ID, and with no other. AWS advises vendors to test
-# both (IAM User Guide, "Access to AWS accounts owned by third parties").
-
-
 def _try_trust(
     context: Context, prober: Prober, customer: Customer, facts: SetupValues, nonce: str
 ) -> tuple[bool, list[Finding]]:
-    """Assume the role with the right ID, with wrong ones, and with the right one again. Return True if the
-    role can be assumed, and the findings, incomplete if the check was stopped."""
+    """Return True if the role can be assumed, and the findings, incomplete if the check was stopped. AWS
+    advises vendors to test that a role allows access with its external ID and with no other (IAM User Guide,
+    "Access to AWS accounts owned by third parties")."""
     error = attempt(prober.assume, customer, customer.external_id)
     if error is not None:
         why = "the role cannot be assumed with its own external ID, so a denial would prove nothing"
@@ -225,7 +197,7 @@ def _try_trust(
         return False, [refused, *(skipped(probe, why) for probe in _TRUST_PROBES[1:])]
     findings = [passed("assume_role", "the role allows access with its external ID")]
     answers: dict[str, XmodeError | None] = {}
-    for probe, external_id in wrong_external_ids(customer.external_id, nonce).items():
+    for probe, external_id in catalogue.wrong_external_ids(customer.external_id, nonce).items():
         if context.stop.is_set():
             return True, findings
         answers[probe] = attempt(prober.assume, customer, external_id)
@@ -244,16 +216,14 @@ def _judged(
     """An accepted ID is proof by itself. A refusal proves something only if the role allows access again
     afterwards: else STS was busy, or the role was deleted meanwhile."""
     accepted = {probe for probe, error in answers.items() if error is None}
+    denials = ("AccessDenied", "AccessDeniedException")
     for probe, what in _WRONG_IDS.items():
         error = answers.get(probe)
         if probe not in answers:
             yield skipped(probe, "the external ID has no letters")
         elif error is None:
-            yield wrongly_accepted(probe, accepted, facts)
-        elif not isinstance(error, RoleRefused) or error.aws_code not in (
-            "AccessDenied",
-            "AccessDeniedException",
-        ):
+            yield catalogue.wrongly_accepted(probe, accepted, facts)
+        elif not isinstance(error, errors.RoleRefused) or error.aws_code not in denials:
             responsible = Responsible.AWS if error.retryable else Responsible.VENDOR
             words = f"only AccessDenied proves a denial; STS answered: {error.message}"
             yield unanswered(probe, words, responsible, error.request_id)

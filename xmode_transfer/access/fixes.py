@@ -5,17 +5,11 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xmode_transfer.aws.policy.documents import (
-    SetupValues,
-    corrected_permission_policy,
-    corrected_trust_policy,
-    no_other_acl,
-)
+from xmode_transfer.aws.policy import documents
+from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.config.names import parse_iam
 
-POLICY_NAME = "XModeTransfer"
-"""The inline policy that our commands put on a customer's role."""
-
+POLICY_NAME = "XModeTransfer"  # the inline policy that our commands put on a customer's role
 POLICY_STEPS = "console step 7; CLI steps 4 to 6 (statement {})"
 
 Parts = tuple[dict[str, Any] | None, str | None, str | None]
@@ -24,7 +18,7 @@ Remedy = Callable[[SetupValues], Parts]
 
 
 def trust(facts: SetupValues) -> Parts:
-    document = corrected_trust_policy(facts.external_id, facts.principal)
+    document = documents.corrected_trust_policy(facts.external_id, facts.principal)
     command = _line("aws iam update-assume-role-policy", role_name=facts.role_name, policy_document=document)
     return document["Statement"], command, "console steps 4, 5, 8 and 15 to 17; CLI step 2"
 
@@ -36,7 +30,7 @@ def role(facts: SetupValues) -> Parts:
     create = _line(
         "aws iam create-role" + (f" --path {shlex.quote(path)}" if path != "/" else ""),
         role_name=facts.role_name,
-        assume_role_policy_document=corrected_trust_policy(facts.external_id, facts.principal),
+        assume_role_policy_document=documents.corrected_trust_policy(facts.external_id, facts.principal),
     )
     permit = _put_policy(facts, POLICY_NAME, _corrected(facts))
     exists = f"aws iam get-role --role-name {shlex.quote(facts.role_name)} > /dev/null"
@@ -44,15 +38,15 @@ def role(facts: SetupValues) -> Parts:
 
 
 def grant(sid: str, actions: list[str], in_guide: int = 0) -> Remedy:
-    """Add one statement to the role, beside what it has. ``sid`` is the statement of the corrected policy
-    that is cut down to ``actions``; ``in_guide`` the number of the guide's statement, 0 for none."""
+    """Add the statement ``sid`` of the corrected policy, cut down to ``actions``, beside what the role has.
+    ``in_guide`` is the number of the guide's statement, 0 for none."""
 
     def remedy(facts: SetupValues) -> Parts:
         suffix = actions[-1].partition(":")[2]
         statement = {**_statement(facts, sid), "Sid": sid + suffix, "Action": actions}
         statements = [statement]
         if "s3:PutObject" in actions:  # and with no other ACL than ours
-            statements += no_other_acl(f"arn:{facts.partition}:s3:::{facts.bucket}/*")
+            statements += documents.no_other_acl(f"arn:{facts.partition}:s3:::{facts.bucket}/*")
         document = {"Version": "2012-10-17", "Statement": statements}
         steps = POLICY_STEPS.format(in_guide) if in_guide else "not in the guide"
         return statement, _put_policy(facts, f"{POLICY_NAME}{suffix}", document), steps
@@ -69,7 +63,9 @@ def replace(facts: SetupValues) -> Parts:
 def allow_key(facts: SetupValues) -> Parts:
     region = facts.region or "us-east-1"
     key = facts.kms_key_arn or f"arn:{facts.partition}:kms:{region}:{facts.account}:key/unknown"
-    document = corrected_permission_policy(facts.bucket, facts.prefix, key, region, partition=facts.partition)
+    document = documents.corrected_permission_policy(
+        facts.bucket, facts.prefix, key, region, partition=facts.partition
+    )
     statement = document["Statement"][-1]
     if facts.kms_key_arn is None:  # the key is unknown: any of the account's, through S3 only
         statement["Resource"] = f"{key.removesuffix('unknown')}*"
@@ -77,7 +73,6 @@ def allow_key(facts: SetupValues) -> Parts:
 
 
 def allow_vendor(facts: SetupValues) -> Parts:
-    """Let our own user assume the role."""
     statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": facts.role_arn}
     command = _line(
         "aws iam put-user-policy",
@@ -96,7 +91,9 @@ def run(command: str | None = None, guide_step: str | None = None) -> Remedy:
 def _corrected(facts: SetupValues) -> dict[str, Any]:
     key = facts.kms_key_arn
     region = facts.region or (key.split(":")[3] if key else None)
-    return corrected_permission_policy(facts.bucket, facts.prefix, key, region, partition=facts.partition)
+    return documents.corrected_permission_policy(
+        facts.bucket, facts.prefix, key, region, partition=facts.partition
+    )
 
 
 def _statement(facts: SetupValues, sid: str) -> dict[str, Any]:
@@ -111,7 +108,6 @@ def _put_policy(facts: SetupValues, name: str, document: Mapping[str, Any]) -> s
 
 
 def _line(call: str, **options: object) -> str:
-    """An AWS CLI command line, quoted for a shell."""
     words = [call]
     for name, value in options.items():
         text = json.dumps(value, separators=(",", ":")) if isinstance(value, Mapping) else str(value)

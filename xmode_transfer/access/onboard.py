@@ -1,5 +1,4 @@
-"""Onboard a customer: validate the sign-up, against other customers too, and write its file and kit. Later
-check its access and activate it."""
+"""Validate a customer's sign-up, write its file and kit; later check its access and activate it."""
 
 import re
 import unicodedata
@@ -21,10 +20,9 @@ from xmode_transfer.telemetry import Event
 if TYPE_CHECKING:
     from xmode_transfer.access.kit import CustomerFiles, KitDirectory
 
-GENERATED, FROM_COMPANY = "generated", "company"
-"""The two kinds of external IDs that we choose: random, or in the setup guide's form."""
+GENERATED, FROM_COMPANY = "generated", "company"  # external IDs: random, or in the setup guide's form
 
-# A company name ends with them for legal reasons; they make no good name for a file.
+# They end a company's name, and make no good name for a file.
 _LEGAL_FORMS = re.compile(
     "ab|ag|aps|as|bv|co|company|corp|corporation|gmbh|inc|incorporated|kg|kk|limited|llc|llp|lp|ltd|nv|oy|oyj|"
     "plc|pte|pty|sa|sarl|sas|se|spa|srl"
@@ -50,8 +48,6 @@ _OPTIONS = {field: option for option, fields in _FIELDS.items() for field in fie
 
 
 class Mistake(NamedTuple):
-    """A mistake in the sign-up, at an option."""
-
     option: str
     message: str
 
@@ -61,8 +57,8 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SignUp:
-    """A sign-up, unchecked. ``name`` is derived from the company when it is left out, ``region`` from the
-    KMS key. ``external_id`` is GENERATED, FROM_COMPANY, or the ID itself."""
+    """Unchecked. None: ``name`` is derived from the company, ``region`` from the KMS key. ``external_id`` is
+    GENERATED, FROM_COMPANY, or the ID itself."""
 
     company: str
     account: str
@@ -78,8 +74,6 @@ class SignUp:
 
 @dataclass(frozen=True, slots=True)
 class Onboarded:
-    """A customer that was created and has yet to set up its side."""
-
     customer: Customer
     file: str
     kit_files: tuple[str, ...]
@@ -88,8 +82,7 @@ class Onboarded:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The result of activating a customer. ``against`` are the findings against it; ``overridden`` if it was
-    activated nevertheless."""
+    """``against`` are the findings against activation; ``overridden`` if it was activated nevertheless."""
 
     customer: Customer
     report: AccessReport
@@ -110,8 +103,7 @@ def onboard(
     place: "KitDirectory",
     token: Callable[[], str],
 ) -> Onboarded:
-    """Create a customer as pending, offline. Raises ConfigError with every mistake; then nothing is
-    written."""
+    """Create a customer as pending. Raises ConfigError with every mistake; then nothing is written."""
     vendor = configuration.service.vendor
     customer, mistakes = drafted(sign_up, partition=vendor.partition, token=token)
     if customer is None:
@@ -124,7 +116,7 @@ def onboard(
         ]
         raise _refused(mistakes)
     claims = registry.claims()
-    if clashes := [*_clashes(customer, configuration, claims), *_illegible(customer, registry)]:
+    if clashes := list(_clashes(customer, configuration, registry, claims)):
         raise _refused(clashes)
     kit_files = place.write(customer, vendor.principal_arn)
     try:
@@ -151,9 +143,8 @@ def confirm(
     *,
     override: str | None = None,
 ) -> Confirmation:
-    """Check the customer's access with ``check`` and activate the customer unless a finding must be fixed
-    first. ``override`` is a person's reason to activate it nevertheless; it is logged. Raises ConfigError
-    for what is not configured, retired, or cannot be written."""
+    """Check the customer's access and activate it unless a finding must be fixed first. ``override`` is a
+    person's reason to activate it nevertheless; it is logged. Raises ConfigError."""
     customer = configuration.customer(name, "it is not activated")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
@@ -182,12 +173,8 @@ def confirm(
     return Confirmation(customer, report, against, CustomerState.ACTIVE, overridden=bool(against))
 
 
-# --- The customer of a sign-up
-
-
 def slug_of(company: str) -> str:
-    """Return a short name for files and commands: ``Acme Corp`` -> ``acme``. Empty when no character of the
-    company's name may be in it."""
+    """``Acme Corp`` -> ``acme``. Empty when no character of the company's name may be in it."""
     folded = unicodedata.normalize("NFKD", company.replace("ß", "ss")).encode("ascii", "ignore").decode()
     words = re.findall(r"[a-z0-9]+", re.sub(r"['’.]", "", folded.lower()))
     while len(words) > 1 and _LEGAL_FORMS.fullmatch(words[-1]):
@@ -197,16 +184,15 @@ def slug_of(company: str) -> str:
 
 
 def guide_external_id(company: str) -> str:
-    """Return the setup guide's form: the company's name without spaces and special characters, except
-    ``= , . @ : / - _``."""
+    """The setup guide's form: without spaces and special characters, except ``= , . @ : / - _``."""
     return re.sub(r"[^A-Za-z0-9=,.@:/_-]", "", company)
 
 
 def drafted(
     sign_up: SignUp, *, partition: str, token: Callable[[], str]
 ) -> tuple[Customer | None, list[Mistake]]:
-    """Return the customer, pending, or every mistake of the sign-up itself. ``partition`` is our own user's;
-    ``token`` returns new random text of the external IDs' alphabet, hard to guess."""
+    """Return the customer or every mistake of the sign-up itself. ``partition`` is our own user's; ``token``
+    returns new random text of the external IDs' alphabet, hard to guess."""
     name = sign_up.name if sign_up.name is not None else slug_of(sign_up.company)
     external_id = sign_up.external_id
     if external_id == GENERATED:
@@ -281,12 +267,10 @@ def _refused(mistakes: Sequence[Mistake]) -> ConfigError:
     )
 
 
-# --- Other customers
-
-
-def _clashes(customer: Customer, configuration: Configuration, claims: Sequence[Claim]) -> Iterator[Mistake]:
-    """Yield what others claim, or claimed, already. The comparison uses another name, since this one may be
-    taken."""
+def _clashes(
+    customer: Customer, configuration: Configuration, registry: "CustomerFiles", claims: Sequence[Claim]
+) -> Iterator[Mistake]:
+    """Yield what others claim, or claimed, already. Compare under another name: this one may be taken."""
     if any(claim.customer == customer.name for claim in claims) or customer.name in configuration.broken:
         message = f"customer {customer.name} already exists; give another name with --name"
         yield Mistake("--name", message)
@@ -305,9 +289,6 @@ def _clashes(customer: Customer, configuration: Configuration, claims: Sequence[
             field = str(clash.path[0])
             message = clash.message.replace(f"customers/{_NEW}.yaml", "this sign-up")
             yield Mistake(options.get(field) or _OPTIONS.get(field, "sign-up"), message)
-
-
-def _illegible(customer: Customer, registry: "CustomerFiles") -> Iterator[Mistake]:
     for option, text in (("--external-id", customer.external_id), ("--role-name", customer.role_arn)):
         other = registry.illegible(text)
         if other is not None:

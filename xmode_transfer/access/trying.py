@@ -1,5 +1,4 @@
-"""Test every right of a customer's role with real requests in the reserved place, and delete what the check
-made."""
+"""Test every right of a customer's role in the reserved place, and delete what the check made."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -11,16 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 from xmode_transfer.access.catalogue import ACL_CODES, Cause, error_finding, finding
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.aws.probing import ProbedObject, ReservedPrefix
-from xmode_transfer.model.errors import (
-    AccessDenied,
-    KmsDenied,
-    PartsRefused,
-    Responsible,
-    StoreError,
-    UploadNotFound,
-    VendorIdentityError,
-    XmodeError,
-)
+from xmode_transfer.model import errors
+from xmode_transfer.model.errors import AccessDenied, KmsDenied, Responsible, VendorIdentityError, XmodeError
 from xmode_transfer.model.findings import Finding, Leftover, LeftoverKind, passed, skipped, unanswered
 from xmode_transfer.model.records import Capabilities, UploadedPart
 
@@ -40,8 +31,7 @@ T = TypeVar("T")
 
 
 def attempt(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | XmodeError:
-    """Return what the call returns, or its error. An error of our own identity is raised: it is no finding
-    about the customer."""
+    """Return an error instead of raising it. One of our own identity is no finding about the customer."""
     try:
         return call(*args, **kwargs)
     except VendorIdentityError:
@@ -55,8 +45,7 @@ class CheckOver(Exception):
 
 
 class Reserved:
-    """The reserved place, with what the check found, learned and left there. ``may_put`` is true once an
-    object was put with the ACL, ``may_delete`` once one was deleted."""
+    """The reserved place, with what the check found, learned and left there."""
 
     def __init__(
         self,
@@ -72,12 +61,11 @@ class Reserved:
         self.findings: list[Finding] = []
         self.left: list[Leftover] = []
         self.learned = Capabilities()
-        self.may_put = False
+        self.may_put = False  # with the ACL
         self.may_delete = False
         before = list(left_before)
         undeletable = [item for item in before if item.kind is LeftoverKind.OBJECT]
-        # Where the role could not delete last time, the check uses the same keys again, so that objects do
-        # not accumulate.
+        # The same keys again where the role could not delete, so that objects do not accumulate.
         self.base = f"{place.prefix}{'kept' if undeletable else nonce}/"
         self.objects = {item.key: item.bytes for item in undeletable}
         self.uploads = {
@@ -98,7 +86,6 @@ class Reserved:
 
     @contextmanager
     def probe(self, probe: str, denied: Cause) -> Iterator[None]:
-        """Report an error inside as ``failed`` does."""
         try:
             yield
         except VendorIdentityError:
@@ -107,8 +94,7 @@ class Reserved:
             self.failed(probe, error, denied)
 
     def failed(self, probe: str, error: XmodeError, denied: Cause) -> None:
-        """Add the error as a finding; ``denied`` is the cause when it is a refusal. Raises CheckOver when
-        every other probe would fail in the same way."""
+        """Raises CheckOver when every other probe would fail in the same way."""
         item = error_finding(probe, error, denied, self.facts)
         self.findings.append(item)
         if item.cause == Cause.KMS_DENIED:
@@ -122,12 +108,12 @@ class Reserved:
         answer = attempt(self.place.put, key, BODY, acl=acl)
         if not isinstance(answer, XmodeError):
             self.made(key, answer)
-        elif not known and isinstance(answer, StoreError) and not answer.retryable:
+        elif not known and isinstance(answer, errors.StoreError) and not answer.retryable:
             del self.objects[key]  # refused for certain, so nothing is there
         return answer
 
     def made(self, key: str, answer: ProbedObject) -> None:
-        """Record an object, and the version that a bucket with versions will keep of it."""
+        """A bucket with versions keeps one, whatever is deleted."""
         self.objects[key] = answer.size
         self.learn(versioned=answer.version_id is not None)
         if answer.version_id is not None:
@@ -144,7 +130,7 @@ class Reserved:
         self.uploads.pop(upload_id, None)
 
     def clean_up(self) -> None:
-        """Delete everything that may be there; ``left`` names what stays."""
+        """``left`` names what stays."""
         there = [Leftover(LeftoverKind.UPLOAD, *what, upload) for upload, what in self.uploads.items()]
         there += [Leftover(LeftoverKind.OBJECT, *what) for what in self.objects.items()]
         for item in there:
@@ -158,7 +144,7 @@ class Reserved:
 
 
 def try_rights(check: Reserved, stop: threading.Event) -> bool:
-    """Run every probe and clean up on every path. Return False if the check was stopped."""
+    """Clean up on every path. Return False if the check was stopped."""
     why = "not tried: the problem found before applies here too"
     try:
         for step in (_locate, _list, _try_object, _try_parts):
@@ -247,7 +233,7 @@ def _put_without_acl(check: Reserved) -> None:
 
 
 def _read_back(check: Reserved, key: str, canary: ProbedObject) -> str | None:
-    """Test HEAD and GET, which need one right; return the Object Lock mode, if S3 names one."""
+    """HEAD and GET need one right. Return the Object Lock mode, if S3 names one."""
     seen, body = attempt(check.place.head, key), attempt(check.place.read, key)
     differs = f"does not return {key} as it was put"
     if isinstance(seen, XmodeError):
@@ -296,12 +282,9 @@ def _judge_headers(check: Reserved, canary: ProbedObject, locked: str | None) ->
         check.found(Cause.OBJECT_LOCK, "object_lock", detail=f"mode {locked}")
 
 
-# --- Multipart uploads
-
-
 def _try_parts(check: Reserved) -> None:
-    """Send two parts, list and complete them, and abort a second upload. An upload that may not be aborted
-    stays, and the next check continues with it, so that there is never a second."""
+    """Complete one upload and abort another. One that may not be aborted stays, and the next check continues
+    with it, so that there is never a second."""
     if not check.may_put:
         check.skip(_OF_PARTS, "no object can be put with the ACL")
         return
@@ -313,7 +296,8 @@ def _try_parts(check: Reserved) -> None:
     upload_id = attempt(_open, check)
     if not isinstance(upload_id, XmodeError):
         error = attempt(_send, check, upload_id, parts)
-        if isinstance(error, UploadNotFound) and not parts:  # an earlier check's, ended by a lifecycle rule
+        # A lifecycle rule may have ended an earlier check's upload.
+        if isinstance(error, errors.UploadNotFound) and not parts:
             del check.uploads[upload_id]
             upload_id = attempt(_open, check)
             if not isinstance(upload_id, XmodeError):
@@ -332,11 +316,17 @@ def _try_parts(check: Reserved) -> None:
         return
     check.learn(multipart=True)
     check.passed("multipart", "the role may upload in parts")
-    _abort_another(check)
+    upload_id = attempt(_open, check)
+    if isinstance(upload_id, XmodeError):
+        check.failed("abort", upload_id, Cause.MULTIPART_DENIED)
+    elif not _abort(check, upload_id):  # complete it as a small object, which can be deleted
+        parts = []
+        if attempt(_part, check, upload_id, 1, _TAIL, parts) is None:
+            attempt(_complete, check, upload_id, parts)
 
 
 def _open(check: Reserved) -> str:
-    """Return an earlier check's upload that is still open, or a new one."""
+    """An earlier check's upload may still be open."""
     for upload_id in check.uploads:
         return upload_id
     key = f"{check.base}multipart"
@@ -346,7 +336,7 @@ def _open(check: Reserved) -> str:
 
 
 def _send(check: Reserved, upload_id: str, parts: list[UploadedPart]) -> None:
-    """Send both parts, the small one first: where parts are refused, nothing large is sent."""
+    """The small part first: where parts are refused, nothing large is sent."""
     _part(check, upload_id, 2, _TAIL, parts)
     _part(check, upload_id, 1, _TAIL * FIRST_PART_BYTES, parts)
 
@@ -376,21 +366,9 @@ def _complete(check: Reserved, upload_id: str, parts: list[UploadedPart]) -> Non
 
 
 def _refused(check: Reserved, error: XmodeError) -> None:
-    if isinstance(error, AccessDenied | PartsRefused):
+    if isinstance(error, AccessDenied | errors.PartsRefused):
         check.learn(multipart=False)
     check.failed("multipart", error, Cause.MULTIPART_DENIED)
-
-
-def _abort_another(check: Reserved) -> None:
-    """Open one more upload and abort it. Where that is refused, complete it as a small object, which can be
-    deleted."""
-    upload_id = attempt(_open, check)
-    if isinstance(upload_id, XmodeError):
-        check.failed("abort", upload_id, Cause.MULTIPART_DENIED)
-    elif not _abort(check, upload_id):
-        parts: list[UploadedPart] = []
-        if attempt(_part, check, upload_id, 1, _TAIL, parts) is None:
-            attempt(_complete, check, upload_id, parts)
 
 
 def _abort(check: Reserved, upload_id: str) -> bool:

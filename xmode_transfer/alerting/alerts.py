@@ -26,22 +26,18 @@ _NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message to a channel."""
-
     event: Event
     alert: Alert
     sent_at: datetime
 
     @property
     def title(self) -> str:
-        """One line."""
         words = {Event.RESOLVED: "resolved: ", Event.REPEATED: "still: ", Event.TEST: "test: "}
         return f"{words.get(self.event, '')}{self.alert.summary}"
 
     @property
     def body(self) -> str:
-        """A few lines of plain text: what happened, who is responsible, the fix, and the affected
-        customers."""
+        """A few lines of plain text."""
         alert = self.alert
         if self.event is Event.RESOLVED:
             since = f" Open since {_moment(alert.opened_at)}." if alert.opened_at else ""
@@ -64,19 +60,16 @@ def _moment(at: datetime) -> str:
 
 
 def fingerprint(cause: str, detail: str = "") -> str:
-    """A short, stable identifier."""
+    """Stable across versions: the ledger keeps alerts by it."""
     return hashlib.sha256(f"{cause}\n{detail}".encode()).hexdigest()[:16]
-
-
-# --- From issues to alerts
 
 
 _Member = tuple[str, Issue]
 
 
 def by_cause(issues: Iterable[_Member]) -> tuple[Alert, ...]:
-    """Group issues into alerts by cause, and by detail where there are few; sorted by fingerprint.
-    Each issue comes with its customer's name; an empty one concerns the service as a whole."""
+    """Group issues into alerts by cause, and by detail where there are few; sorted by fingerprint. An empty
+    customer's name stands for the service as a whole."""
     causes: dict[str, dict[str, list[_Member]]] = {}
     for customer, issue in issues:
         causes.setdefault(issue.cause, {}).setdefault(issue.detail, []).append((customer, issue))
@@ -124,8 +117,7 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
 
 
 def _widespread(members: Sequence[_Member]) -> str | None:
-    """Describe a burst: an issue that began for most customers within an hour, so that the vendor is
-    probably responsible. Return None when there is none."""
+    """Describe an issue that began for most customers at once: the vendor is probably responsible."""
     begun: dict[str, datetime] = {}
     for customer, issue in members:  # the oldest first
         begun.setdefault(customer, issue.since_at)
@@ -139,9 +131,6 @@ def _widespread(members: Sequence[_Member]) -> str | None:
     if first_at == last_at:
         return f"It began for {count:,} customers at {_moment(first_at)}"
     return f"It began for {count:,} customers between {first_at:%Y-%m-%d %H:%M} and {_moment(last_at)}"
-
-
-# --- Alert lifecycle
 
 
 def advance(known: Mapping[str, Alert], found: Iterable[Alert], now: datetime) -> dict[str, Alert]:
@@ -180,8 +169,7 @@ def next_event(alert: Alert, channel: Channel, alerting: Alerting, now: datetime
     return None if quiet is not None and not alert.urgent and quiet.holds(now) else event
 
 
-# --- A summary for each cause; docs/operations.md has a row for each
-
+# docs/operations.md has a row for each.
 SUMMARIES = MappingProxyType(
     {
         # The customer's side
@@ -242,4 +230,4 @@ URGENT = frozenset(
     {"vendor_identity", "clock_skew", "daemon_silent", "defect"}
     | {cause for cause in SUMMARIES if cause.startswith("ledger_")}
 )
-"""Causes that stop or endanger all deliveries. They are sent in quiet hours too."""
+"""They stop or endanger all deliveries, and are sent in quiet hours too."""

@@ -1,7 +1,5 @@
-"""Sends alerts to channels, and the heartbeat: by plain HTTP, or by Apprise (the extra ``alerts``).
-
-Secrets are read for each message, so that a replaced one takes effect at once.
-"""
+"""Sends alerts and the heartbeat by HTTP, or by Apprise (the extra ``alerts``). Secrets are read for each
+message, so that a replaced one takes effect at once."""
 
 import importlib
 import io
@@ -12,7 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from http.client import HTTPException, HTTPResponse
@@ -39,36 +37,14 @@ _capturing = threading.Lock()
 
 
 def send(channel: Channel, message: Message) -> str:
-    """Send the message and return the channel's answer in a few words. Raises NotificationFailed, or
-    ConfigError for a secret that cannot be read."""
+    """Return the channel's answer in a few words. Raises NotificationFailed, or ConfigError for a secret that
+    cannot be read."""
     key = f"alerts.{channel.name}"
     if channel.apprise is not None:
         return _by_apprise(read_secret(channel.apprise, f"{key}.apprise"), message, f"{key}.apprise")
     assert channel.webhook is not None  # the configuration requires one of the two
     url = read_secret(channel.webhook, f"{key}.webhook")
-    token = read_secret(channel.token, f"{key}.token") if channel.token is not None else None
-    return _post(url, token, message, f"{key}.webhook")
-
-
-def beat(heartbeat: Heartbeat) -> None:
-    """Send the heartbeat, a GET: a dead-man's switch alerts when it stops. Raises as ``send`` does."""
-    key = "alerting.heartbeat.url"
-    _ask(read_secret(heartbeat.url, key), key)
-
-
-# --- A webhook that gets the whole state of an alert
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would send the token to another server, and a POST as a GET."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-def _post(url: str, token: str | None, message: Message, key: str) -> str:
-    """POST the message as one JSON document (docs/alerts.md). Within ``FORMAT``, keys may be added but not
-    removed."""
+    # docs/alerts.md; within FORMAT, keys may be added but not removed.
     document = {
         "format": FORMAT,
         "event": str(message.event),
@@ -78,9 +54,22 @@ def _post(url: str, token: str | None, message: Message, key: str) -> str:
         "sent_at": timestamp(message.sent_at),
     }
     headers = {"Content-Type": "application/json"}
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    return _ask(url, key, headers, json.dumps(document, ensure_ascii=False).encode())
+    if channel.token is not None:
+        headers["Authorization"] = f"Bearer {read_secret(channel.token, f'{key}.token')}"
+    return _ask(url, f"{key}.webhook", headers, json.dumps(document, ensure_ascii=False).encode())
+
+
+def beat(heartbeat: Heartbeat) -> None:
+    """Send the heartbeat, a GET: a dead-man's switch alerts when it stops. Raises as ``send`` does."""
+    key = "alerting.heartbeat.url"
+    _ask(read_secret(heartbeat.url, key), key)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would send the token to another server, and a POST as a GET."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
 
 
 def _without_user(url: str) -> tuple[str, str | None]:
@@ -99,7 +88,7 @@ def _without_user(url: str) -> tuple[str, str | None]:
 def _ask(
     url: str, key: str, headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
 ) -> str:
-    """Send a request and return the answer, such as ``204 No Content``. Raises NotificationFailed."""
+    """Return the answer, such as ``204 No Content``. Raises NotificationFailed."""
     headers = {"User-Agent": "xmode-transfer", **headers}
     if not url.lower().startswith(("http://", "https://")):
         raise NotificationFailed(
@@ -116,7 +105,7 @@ def _ask(
         headers = {**headers, "Authorization": basic}
     try:
         request = urllib.request.Request(url, data=body, headers=headers)
-        return _within(LONGEST_SECONDS, lambda: _answer_of(request))
+        return _answer_of(request)
     except urllib.error.HTTPError as error:
         with error:
             said = error.read(_READ_BYTES).decode(errors="replace").strip()
@@ -137,35 +126,28 @@ def _ask(
 
 
 def _answer_of(request: urllib.request.Request) -> str:
-    answer: HTTPResponse
-    with urllib.request.build_opener(_NoRedirects).open(request, timeout=TIMEOUT_SECONDS) as answer:
-        return f"{answer.status} {visible(answer.reason[:_READ_BYTES])}"
-
-
-def _within(seconds: float, ask: Callable[[], str]) -> str:
-    """Return the response, or raise TimeoutError; the request is then abandoned."""
+    """Raises TimeoutError after LONGEST_SECONDS; the request is then abandoned."""
     answered: Future[str] = Future()
 
     def work() -> None:
+        answer: HTTPResponse
         try:
-            answered.set_result(ask())
+            with urllib.request.build_opener(_NoRedirects).open(request, timeout=TIMEOUT_SECONDS) as answer:
+                words = f"{answer.status} {visible(answer.reason[:_READ_BYTES])}"
+            answered.set_result(words)
         except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             answered.set_exception(error)
 
     threading.Thread(target=work, name="webhook", daemon=True).start()
     try:
-        return answered.result(seconds)
+        return answered.result(LONGEST_SECONDS)
     except FutureTimeoutError:
         if answered.done():
             raise
-        raise TimeoutError(f"no whole answer within {seconds:.0f} s") from None
-
-
-# --- Apprise: Slack, PagerDuty, e-mail, SNS and others
+        raise TimeoutError(f"no whole answer within {LONGEST_SECONDS:.0f} s") from None
 
 
 def _by_apprise(url: str, message: Message, key: str) -> str:
-    """``key`` is the URL's key in the configuration, for errors."""
     # Apprise logs pieces of a URL: a token, a password, a webhook's path.
     pieces = re.split(r"[/@:?&=]+", url.partition("://")[2])
     telemetry.protect(*(piece for piece in pieces if len(piece) >= _SECRET_LENGTH))

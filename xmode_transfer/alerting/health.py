@@ -7,15 +7,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from xmode_transfer.alerting import health_records
-from xmode_transfer.alerting.health_records import (
-    GRAVITY,
-    Assessment,
-    CustomerHealth,
-    Health,
-    Issue,
-    SubscriptionHealth,
-    worst,
-)
+from xmode_transfer.alerting.health_records import CustomerHealth, Health, Issue, SubscriptionHealth
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import Deadlines, deadlines_of
 from xmode_transfer.model.errors import Responsible
@@ -26,8 +18,7 @@ from xmode_transfer.model.records import Capabilities, Delivery, Status
 from xmode_transfer.model.upkeep import free_unfinished_uploads
 
 
-def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> Assessment:
-    """Assess all configured customers."""
+def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> health_records.Assessment:
     judge = _Judge(snapshot, now)
     names = sorted({*configuration.customers, *configuration.broken})
     customers = [
@@ -36,7 +27,7 @@ def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> A
         else judge.customer(configuration, configuration.customers[name])
         for name in names
     ]
-    return Assessment(
+    return health_records.Assessment(
         now,
         tuple(customers),
         tuple(health_records.warnings_of_service(snapshot, now)),
@@ -71,16 +62,15 @@ class _Judge:
         if not active:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
             return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
-        by_gravity = sorted(subscriptions, key=lambda item: GRAVITY.index(item.health))
+        by_gravity = sorted(subscriptions, key=lambda item: health_records.GRAVITY.index(item.health))
         issues = tuple(item.issue for item in by_gravity if item.issue)
         words = [item.health for item in subscriptions]
         cleanup = self._snapshot.cleanups.get(name)
         if self._snapshot.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
             words.append(Health.ATTENTION)
         warnings = tuple(self._warnings(name, known.get("lifecycle_rule"), issues))
-        return CustomerHealth(name, customer.company, worst(words), issues, warnings, subscriptions, **known)
-
-    # --- One subscription
+        worst = health_records.worst(words)
+        return CustomerHealth(name, customer.company, worst, issues, warnings, subscriptions, **known)
 
     def _subscription(self, customer: Customer, feed: Feed, *, active: bool) -> SubscriptionHealth:
         key = (customer.name, feed.name)
@@ -126,8 +116,8 @@ class _Judge:
     def _missing(
         self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth
     ) -> tuple[Period, datetime] | None:
-        """Return the first expected period past its deadline that is not delivered, and since when it is
-        late. Periods from before the first source scan and skipped periods are never late."""
+        """Return the first overdue period, and since when it is late. Skipped periods, and those from before
+        the first source scan, are never late."""
         last, scan = known.last_delivered, known.scan
         first = expected = self._newest_expected(deadlines)
         if expected is None or (last is None and scan is None):
@@ -143,8 +133,6 @@ class _Judge:
         if scan is not None:
             since_at = max(since_at, deadlines.allowance(scan.first_looked_at))
         return (first, since_at) if since_at <= self._now else None
-
-    # --- Warnings
 
     def _warnings(self, name: str, rule: dict[str, Any] | None, issues: Sequence[Issue]) -> Iterator[Issue]:
         yield from health_records.differing(name, self._snapshot.discrepancies.get(name, ()))
@@ -166,7 +154,6 @@ class _Judge:
 
 
 def _verdict(feed: Feed, known: SubscriptionHealth, overdue: Issue | None) -> tuple[Health, Issue | None]:
-    """Return the most severe health and its issue."""
     for health in (Health.BLOCKED, Health.FAILING):
         hurt = next((item for item in known.open if _stopped(item.delivery) is health), None)
         if hurt is not None:
@@ -187,8 +174,7 @@ def _fresh_until(deadlines: Deadlines, label: str, kind: PeriodKind) -> datetime
 
 @lru_cache(maxsize=10_000)
 def _period(label: str, kind: PeriodKind) -> Period | None:
-    """Return None if the feed's period kind has changed since. Cached, because subscriptions share few
-    labels."""
+    """None if the feed's period kind has changed since. Cached, because subscriptions share few labels."""
     try:
         return Period.parse(label, kind)
     except ValueError:
@@ -196,13 +182,9 @@ def _period(label: str, kind: PeriodKind) -> Period | None:
 
 
 def _stopped(delivery: Delivery) -> Health | None:
-    """Return the health of a stopped delivery, else None. A retried delivery keeps its health until it
-    ends."""
+    """None: not stopped. A retried delivery keeps its health until it ends."""
     failure = delivery.failure
     if failure is None or failure.cause == "superseded":
         return None
-    if delivery.status is Status.BLOCKED:
-        return Health.BLOCKED
-    if delivery.status is Status.RUNNING and failure.responsible == Responsible.CUSTOMER:
-        return Health.BLOCKED
-    return Health.FAILING
+    waits_again = delivery.status is Status.RUNNING and failure.responsible == Responsible.CUSTOMER
+    return Health.BLOCKED if waits_again or delivery.status is Status.BLOCKED else Health.FAILING

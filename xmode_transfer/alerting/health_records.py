@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -47,12 +47,8 @@ GRAVITY = tuple(Health)
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A problem with its cause, responsible, start and fix.
-
-    ``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` separates
-    issues of one cause that are fixed separately: the feed of a missing source, the findings of an access
-    check.
-    """
+    """``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` separates
+    issues of one cause that are fixed separately: a feed, the findings of an access check."""
 
     cause: str
     responsible: Responsible
@@ -68,10 +64,9 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionHealth:
-    """One customer's feed. ``due`` are labels of complete periods that wait to be delivered, ``open`` the
-    deliveries that were begun; oldest first. ``fresh_until_at`` is the deadline of the next expected period
-    (None for a drop folder, and before the first delivery). ``overdue`` is about the first period that
-    should have been delivered by now. ``not_attested`` counts deliveries without our signature."""
+    """``due`` are labels of complete periods that wait to be delivered, ``open`` the deliveries that were
+    begun; oldest first. ``fresh_until_at`` is the deadline of the next expected period (None for a drop
+    folder, and before the first delivery). ``not_attested`` counts deliveries without our signature."""
 
     customer: str
     feed: str
@@ -89,9 +84,8 @@ class SubscriptionHealth:
 
 @dataclass(frozen=True, slots=True)
 class CustomerHealth:
-    """One customer. ``issues`` stop its deliveries, the most severe first. ``warnings`` do not, but need
-    attention: changed objects, access, cleanups, and orphaned uploads. ``lifecycle_rule`` deletes the latter,
-    where the bucket has no such rule."""
+    """``issues`` stop deliveries, the most severe first; ``warnings`` do not, but need attention.
+    ``lifecycle_rule`` deletes orphaned uploads, where the bucket has no such rule."""
 
     customer: str
     company: str
@@ -107,14 +101,12 @@ class CustomerHealth:
 
     @property
     def pressing(self) -> Issue | None:
-        """The most severe issue, or the first warning where deliveries work."""
         return next(iter((*self.issues, *self.warnings)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """The health of all customers at one moment, by name. ``warnings`` concern the service as a whole;
-    ``daemon`` is the one that ticked last, alive or not."""
+    """``warnings`` concern the service as a whole; ``daemon`` is the one that ticked last, alive or not."""
 
     assessed_at: datetime
     customers: tuple[CustomerHealth, ...]
@@ -129,10 +121,8 @@ class Assessment:
     @property
     def counts(self) -> Mapping[Health, int]:
         """Number of customers by health, including zeros."""
-        counts = dict.fromkeys(Health, 0)
-        for item in self.customers:
-            counts[item.health] += 1
-        return counts
+        found = Counter(item.health for item in self.customers)
+        return {health: found[health] for health in Health}
 
     def all_issues(self) -> Iterator[tuple[str, Issue]]:
         """Every issue and warning with its customer's name; the service's own with an empty one."""
@@ -144,13 +134,11 @@ class Assessment:
 
 
 def worst(words: Iterable[Health]) -> Health:
-    """Return the most severe health; healthy if there is none."""
     return min(words, key=GRAVITY.index, default=Health.HEALTHY)
 
 
 _NAMED_PERIODS = 3
-LEAST_FREE_BYTES = 1024**3
-"""Warn when the ledger's disk has less free space than this."""
+LEAST_FREE_BYTES = 1024**3  # on the ledger's disk; with less, warn
 
 
 def warnings_of_service(snapshot: Snapshot, now: datetime) -> Iterator[Issue]:
@@ -207,7 +195,7 @@ def _first(problems: Sequence[str]) -> str:
 def of_failure(
     failure: Failure | None, since_at: datetime, hint: str = "", detail: str = "", **of: str
 ) -> Issue:
-    """Return the issue of a recorded failure. ``hint`` is for one that has none."""
+    """``hint`` is for a failure that has none."""
     assert failure is not None
     return Issue(
         failure.cause,
@@ -233,7 +221,6 @@ def unreadable(feed: Feed, scan: SourceScan) -> Issue:
 
 
 def missed(feed: Feed, known: SubscriptionHealth, period: Period, since_at: datetime) -> Issue:
-    """Return the issue for an overdue period: undelivered, source not scanned, or missing at the source."""
     label, scan, by = period.label, known.scan, f"{since_at:%Y-%m-%d %H:%M} UTC"
     if any(item.delivery.period >= label for item in known.open):
         return undelivered(feed, label, since_at, sending=True)
@@ -252,15 +239,15 @@ def missed(feed: Feed, known: SubscriptionHealth, period: Period, since_at: date
         )
     reason = next((item.reason for item in scan.waiting if item.period == label), None)
     what = f"is incomplete: {reason}" if reason else "is missing"
-    issue = _overdue(
+    return _overdue(
         "no_source",
         f"{feed.name} {label} {what}; it should have been delivered by {by}",
         f"ask the producer of the feed; the period is delivered once it is complete in {feed.source}",
         since_at,
         feed,
         label,
+        detail=feed.name,
     )
-    return replace(issue, detail=feed.name)
 
 
 def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) -> Issue:
@@ -276,10 +263,10 @@ def undelivered(feed: Feed, label: str, since_at: datetime, *, sending: bool) ->
     )
 
 
-def _overdue(cause: str, message: str, hint: str, since_at: datetime, feed: Feed, label: str) -> Issue:
-    return Issue(
-        cause, Responsible.VENDOR, message, hint, since_at, feed=feed.name, period=label, retryable=True
-    )
+def _overdue(
+    cause: str, message: str, hint: str, since_at: datetime, feed: Feed, label: str, detail: str = ""
+) -> Issue:
+    return Issue(cause, Responsible.VENDOR, message, hint, since_at, detail, feed.name, label, retryable=True)
 
 
 def drift(name: str, check: CheckSummary) -> Issue:
@@ -306,7 +293,7 @@ def orphaned(left: OrphanedUploads, rule: dict[str, Any]) -> Issue:
 
 
 def differing(name: str, found: Sequence[Discrepancy]) -> Iterator[Issue]:
-    """Yield one warning per responsible party for the discrepancies that verifications found."""
+    """Yield one warning per responsible party."""
     for responsible in Responsible:
         theirs = [item for item in found if item.flaw.responsible is responsible]
         if not theirs:
@@ -335,9 +322,8 @@ def superseded(name: str, left: SupersededLeft) -> Issue:
         Responsible.CUSTOMER,
         f"{objects} in its bucket, {left.bytes / 1e6:,.1f} MB, that no manifest lists: they belong to a "
         "revision that was never published, and the role may not delete them",
-        f"the customer grants s3:DeleteObject (see the setup guide), or deletes the keys that "
-        f"`xmode-transfer list "
-        f"--customer {name}` marks superseded; then run `xmode-transfer cleanup --customer {name}`",
+        "the customer grants s3:DeleteObject (see the setup guide), or deletes the keys that `xmode-transfer "
+        f"list --customer {name}` marks superseded; then run `xmode-transfer cleanup --customer {name}`",
         left.since_at,
     )
 

@@ -1,9 +1,6 @@
-"""Notices: files in a customer's bucket that report on its deliveries, for customers that want them.
-
-Three kinds: a period is late, a delivery is paused until the customer acts, a period was corrected. The first
-two end with the period's manifest, so no notice reports recovery. The text is for customers: no vendor paths
-and no hints for operators. docs/manifest.md has the format.
-"""
+"""Notices in a customer's bucket: a period is late, or paused until the customer acts, or was corrected. Its
+manifest ends the first two, so no notice reports recovery. The text is for customers: no vendor paths and no
+hints for operators. docs/manifest.md has the format."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -19,8 +16,7 @@ from xmode_transfer.model.records import Delivery
 
 FORMAT = "xmode-notice/1"
 CORRECTED_WITHIN = timedelta(days=3)
-"""Older corrections are not reported: neither after a longer outage, nor when a customer first turns notices
-on."""
+"""No older corrections are reported after an outage, or when a customer first turns notices on."""
 SHUT = frozenset(
     {
         "role_refused",
@@ -40,15 +36,12 @@ PAUSED_FOR = timedelta(minutes=5)
 
 
 class Happening(NamedTuple):
-    """An event to report: what, since when, and the cause."""
-
     mark: Mark
     since_at: datetime
     cause: str = ""
 
 
 def wanting(configuration: Configuration) -> dict[str, Customer]:
-    """Return the customers with notices turned on."""
     return {
         name: customer
         for name, customer in configuration.customers.items()
@@ -57,11 +50,9 @@ def wanting(configuration: Configuration) -> dict[str, Customer]:
 
 
 def happenings(
-    customers: Mapping[str, Customer],
-    assessment: Assessment,
-    corrections: Iterable[Delivery],
+    customers: Mapping[str, Customer], assessment: Assessment, corrections: Iterable[Delivery]
 ) -> list[Happening]:
-    """Return the events to report to these customers, reported already or not, oldest first."""
+    """Return the events of these customers, reported already or not, oldest first."""
     found = [
         item
         for health in assessment.customers
@@ -106,7 +97,6 @@ def _next_revision(last: Delivery | None, period: str) -> int | None:
 
 
 def unreported(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happening]:
-    """Return the events without a recorded notice. Withdrawn notices do not count."""
     marks = {notice.mark for notice in known if notice.status is not NoticeStatus.WITHDRAWN}
     return [item for item in found if item.mark not in marks]
 
@@ -114,7 +104,7 @@ def unreported(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happ
 def overtaken(
     planned: Iterable[Notice], customers: Mapping[str, Customer], found: Iterable[Happening]
 ) -> list[Notice]:
-    """Return notices that are obsolete: the customer turned them off, or the event is over."""
+    """Return the notices that the customer turned off, and those of events that are over."""
     marks = {item.mark for item in found}
     return [
         notice
@@ -125,19 +115,17 @@ def overtaken(
 
 
 def is_shut(health: CustomerHealth | None) -> bool:
-    """Return True if the customer's bucket would refuse a notice too."""
+    """The customer's bucket would refuse a notice too."""
     return health is None or any(issue.cause in SHUT for issue in health.issues)
 
 
 def ready(planned: Sequence[Notice], now: datetime) -> bool:
-    """Return True if a customer's oldest notice may be tried. A pause longer than the maximum was recorded
-    while the clock was wrong."""
+    # A pause longer than the maximum was recorded while the clock was wrong.
     at = planned[0].next_attempt_at
     return at is None or at <= now or at > now + LONGEST_PAUSE
 
 
 def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
-    """Build the notice of an event."""
     mark, prefix = item.mark, customer.destination.prefix
     manifest = manifest_key(prefix, mark.feed, mark.period, mark.revision)
     message, action, responsible = _words(item, prefix, manifest)
@@ -157,8 +145,6 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
     key = notice_key(prefix, now, mark.feed, mark.period, mark.kind)
     return Notice(mark, key, canonical(body), now)
 
-
-# --- Texts
 
 _POLICY = (
     "Give your role the permission policy of our setup kit (permission-policy.json; "
@@ -180,11 +166,7 @@ _ASKED: Mapping[str, tuple[str, str]] = {
     ),
     "object_exists": _TAKEN,
 }
-_ANYTHING = (
-    "something in your account stops it ({cause})",
-    "Ask us for details: we have AWS's response.",
-)
-_GOES_ON = "Deliveries then resume automatically, oldest first."
+_ANYTHING = ("something in your account stops it ({cause})", "Ask us for details: we have AWS's response.")
 
 
 def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None, Responsible]:
@@ -195,21 +177,16 @@ def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None
         why, action = _ASKED.get(item.cause, _ANYTHING)
         known = {"cause": item.cause, "place": f"{prefix}{mark.feed}/"}
         message = f"{what} of {mark.feed} is paused since {at}: {why.format(**known)}."
-        return message, f"{action.format(**known)} {_GOES_ON}", Responsible.CUSTOMER
+        action = f"{action.format(**known)} Deliveries then resume automatically, oldest first."
+        return message, action, Responsible.CUSTOMER
     if mark.kind is NoticeKind.LATE:
-        why = (
-            "its files are not complete on our side yet"
-            if item.cause == "no_source"
-            else "we are working on it"
-        )
+        incomplete = item.cause == "no_source"
+        why = "its files are not complete on our side yet" if incomplete else "we are working on it"
         message = (
             f"{what} of {mark.feed} was due by {at} and is late: {why}. "
             "It is complete when its manifest is there."
         )
         return message, None, Responsible.VENDOR
     message = f"{what} of {mark.feed} was corrected: revision {mark.revision} was delivered at {at}."
-    return (
-        message,
-        f"Read the period again by its new manifest, {manifest}: it replaces the one before.",
-        Responsible.CUSTOMER,
-    )
+    action = f"Read the period again by its new manifest, {manifest}: it replaces the one before."
+    return message, action, Responsible.CUSTOMER

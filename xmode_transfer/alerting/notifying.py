@@ -1,33 +1,17 @@
 """Delivery of notices to customers' buckets: each is recorded, written once, and retried when refused."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from xmode_transfer import telemetry
+from xmode_transfer.alerting import notices
 from xmode_transfer.alerting.health_records import Assessment
-from xmode_transfer.alerting.notices import (
-    CORRECTED_WITHIN,
-    happenings,
-    is_shut,
-    notice,
-    overtaken,
-    ready,
-    unreported,
-    wanting,
-)
 from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Configuration, Customer
-from xmode_transfer.model.errors import (
-    AlreadyRunning,
-    LeaseLost,
-    LedgerError,
-    ObjectExists,
-    VendorIdentityError,
-    XmodeError,
-)
+from xmode_transfer.model import errors
 from xmode_transfer.model.health import Notice, NoticeStatus
 from xmode_transfer.model.keys import content_type
 from xmode_transfer.model.records import Lease
@@ -36,14 +20,12 @@ from xmode_transfer.transfer import publishing
 from xmode_transfer.transfer.context import Context, held, opened
 
 WORKERS = 4
-PASS_SECONDS = 45.0
-"""Maximum duration of a pass; the next one continues with the other customers."""
+PASS_SECONDS = 45.0  # then the next pass continues with the other customers
 _LEASE = "notices"
 
 
 class Notices:
-    """Runs beside deliveries with its own threads, lease and role sessions. Errors here affect nothing
-    else."""
+    """Runs beside deliveries with its own threads, lease and role sessions. No error here affects them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -68,34 +50,39 @@ class Notices:
     def _carry_out(self, configuration: Configuration, assessment: Assessment) -> None:
         try:
             self.run_once(configuration, assessment)
-        except (AlreadyRunning, LeaseLost):
+        except (errors.AlreadyRunning, errors.LeaseLost):
             pass  # another process writes them
-        except XmodeError as error:
+        except errors.XmodeError as error:
             telemetry.warn(Event.NOTICES_FAILED, **error.log_context())
         except Exception:  # noqa: BLE001 - a defect here must not stop notices for good
             telemetry.exception(Event.DEFECT)
 
     def run_once(self, configuration: Configuration, assessment: Assessment) -> None:
-        """Record new notices and write recorded ones. Raises LedgerError, AlreadyRunning when another process
-        does so, LeaseLost."""
+        """Record new notices and write recorded ones. Raises LedgerError; AlreadyRunning and LeaseLost when
+        another process does so."""
         ledger, now = self._context.ledger, self._context.clock.now()
-        customers = wanting(configuration)
+        customers = notices.wanting(configuration)
         planned = ledger.notices.find(statuses=[NoticeStatus.PLANNED])
         if not customers and not planned:
             return
-        corrections = ledger.deliveries.corrections(now - CORRECTED_WITHIN)
-        found = happenings(customers, assessment, corrections)
+        corrections = ledger.deliveries.corrections(now - notices.CORRECTED_WITHIN)
+        found = notices.happenings(customers, assessment, corrections)
         known = [
             item
             for name in sorted({item.mark.customer for item in found})
             for item in ledger.notices.find(name)
         ]
-        made = {item.mark.customer: item.made_at for item in sorted(known, key=lambda item: item.made_at)}
+        # Readers continue after the last key that they have seen, so a customer's times never decrease,
+        # whatever this machine's clock says.
+        free_at = dict.fromkeys(customers, now)
+        for item in known:
+            name = item.mark.customer
+            free_at[name] = max(free_at[name], item.made_at + timedelta(microseconds=1))
         fresh = [
-            notice(item, customers[item.mark.customer], _after(made.get(item.mark.customer), now))
-            for item in unreported(found, known)
+            notices.notice(item, customers[item.mark.customer], free_at[item.mark.customer])
+            for item in notices.unreported(found, known)
         ]
-        gone = overtaken(planned, customers, found)
+        gone = notices.overtaken(planned, customers, found)
         open_ = [item for item in planned if item not in gone] + fresh
         if not open_ and not gone:
             return
@@ -105,13 +92,8 @@ class Notices:
                 self._put_all(lease, customers, assessment, open_)
 
     def _put_all(
-        self,
-        lease: Lease,
-        customers: Mapping[str, Customer],
-        assessment: Assessment,
-        planned: Iterable[Notice],
+        self, lease: Lease, customers: Mapping[str, Customer], assessment: Assessment, planned: list[Notice]
     ) -> None:
-        """Write the notices of a few customers at a time."""
         clock = self._context.clock
         ends = clock.monotonic() + PASS_SECONDS
         by_customer: dict[str, list[Notice]] = {}
@@ -125,7 +107,7 @@ class Notices:
         waiting = [
             name
             for name, items in by_customer.items()
-            if ready(items, clock.now()) and not is_shut(assessment.customer(name))
+            if notices.ready(items, clock.now()) and not notices.is_shut(assessment.customer(name))
         ]
         waiting.sort(key=lambda name: by_customer[name][0].made_at)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="notice") as threads:
@@ -133,8 +115,7 @@ class Notices:
                 done.result()
 
     def _put(self, lease: Lease, customer: Customer, planned: Sequence[Notice]) -> None:
-        """Write one customer's notices, oldest first, so that none sorts before a key that a reader has seen.
-        Stops at the first refusal."""
+        """Oldest first, and stop at the first refusal: none may sort before a key that a reader has seen."""
         ledger, clock = self._context.ledger, self._context.clock
         item = planned[0]
         try:
@@ -145,35 +126,27 @@ class Notices:
                     self._put_one(store, item)
                     ledger.notices.record(lease, [item.put(clock.now())])
                     telemetry.log(Event.NOTICE_PUT, **_fields(item))
-        except (LedgerError, LeaseLost, VendorIdentityError):
+        except (errors.LedgerError, errors.LeaseLost, errors.VendorIdentityError):
             raise  # not this customer's
-        except XmodeError as error:
+        except errors.XmodeError as error:
             refused = item.refused(error.message, clock.now())
             ledger.notices.record(lease, [refused])
-            context = error.log_context()
-            telemetry.warn(
-                Event.NOTICE_NOT_PUT, **_fields(item), **context, next_attempt_at=refused.next_attempt_at
-            )
+            fields = {**_fields(item), **error.log_context(), "next_attempt_at": refused.next_attempt_at}
+            telemetry.warn(Event.NOTICE_NOT_PUT, **fields)
 
     def _put_one(self, store: ObjectStore, item: Notice) -> None:
-        """Write a notice once: finding the same notice there is success."""
+        """Finding the same notice there is success."""
         with publishing.SpooledFile([item.body.encode()]) as body:
             request = PutRequest(item.key, item.token, body.size, content_type(item.key))
             try:
                 answer = store.put(request, body).result()
-            except ObjectExists:
+            except errors.ObjectExists:
                 info = store.head(item.key)
                 if info is None or info.token != item.token:
                     raise
             else:
                 if not answer.proven:
                     publishing.prove(store, item.key, body.size)
-
-
-def _after(last: datetime | None, now: datetime) -> datetime:
-    """Return the time of a customer's next notice. Readers continue after the last key that they have seen,
-    so times never decrease, whatever this machine's clock says."""
-    return now if last is None else max(now, last + timedelta(microseconds=1))
 
 
 def _fields(item: Notice) -> dict[str, object]:

@@ -21,36 +21,28 @@ from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import context
 
-MOST_MESSAGES = 10
-"""Maximum messages per channel and pass, urgent ones first; the rest follows in the next pass."""
-LEDGER_GRACE = timedelta(minutes=2)
-"""An outage of the ledger that is shorter, such as a failover, raises no alert."""
+MOST_MESSAGES = 10  # per channel and pass, urgent ones first; the rest follows in the next pass
+LEDGER_GRACE = timedelta(minutes=2)  # a shorter outage of the ledger, such as a failover, raises no alert
 _LEASE = "watch"
 
 Send = Callable[[Channel, Message], str]
-"""Sends a message and returns the channel's short response, without secrets. Sending twice is harmless.
-Thread-safe; takes a few seconds at most. Raises NotificationFailed or ConfigError."""
+"""As ``channels.send``: thread-safe, seconds at most, harmless when repeated; its answer has no secrets."""
 
 
 def assess_all(configuration: Configuration, ledger: Ledger, clock: Clock) -> Assessment:
-    """Assess every configured customer: the one evaluator behind `status`, the page, the metrics and the
-    alerts. Reads the ledger only. The cost grows with the number of subscriptions, not with their history.
-    Raises LedgerError."""
+    """The one evaluator behind `status`, the page, the metrics and the alerts. The cost grows with the number
+    of subscriptions, not with their history. Raises LedgerError."""
     return assess(configuration, ledger.snapshot(), clock.now())
 
 
 def open_causes(ledger: Ledger) -> list[str]:
-    """Return the cause of each open alert. Raises LedgerError."""
     return [alert.cause for alert in ledger.alerts.known() if alert.state is AlertState.OPEN]
 
 
 class Watch:
-    """Opens, repeats and resolves alerts, sends them to the channels, and sends the heartbeat.
-
-    One thread calls ``run_once`` about once a minute, and when ``beat_is_due``. It raises defects only: a
+    """One thread calls ``run_once`` about once a minute, and when ``beat_is_due``. It raises defects only: a
     channel that does not answer is tried again, and while the ledger fails, the alerts are kept in memory,
-    one about the ledger included. If several processes watch one ledger, one of them at a time does.
-    """
+    one about the ledger included. If several processes watch one ledger, one of them at a time does."""
 
     def __init__(
         self, ledger: Ledger, clock: Clock, holder: str, send: Send, beat: Callable[[Heartbeat], None]
@@ -70,18 +62,21 @@ class Watch:
 
     @property
     def beat_is_due(self) -> bool:
-        """Return True if a heartbeat became due since the last pass began. Any thread may call it."""
+        """A heartbeat became due since the last pass began. Any thread may call it."""
         beat_at = self._beat_at
         return beat_at is not None and self._pass_at < beat_at <= self._clock.monotonic()
 
     def run_once(self, configuration: Configuration) -> Assessment | None:
-        """Check all customers once. Returns the assessment, or None when the ledger could not be read or
-        another process watches."""
+        """Return None when the ledger could not be read or another process watches."""
         self._pass_at = self._clock.monotonic()
-        assessment = None
+        assessment = lease = None
         try:
             with ExitStack() as stack:
-                assessment = self._run_once(configuration, self._claim(stack))
+                try:
+                    lease = stack.enter_context(context.held(self._ledger, _LEASE, self._holder))
+                except LedgerError as error:
+                    self._note(error)
+                assessment = self._run_once(configuration, lease)
         except AlreadyRunning:
             pass
         except LeaseLost:
@@ -90,14 +85,6 @@ class Watch:
         except LedgerError as error:  # when the lease is given back
             self._note(error)
         return assessment
-
-    def _claim(self, stack: ExitStack) -> Lease | None:
-        """Claim the lease; None if the ledger fails."""
-        try:
-            return stack.enter_context(context.held(self._ledger, _LEASE, self._holder))
-        except LedgerError as error:
-            self._note(error)
-            return None
 
     def _run_once(self, configuration: Configuration, lease: Lease | None) -> Assessment | None:
         assessment = self._read(configuration)
@@ -121,8 +108,6 @@ class Watch:
         self._heartbeat(configuration.service.alerting.heartbeat)
         return assessment
 
-    # --- The ledger
-
     def _read(self, configuration: Configuration) -> Assessment | None:
         """Assess, and refresh the alerts in memory from the ledger, except those not recorded yet."""
         try:
@@ -136,7 +121,7 @@ class Watch:
         return assessment
 
     def _found(self, assessment: Assessment | None) -> Iterable[Alert]:
-        """Return the alerts that hold now. Without an assessment, open alerts stay open."""
+        """Without an assessment, open alerts stay open."""
         issues = list(assessment.all_issues()) if assessment is not None else []
         if self._issue and self._issue_lasted >= LEDGER_GRACE:
             issues.append(("", self._issue))
@@ -166,8 +151,6 @@ class Watch:
             error.code, error.responsible, error.message, error.hint, since_at, retryable=error.retryable
         )
         telemetry.error(Event.ALERTS_NOT_RECORDED, **error.log_context())
-
-    # --- The channels
 
     def _notify(self, service: Service, lease: Lease | None) -> None:
         """Notify each channel in its own thread, so that a slow one delays no other."""
@@ -209,13 +192,12 @@ class Watch:
         return done
 
     def _heartbeat(self, heartbeat: Heartbeat | None) -> None:
-        """Send the heartbeat if the ledger accepts writes and no urgent alert is open. The next pass retries
-        a heartbeat that failed."""
+        """Only if the ledger accepts writes and no urgent alert is open. The next pass retries a failure."""
         if heartbeat is None:
             self._beat_at = None
             return
         now = self._clock.monotonic()
-        # a shorter distance than before, from a new configuration, counts at once
+        # A new configuration's shorter distance counts at once.
         due_at = now if self._beat_at is None else min(self._beat_at, now + heartbeat.every_seconds)
         self._beat_at = due_at
         if now < due_at or self._issue is not None:
@@ -245,8 +227,7 @@ def _fields(alert: Alert) -> Mapping[str, object]:
 
 
 def current_alerts(configuration: Configuration, ledger: Ledger, clock: Clock) -> list[Alert]:
-    """Return the ledger's alerts as of now; writes and sends nothing. Open alerts first, then resolved ones,
-    each oldest first. Raises LedgerError."""
+    """Open alerts first, each kind oldest first; write and send nothing. Raises LedgerError."""
     known = {alert.fingerprint: alert for alert in ledger.alerts.known()}
     found = by_cause(assess_all(configuration, ledger, clock).all_issues())
     alerts = advance(known, found, clock.now()).values()
@@ -254,7 +235,7 @@ def current_alerts(configuration: Configuration, ledger: Ledger, clock: Clock) -
 
 
 def send_test(channel: Channel, send: Send, clock: Clock) -> str:
-    """Send a test message and resolve it; return the channel's response. Raises NotificationFailed."""
+    """Send a test message and resolve it; return the channel's answer. Raises NotificationFailed."""
     now = clock.now()
     alert = Alert(
         fingerprint("test", channel.name),

@@ -1,8 +1,5 @@
-"""The files that onboarding writes from templates: a customer's setup kit, and its file in the configuration.
-
-All ways of the kit create the same role: the trust policy and the inline permission policy of ``aws/policy``.
-The kit contains the external ID, so only its owner may read it.
-"""
+"""The files that onboarding writes: a customer's setup kit, and its file in the configuration. All ways of
+the kit create the same role. The kit contains the external ID, so only its owner may read it."""
 
 import contextlib
 import json
@@ -23,11 +20,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from xmode_transfer.access.fixes import POLICY_NAME
-from xmode_transfer.aws.policy.documents import (
-    corrected_permission_policy,
-    corrected_trust_policy,
-    s3_service,
-)
+from xmode_transfer.aws.policy import documents
 from xmode_transfer.config import Customer, CustomerState
 from xmode_transfer.config.configuration import Claim
 from xmode_transfer.config.files import CUSTOMERS, ConfigFile, claim_of, customer_names, read_directory
@@ -41,7 +34,6 @@ _CONSOLES = {
     "aws-us-gov": "https://console.amazonaws-us-gov.com/iam/",
     "aws-eusc": "https://console.amazonaws-eusc.eu/iam/",
 }
-_CONSOLE = "https://console.aws.amazon.com/iam/"
 
 
 def kit(customer: Customer, principal: str) -> dict[str, str]:
@@ -62,20 +54,20 @@ def kit(customer: Customer, principal: str) -> dict[str, str]:
         "description": "Lets XMode deliver data files (made with its setup kit)",
         "lifecycle_rule": "abort-incomplete-xmode-uploads",
         "lifecycle_days": 7,
-        "console": _CONSOLES.get(customer.partition, _CONSOLE),
+        "console": _CONSOLES.get(customer.partition, "https://console.aws.amazon.com/iam/"),
         "key_policy_statement": None,
     }
-    permission = corrected_permission_policy(
+    permission = documents.corrected_permission_policy(
         place.bucket, place.prefix, place.kms_key_arn, region, partition=customer.partition
     )
     files = {
-        "trust-policy.json": _json(corrected_trust_policy(customer.external_id, principal)),
+        "trust-policy.json": _json(documents.corrected_trust_policy(customer.external_id, principal)),
         "permission-policy.json": _json(permission),
         "lifecycle.json": _filled("lifecycle.json", **values),
     }
     values |= {name.removesuffix(".json").replace("-", "_"): text for name, text in files.items()}
     if place.kms_key_arn is not None and region is not None:
-        values["s3_service"] = s3_service(region, customer.partition)
+        values["s3_service"] = documents.s3_service(region, customer.partition)
         statement = _filled("key-policy-statement.json", **values)
         values["key_policy_statement"] = files["key-policy-statement.json"] = statement
     files |= {name: _filled(name, **values) for name in ("README.md", "setup.sh", "template.yaml", "main.tf")}
@@ -85,9 +77,6 @@ def kit(customer: Customer, principal: str) -> dict[str, str]:
 def customer_file(customer: Customer) -> str:
     """Return the text of customers/<customer>.yaml."""
     return _filled("customer.yaml", customer=customer, destination=customer.destination)
-
-
-# --- Templates
 
 
 @cache
@@ -120,8 +109,7 @@ def _filled(name: str, **values: Any) -> str:
 
 
 def _json(document: object) -> str:
-    """Characters beyond ASCII are escaped: IAM takes none beyond Latin-1 in a policy's text (IAM API
-    reference, PutRolePolicy)."""
+    """In ASCII: IAM takes no characters beyond Latin-1 in a policy (IAM API reference, PutRolePolicy)."""
     return json.dumps(document, indent=2) + "\n"
 
 
@@ -133,7 +121,7 @@ def _code(text: str) -> str:
 
 
 def _page(place: str, readme: str) -> str:
-    """Render the README as a page: no script, nothing loaded, fit for a screen reader and for paper."""
+    """No script, nothing loaded, fit for a screen reader and for paper."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("fence", _figure)
     tokens = markdown.parse(readme)
@@ -150,7 +138,7 @@ def _page(place: str, readme: str) -> str:
 
 
 def _figure(_: Any, tokens: Any, index: int, *__: Any) -> str:
-    """Render a block to copy. The keyboard reaches a box that scrolls only when it takes the focus."""
+    """The keyboard reaches a box that scrolls only when it takes the focus."""
     title = escape(tokens[index].info.partition(" ")[2])
     return (
         f'<figure><figcaption>{title}</figcaption><pre tabindex="0" role="region" aria-label="{title}">'
@@ -158,18 +146,12 @@ def _figure(_: Any, tokens: Any, index: int, *__: Any) -> str:
     )
 
 
-# --- Files
-
-
 class KitDirectory:
-    """The directory of one kit."""
-
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
 
     def write(self, customer: Customer, principal: str) -> tuple[str, ...]:
-        """Write the kit, whole or not at all; return the names of its files. Raises ConfigError when
-        something is there already, and when the kit cannot be written."""
+        """Write the kit, whole or not at all; return the names of its files. Raises ConfigError."""
         files = kit(customer, principal)
         partial: Path | None = None
         try:
@@ -213,8 +195,7 @@ class CustomerFiles:
         return [claim_of(name, file.data) for name, file in files if file.data is not None]
 
     def illegible(self, text: str) -> str | None:
-        """Return a customer with a file that is no YAML at all and contains this text, ignoring case: it may
-        claim it."""
+        """Return a customer that may claim this text: its file is no YAML and contains it, ignoring case."""
         for name in customer_names(self._directory):
             file = self._file(name)
             if file.data is None and text.casefold() in file.text.casefold():
@@ -222,9 +203,10 @@ class CustomerFiles:
         return None
 
     def add(self, customer: Customer) -> str:
-        """Write the customer's new file and return its name. Raises ConfigError when there is such a file,
-        when it cannot be written, and when the configuration with it is invalid; then the file is removed."""
-        path, name = self._path(customer.name), f"{CUSTOMERS}/{customer.name}.yaml"
+        """Return the name of the new file. Raises ConfigError, also when the configuration with the file is
+        invalid; then the file is removed."""
+        name = f"{CUSTOMERS}/{customer.name}.yaml"
+        path = self._directory / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _partial(path, customer_file(customer)) as partial:
@@ -247,13 +229,9 @@ class CustomerFiles:
         return name
 
     def set_state(self, customer: Customer, state: CustomerState) -> None:
-        """Change the value of ``state:`` in the customer's file and nothing else. Raises ConfigError when
-        the file does not allow that."""
-        path, name, file = (
-            self._path(customer.name),
-            f"{CUSTOMERS}/{customer.name}.yaml",
-            self._file(customer.name),
-        )
+        """Change the value of ``state:`` in the customer's file and nothing else. Raises ConfigError."""
+        name, file = f"{CUSTOMERS}/{customer.name}.yaml", self._file(customer.name)
+        path = self._directory / name
         if file.data is None or file.data.get("state") != str(customer.state):
             raise ConfigError(
                 f"{name} does not say `state: {customer.state}` (any more)",
@@ -290,14 +268,10 @@ class CustomerFiles:
     def _file(self, name: str) -> ConfigFile:
         return ConfigFile(self._directory, f"{CUSTOMERS}/{name}.yaml")
 
-    def _path(self, name: str) -> Path:
-        return self._directory / CUSTOMERS / f"{name}.yaml"
-
 
 @contextlib.contextmanager
 def _partial(path: Path, text: str) -> Iterator[Path]:
-    """Write a whole file beside ``path``, hidden from readers of the configuration, and remove it
-    afterwards."""
+    """Write a file beside ``path``, hidden from readers of the configuration; remove it afterwards."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:

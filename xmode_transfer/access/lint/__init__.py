@@ -1,8 +1,5 @@
-"""An offline verdict on policy documents that a customer pasted: what the access check would find, and what
-is wrong in the documents themselves.
-
-It calls nothing. What the documents do not decide is reported as ``Fault.CANNOT_TELL``, never guessed.
-"""
+"""An offline verdict on policy documents: what the access check would find, and what is wrong in them. What
+they do not decide is reported as ``Fault.CANNOT_TELL``, never guessed."""
 
 import json
 import re
@@ -10,17 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from xmode_transfer.access.lint import judging
 from xmode_transfer.access.lint.excess import judge_excess
-from xmode_transfer.access.lint.judging import (
-    Answers,
-    Rights,
-    external_ids,
-    files,
-    judge_key,
-    judge_no_key,
-    judge_rights,
-    judge_trust,
-)
+from xmode_transfer.access.lint.judging import Answers, Rights, files
 from xmode_transfer.access.lint.records import Document, Fault, Given, Issue, Kind, Report, Source, issue
 from xmode_transfer.access.lint.structure import structure
 from xmode_transfer.aws.policy.documents import SetupValues
@@ -28,8 +17,6 @@ from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.findings import Finding, Fix
 
 UNKNOWN_ACCOUNT = "000000000000"
-"""Used as the customer's account when none is given."""
-
 _S3_ARN = re.compile(
     r"arn:[a-z-]+:s3:::(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<path>/.*)?", re.DOTALL
 )
@@ -37,8 +24,7 @@ _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}")  # without wildcards
 
 
 def lint(sources: Sequence[Source], given: Given | SetupValues) -> Report:
-    """Judge the documents of one customer together. ``given`` are the facts of a configured customer, or what
-    is known of another. Never raises for what the documents contain."""
+    """Judge the documents of one customer together. Never raises for what they contain."""
     issues: list[Issue] = []
     documents: list[Document] = []
     for source in sources:
@@ -64,35 +50,33 @@ def _judged(documents: Sequence[Document], facts: SetupValues) -> Answers:
         return [document for document in documents if document.kind in kinds]
 
     if trust := of(Kind.TRUST):
-        yield from judge_trust(trust, facts)
+        yield from judging.judge_trust(trust, facts)
     rights = Rights.of(facts, documents)
     if rights.on_role or rights.on_bucket:
-        yield from judge_rights(files(of(Kind.PERMISSION, Kind.BUCKET)), rights)
+        yield from judging.judge_rights(files(of(Kind.PERMISSION, Kind.BUCKET)), rights)
     if rights.on_role:
         yield from judge_excess(rights, of(Kind.PERMISSION))
     key = facts.kms_key_arn
     if key is None and rights.on_key:
         key = f"arn:{facts.partition}:kms:{rights.region}:{facts.account}:key/this"
     if key is not None and (rights.on_role or rights.on_key):
-        yield from judge_key(files(of(Kind.PERMISSION, Kind.KEY)), rights, key)
+        yield from judging.judge_key(files(of(Kind.PERMISSION, Kind.KEY)), rights, key)
     elif rights.on_role:
-        yield from judge_no_key(files(of(Kind.PERMISSION)), rights)
-
-
-# --- The customer's values
+        yield from judging.judge_no_key(files(of(Kind.PERMISSION)), rights)
 
 
 def _facts(given: Given, documents: Sequence[Document]) -> tuple[SetupValues, list[str]]:
-    """Return the customer's values, taken from the documents where not given, and the names of those that
-    are not known."""
+    """Take values that are not given from the documents; return the names of unknown ones too."""
     kinds = {document.kind for document in documents}
     role_arn = _role(given, documents)
-    external_id = given.external_id or _external_id(documents)
+    trusts = [document for document in documents if document.kind is Kind.TRUST]
+    named = (one for document in trusts for one in judging.external_ids(document))
+    external_id = given.external_id or next((one for one in named if _EXTERNAL_ID.fullmatch(one)), None)
     bucket, prefix = _destination(given, documents)
     partition, account = parse_iam(role_arn, "role")[:2]
     missing = {
         "account (--account)": account == UNKNOWN_ACCOUNT and bool(kinds & {Kind.BUCKET, Kind.KEY}),
-        "external ID (--external-id)": external_id is None and Kind.TRUST in kinds,
+        "external ID (--external-id)": external_id is None and bool(trusts),
         "bucket (--bucket)": bucket is None and bool(kinds & {Kind.PERMISSION, Kind.BUCKET}),
     }
     facts = SetupValues(
@@ -109,7 +93,6 @@ def _facts(given: Given, documents: Sequence[Document]) -> tuple[SetupValues, li
 
 
 def _role(given: Given, documents: Sequence[Document]) -> str:
-    """Return the role of the given account, or the first that a bucket's or a key's policy names."""
     for document in documents if given.account is None else ():
         for statement in document.statements() if document.kind in (Kind.BUCKET, Kind.KEY) else ():
             for text in statement.principals():
@@ -121,13 +104,8 @@ def _role(given: Given, documents: Sequence[Document]) -> str:
     return f"arn:aws:iam::{given.account or UNKNOWN_ACCOUNT}:role/XMode"
 
 
-def _external_id(documents: Sequence[Document]) -> str | None:
-    named = (one for document in documents if document.kind is Kind.TRUST for one in external_ids(document))
-    return next((one for one in named if _EXTERNAL_ID.fullmatch(one)), None)
-
-
 def _destination(given: Given, documents: Sequence[Document]) -> tuple[str | None, str]:
-    """Return bucket and prefix; from a document, the first that it allows something on."""
+    """Where not given, the first that a document allows something on."""
     if given.bucket is not None:
         return given.bucket, given.prefix or ""
     found = [
@@ -147,8 +125,6 @@ def _destination(given: Given, documents: Sequence[Document]) -> tuple[str | Non
     return bucket, "" if set(prefix) & set("*?${}") else prefix
 
 
-# --- Reading
-
 _CALL = re.compile(r"\baws\s+(?:iam|s3api|kms)\s")
 _OPTION = re.compile(
     r"--(?P<option>assume-role-policy-document|policy-document|policy)[\s=\\]+'(?P<text>\s*\{.*?)'", re.DOTALL
@@ -163,7 +139,6 @@ _CURLY_QUOTES = re.compile("[\u201c\u201d\u2018\u2019]")
 
 
 def _read(source: Source) -> tuple[list[Document], list[Issue]]:
-    """Return the documents of one file, and what is wrong with its text."""
     if source.text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) or not _CALL.search(source.text):
         return _read_json(source)
     documents: list[Document] = []
@@ -228,8 +203,8 @@ def _read_json(source: Source, lines_before: int = 0) -> tuple[list[Document], l
 
 
 def _unwrapped(content: Any) -> Any:
-    """Return the document in what `aws iam get-role`, `get-role-policy`, `get-policy-version`,
-    `aws s3api get-bucket-policy` and `aws kms get-key-policy` print."""
+    """`aws iam get-role`, `get-role-policy`, `get-policy-version`, `aws s3api get-bucket-policy` and `aws kms
+    get-key-policy` print a document inside of others."""
     for _ in range(3):
         if not isinstance(content, Mapping) or "Statement" in content:
             return content
@@ -246,7 +221,6 @@ def _unwrapped(content: Any) -> Any:
 
 
 def _detected(document: Document) -> Kind:
-    """Detect the kind by the principals and the services of the actions."""
     statements = list(document.statements())
     actions = [action.lower() for one in statements for action in one.texts("Action", "NotAction")]
     if any("Principal" in one.content or "NotPrincipal" in one.content for one in statements):
@@ -259,7 +233,6 @@ def _detected(document: Document) -> Kind:
 
 
 def _syntax_error(text: str, error: json.JSONDecodeError, lines_before: int) -> tuple[str, str]:
-    """Return message and fix."""
     line = text.split("\n")[error.lineno - 1]
     where = f"line {error.lineno + lines_before}, column {error.colno}"
     if _PLACEHOLDER_LINE.search(line):

@@ -1,28 +1,15 @@
-"""What a role may do beyond what deliveries need.
-
-Every Allow of its policies is tested by witnesses: requests for actions that it names, on resources that fit
-its Resource. A witness counts when all the policies together allow it, so that a Deny elsewhere is respected.
-Where only a condition leaves that open it counts as well, since the condition may hold.
-"""
+"""What a role may do beyond what deliveries need. Every Allow is tested by witnesses: requests for actions
+that it names, on resources that fit its Resource. A witness counts when all the policies together allow it,
+also where a condition leaves that open."""
 
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from xmode_transfer.access.catalogue import Cause, finding
+from xmode_transfer.access.lint import records
 from xmode_transfer.access.lint.judging import Rights
-from xmode_transfer.access.lint.records import (
-    ON_BUCKET,
-    ON_OBJECTS,
-    Document,
-    Fault,
-    Issue,
-    Statement,
-    actions_like,
-    iam,
-    kinds_of,
-    texts,
-)
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Statement, iam, texts
 from xmode_transfer.access.lint.structure import PLACEHOLDERS
 from xmode_transfer.aws.policy import ACL, evaluate
 from xmode_transfer.aws.policy.documents import GRANTS, s3_service
@@ -49,8 +36,7 @@ _OPEN = (Outcome.ALLOW, Outcome.CANNOT_TELL)
 
 
 class _Witness(NamedTuple):
-    """A request that deliveries do not need; ``within`` is true for the rights of deliveries, in the
-    customer's bucket but beyond the prefix."""
+    """``within``: a right of deliveries, in the customer's bucket but beyond the prefix."""
 
     what: str
     within: bool
@@ -87,7 +73,7 @@ def judge_excess(rights: Rights, documents: Sequence[Document]) -> Iterator[Find
 
 
 def _allowed(rights: Rights, statement: Statement) -> tuple[list[str], list[str]]:
-    """Return a few witnesses of what the statement allows: excess, and what is only beyond the prefix."""
+    """Return a few witnesses: excess, and what is only beyond the prefix."""
     content = statement.content
     alone = {**statement.document.content, "Statement": content}
     bare = {**alone, "Statement": {name: item for name, item in content.items() if name != "Condition"}}
@@ -107,9 +93,6 @@ def _allowed(rights: Rights, statement: Statement) -> tuple[list[str], list[str]
     return list(found[False].values()), list(found[True].values())
 
 
-# --- Witnesses
-
-
 def _witnesses(rights: Rights, statement: Statement) -> Iterator[_Witness]:
     content = {"Resource": "*", "Action": "*", **statement.content}
     named = texts(content["Resource"])
@@ -123,8 +106,7 @@ def _witnesses(rights: Rights, statement: Statement) -> Iterator[_Witness]:
 
 
 def _actions(pattern: str) -> Iterator[str]:
-    """Yield actions that fit a pattern: of other services a few, of S3, STS and KMS all that are known, the
-    gravest first."""
+    """Of other services a few, of S3, STS and KMS all that are known, the gravest first."""
     services = iam()["services"]
 
     def gravity(action: str) -> int:
@@ -133,7 +115,7 @@ def _actions(pattern: str) -> Iterator[str]:
 
     gravest = [one for one in _OF_OTHERS if matches(pattern.lower(), one.lower(), variables=False).holds]
     yield from gravest
-    yield from sorted(actions_like(pattern), key=gravity)
+    yield from sorted(records.actions_like(pattern), key=gravity)
     service, colon, name = pattern.partition(":")
     if colon and not gravest and service.lower() not in services:
         wild = set(service) & set("*?")
@@ -144,7 +126,7 @@ def _actions(pattern: str) -> Iterator[str]:
 
 
 def _resources(rights: Rights, action: str, named: Sequence[str]) -> Iterator[str]:
-    """Yield ARNs that the action may be on: the customer's, others, and those that fit the statement's."""
+    """Yield ARNs: the customer's, others, and those that fit the statement's."""
     facts, service = rights.facts, action.partition(":")[0]
     s3 = f"arn:{facts.partition}:s3:::"
     left = tuple(f"{s3}{name}" for name in PLACEHOLDERS)  # another issue
@@ -157,7 +139,7 @@ def _resources(rights: Rights, action: str, named: Sequence[str]) -> Iterator[st
     if service not in iam()["services"]:
         yield from ("*" if text == "*" else _filled(text) for text in named)
         return
-    kinds, all_of_them = kinds_of(action), "*" in named
+    kinds, all_of_them = records.kinds_of(action), "*" in named
     if not kinds:
         yield "*"
     for kind in kinds:
@@ -168,7 +150,11 @@ def _resources(rights: Rights, action: str, named: Sequence[str]) -> Iterator[st
             yield from (f"{s3}{facts.bucket}/{facts.prefix}file", f"{s3}{facts.bucket}/elsewhere/file")
             yield from (text if "/" in text else f"{text}/file" for text in fitting if text.startswith(s3))
         else:
-            arn = _of_customer(rights, iam()["services"][service]["resources"].get(kind, "*"))
+            # An ARN of the Service Authorization Reference, for another resource of the customer's.
+            values = {"Partition": facts.partition, "Region": rights.region, "Account": facts.account}
+            arn = iam()["services"][service]["resources"].get(kind, "*")
+            for name in re.findall(r"\$\{(\w+)\}", arn):
+                arn = arn.replace(f"${{{name}}}", values.get(name, _ANY))
             yield from [arn] if all_of_them else (text for text in fitting if _kind(text) == _kind(arn))
         if all_of_them and kind in ("bucket", "object"):
             yield f"{s3}another-bucket" + ("/file" if kind == "object" else "")
@@ -176,15 +162,8 @@ def _resources(rights: Rights, action: str, named: Sequence[str]) -> Iterator[st
         yield facts.kms_key_arn
 
 
-def _of_customer(rights: Rights, arn: str) -> str:
-    """Fill in an ARN of the Service Authorization Reference, for another resource of the customer's."""
-    facts = rights.facts
-    values = {"Partition": facts.partition, "Region": rights.region, "Account": facts.account}
-    return re.sub(r"\$\{(\w+)\}", lambda match: values.get(match[1], _ANY), arn)
-
-
 def _on(rights: Rights, action: str, resource: str, words: str) -> Iterator[_Witness]:
-    """Yield the witnesses for an action on a resource, unless deliveries need it."""
+    """Yield nothing where deliveries need the action on the resource."""
     facts, within, needed = rights.facts, False, False
     bucket = f"arn:{facts.partition}:s3:::{facts.bucket}"
     context: dict[str, str | tuple[str, ...]] = {"s3:x-amz-acl": ACL}
@@ -193,7 +172,7 @@ def _on(rights: Rights, action: str, resource: str, words: str) -> Iterator[_Wit
         context["s3:prefix"] = "elsewhere/"
         within, needed = True, not facts.prefix
         what += " outside of the prefix"
-    elif action in ON_OBJECTS and resource.startswith(f"{bucket}/"):
+    elif action in records.ON_OBJECTS and resource.startswith(f"{bucket}/"):
         within, needed = True, resource.startswith(f"{bucket}/{facts.prefix}")
     elif action.startswith("kms:"):
         ours = action in _ON_KEY and resource == facts.kms_key_arn
@@ -204,7 +183,7 @@ def _on(rights: Rights, action: str, resource: str, words: str) -> Iterator[_Wit
         needed = action in _ON_KEY and facts.kms_key_arn is None and not resource.endswith(_ANY)
         what += " other than through S3" if ours else ""
     else:
-        needed = action == _FREE or (action in ON_BUCKET and resource == bucket)
+        needed = action == _FREE or (action in records.ON_BUCKET and resource == bucket)
     if not needed:
         yield _Witness(what, within, action, resource, context)
         if "s3:prefix" in context:
@@ -219,9 +198,6 @@ def _kind(arn: str) -> tuple[str, ...]:
     """Return ``("kms", "key")`` for arn:aws:kms:us-east-1:111122223333:key/1234."""
     fields = arn.split(":", 5)
     return (fields[2], fields[5].partition("/")[0]) if len(fields) == 6 else ()
-
-
-# --- ACLs
 
 
 def _ways_to_open(rights: Rights) -> Iterator[str]:

@@ -1,8 +1,6 @@
-"""What the access check would find, decided from the documents: trust, each right of a delivery, the KMS key.
-
-A bucket's policy and a role's policies of one account add up: one allow is enough, one deny decides. Across
-accounts both must allow (IAM User Guide, "Cross-account policy evaluation logic").
-"""
+"""What the access check would find. A bucket's and a role's policies of one account add up: one allow is
+enough, one deny decides. Across accounts both must allow (IAM User Guide, "Cross-account policy evaluation
+logic")."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +26,7 @@ from xmode_transfer.model.keys import checks_prefix
 
 Answers = Iterator[Finding | Issue]
 
-_ALL_OF_ROLE = {
-    "Version": "2012-10-17",
-    "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"},
-}
+_ALL_OF_ROLE = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 _ALL_OF_BUCKET = {
     "Version": "2012-10-17",
     "Statement": {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"},
@@ -47,7 +42,7 @@ def files(documents: Iterable[Document]) -> str:
 def _judged(
     name: str, probe: str, decision: Decision, cause: Cause, facts: SetupValues, words: str
 ) -> Finding | Issue:
-    """Return what a decision says about a right: ``words`` is what the role may do."""
+    """``words`` is what the role may do."""
     if decision.allowed:
         return passed(probe, f"the role {words}")
     if decision.outcome is Outcome.CANNOT_TELL:
@@ -61,7 +56,7 @@ def _undecided(name: str, probe: str, decision: Decision) -> Issue:
 
 
 def _misspelt(documents: Iterable[Document]) -> dict[str, tuple[str, ...]]:
-    """Return condition keys that do not exist but resemble one: no request has them."""
+    """Condition keys that do not exist but resemble one: no request has them."""
     return {
         key: ()
         for document in documents
@@ -71,15 +66,30 @@ def _misspelt(documents: Iterable[Document]) -> dict[str, tuple[str, ...]]:
     }
 
 
-# --- Trust
-
-
 def judge_trust(documents: Sequence[Document], facts: SetupValues) -> Answers:
     """Judge AssumeRole with the right external ID, with wrong ones and none, and by other principals."""
     name = files(documents)
+    context: Context = {
+        "aws:SecureTransport": "true",
+        "aws:PrincipalIsAWSService": "false",
+        "aws:MultiFactorAuthPresent": (),  # we sign with the user's long-term key
+        **_misspelt(documents),
+    }
 
     def assume(external_id: str | None, principal: str = facts.principal) -> Decision:
-        return _assume(documents, facts, principal, external_id)
+        # A role has one trust policy; of several that were pasted, each must be right.
+        return strictest(
+            [
+                assume_role(
+                    document.content,
+                    principal=principal,
+                    role_arn=facts.role_arn,
+                    external_id=external_id,
+                    context=context,
+                )
+                for document in documents
+            ]
+        )
 
     right = assume(facts.external_id)
     wrong = {probe: assume(one) for probe, one in wrong_external_ids(facts.external_id, _NONCE).items()}
@@ -113,44 +123,15 @@ def judge_trust(documents: Sequence[Document], facts: SetupValues) -> Answers:
 
 
 def external_ids(document: Document) -> Iterator[str]:
-    """Yield the external IDs that the conditions name."""
     for statement in document.statements():
         for _, key, value in statement.conditions():
             if key.lower() == "sts:externalid":
                 yield from strings(value) or ()
 
 
-def _assume(
-    documents: Sequence[Document], facts: SetupValues, principal: str, external_id: str | None
-) -> Decision:
-    context: Context = {
-        "aws:SecureTransport": "true",
-        "aws:PrincipalIsAWSService": "false",
-        "aws:MultiFactorAuthPresent": (),  # we sign with the user's long-term key
-        **_misspelt(documents),
-    }
-    # A role has one trust policy; of several that were pasted, each must be right.
-    return strictest(
-        [
-            assume_role(
-                document.content,
-                principal=principal,
-                role_arn=facts.role_arn,
-                external_id=external_id,
-                context=context,
-            )
-            for document in documents
-        ]
-    )
-
-
-# --- Rights
-
-
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The policies that decide about S3 and KMS together. ``on_role`` is empty where no permission policy was
-    given: then only denials are reported."""
+    """The policies that decide together. Where ``on_role`` is empty, only denials are reported."""
 
     facts: SetupValues
     on_role: Sequence[Mapping[str, Any]]
@@ -176,7 +157,6 @@ class Rights:
         )
 
     def listing(self) -> Decision:
-        """Decide a listing below the prefix and in the check's reserved place."""
         bucket, prefix, partition = self.facts.bucket, self.facts.prefix, self.facts.partition
         return self._all(
             S3Call("ListObjectsV2", bucket, prefix=place, partition=partition)
@@ -209,8 +189,7 @@ class Rights:
         return min((on_role, on_bucket), key=lambda decision: order.index(decision.outcome))
 
     def key(self, action: str, key_arn: str) -> Decision:
-        """Decide the use of a key through S3. Its own policy must allow the role, or leave that to IAM (KMS
-        Developer Guide)."""
+        """Through S3. The key's policy must allow the role, or leave that to IAM (KMS Developer Guide)."""
         region = self.facts.region or key_arn.split(":")[3]
         context = {
             "kms:ViaService": s3_service(region, self.facts.partition),
@@ -232,7 +211,7 @@ class Rights:
         return f"arn:{facts.partition}:sts::{facts.account}:assumed-role/{facts.role_name}/xmode-transfer"
 
     def known(self, request: Request) -> Request:
-        """Return the request with what is certain of every request of ours."""
+        """Add what is certain of every request of ours."""
         facts = self.facts
         context: dict[str, str | tuple[str, ...]] = {
             "aws:SecureTransport": "true",
@@ -266,7 +245,6 @@ _OBJECT_RIGHTS = (
 
 
 def judge_rights(name: str, rights: Rights) -> Answers:
-    """Judge each right that a delivery and a check need."""
     facts = rights.facts
     put, bare, parts = rights.call("PutObject", acl=ACL), rights.call("PutObject"), rights.call("UploadPart")
     yield _judged(name, "list", rights.listing(), Cause.LIST_DENIED, facts, "may list the bucket")
@@ -287,7 +265,6 @@ def judge_rights(name: str, rights: Rights) -> Answers:
 
 
 def judge_key(name: str, rights: Rights, key_arn: str) -> Answers:
-    """Judge the use of the key through S3."""
     decision = strictest([rights.key(action, key_arn) for action in ("kms:GenerateDataKey", "kms:Decrypt")])
     words = "may use the KMS key through S3"
     yield _judged(name, "encryption", decision, Cause.KMS_DENIED, rights.facts, words)

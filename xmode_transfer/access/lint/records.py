@@ -1,4 +1,4 @@
-"""The records of a lint: documents, faults, issues and the report; and the names that IAM knows."""
+"""The records of a lint, and the names that IAM knows."""
 
 import difflib
 import json
@@ -28,8 +28,7 @@ TRUST_STEPS = "console steps 5 and 8; CLI step 2"
 
 
 class Fault(StrEnum):
-    """A mistake in how a document is written, with its severity and the setup guide's step. The names are
-    stable for programs."""
+    """A mistake in a document, with the setup guide's step. The names are stable for programs."""
 
     severity: Severity
     step: str | None
@@ -70,7 +69,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A fault in one document. ``statement`` counts from 1; None when the whole document is meant."""
+    """``statement`` counts from 1; None when the whole document is meant."""
 
     file: str
     fault: Fault
@@ -97,7 +96,7 @@ def issue(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file as it was pasted. ``kind`` None: detect it by the content."""
+    """A file as it was pasted. ``kind`` None: detect it."""
 
     name: str
     text: str
@@ -106,14 +105,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One policy; ``kind`` as given or detected."""
-
     name: str
     kind: Kind
     content: Mapping[str, Any]
 
     def statements(self) -> Iterator["Statement"]:
-        """Yield the statements that are objects."""
         found = self.content.get("Statement")
         for number, one in enumerate(found if isinstance(found, list) else [found], 1):
             if isinstance(one, Mapping):
@@ -121,10 +117,8 @@ class Document:
 
 
 class Statement(NamedTuple):
-    """One statement of a document; ``number`` counts from 1."""
-
     document: Document
-    number: int
+    number: int  # from 1
     content: Mapping[str, Any]
 
     def wrong(self, fault: Fault, message: str, fix: str, **more: Any) -> Issue:
@@ -134,16 +128,14 @@ class Statement(NamedTuple):
         return f"statement {self.number}"
 
     def texts(self, *names: str) -> tuple[str, ...]:
-        """Return the texts of these elements."""
         return tuple(text for name in names for text in texts(self.content.get(name)))
 
     def principals(self) -> tuple[str, ...]:
-        """Return the ARNs and accounts that its Principal names."""
         element = self.content.get("Principal")
         return texts(element.get("AWS")) if isinstance(element, Mapping) else ()
 
     def conditions(self) -> Iterator[tuple[str, str, object]]:
-        """Yield each operator, key and value of its Condition, as far as it is well-formed."""
+        """Yield each operator, key and value, as far as it is well-formed."""
         condition = self.content.get("Condition")
         for operator, keys in condition.items() if isinstance(condition, Mapping) else ():
             for key, value in keys.items() if isinstance(keys, Mapping) else ():
@@ -151,13 +143,12 @@ class Statement(NamedTuple):
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """Return the texts of an element that is one text or a list of them."""
     return tuple(one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str))
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What is known of a customer without a file. The documents themselves replace a value that is None."""
+    """What is known of a customer without a file. The documents replace a value that is None."""
 
     external_id: str | None = None
     bucket: str | None = None
@@ -169,8 +160,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The verdict. ``kinds`` has the name and kind of each document that could be read, ``findings`` what
-    the access check would find, ``issues`` what is wrong in the documents."""
+    """``kinds`` has the documents that could be read; ``findings`` what the access check would find."""
 
     kinds: tuple[tuple[str, Kind], ...]
     findings: tuple[Finding, ...]
@@ -178,8 +168,7 @@ class Report:
 
     @property
     def outcome(self) -> str:
-        """``ok``; ``fix`` (the customer must fix something); ``unclear``: no mistake found, but the
-        documents do not decide everything."""
+        """``ok``, ``fix``, or ``unclear``: no mistake found, but the documents do not decide everything."""
         severities = {one.severity for one in self.findings} | {one.severity for one in self.issues}
         if severities & {Severity.ERROR, Severity.CRITICAL}:
             return "fix"
@@ -194,15 +183,14 @@ class Report:
 _SERVICES = ("aws", "s3", "sts", "kms")  # with condition keys that are listed here
 _CLOSE = 0.8  # so similar that a typing error is more likely than a name that AWS added since
 
-ON_OBJECTS = frozenset(
+ON_OBJECTS = frozenset(  # the rights that deliveries need
     action
     for statement in corrected_permission_policy("bucket", "")["Statement"]
     if statement["Sid"] == "DeliverBelowPrefix"
     for action in statement["Action"]
 )
-"""The rights on objects that deliveries need."""
 ON_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"})
-"""The right on the bucket that deliveries need, and two that earlier kits granted."""
+"""Deliveries need s3:ListBucket; earlier kits granted all."""
 
 # Calls of S3 whose right has another name than the call.
 RIGHT_OF_CALL = {
@@ -236,8 +224,8 @@ OPERATORS = frozenset(f"{base}{end}" for base in _OPERATOR_NAMES.split() for end
 
 @lru_cache(maxsize=1)
 def iam() -> dict[str, Any]:
-    """Return IAM's names: ``source``, ``date``, ``prefixes`` of all services, condition ``keys``, and for the
-    ``services`` that deliveries use each action with its level and the kinds of resources it is ``on``."""
+    """``source``, ``date``, ``prefixes`` of all services, condition ``keys``, and for the ``services`` that
+    deliveries use each action with its level and the kinds of resources it is ``on``."""
     text = resources.files(__package__).joinpath("iam.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
@@ -245,21 +233,21 @@ def iam() -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def actions_like(pattern: str) -> tuple[str, ...]:
-    """Return the actions of S3, STS and KMS that a pattern matches."""
+    """Of S3, STS and KMS."""
     wanted = re.compile(re.escape(pattern.lower()).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
     known = (f"{service}:{name}" for service, about in iam()["services"].items() for name in about["actions"])
     return tuple(action for action in known if wanted.fullmatch(action.lower()))
 
 
 def kinds_of(action: str) -> tuple[str, ...]:
-    """Return the kinds of resources that an action of S3, STS or KMS is on; none: only ``*``."""
+    """The kinds of resources of an action of S3, STS or KMS; none: only ``*``."""
     service, _, name = action.partition(":")
     return tuple(iam()["services"][service]["actions"][name]["on"])
 
 
 def unknown_action(action: str) -> str | None:
-    """Return the message about an unknown action. None for a known one, and for one that cannot be judged: it
-    has a wildcard in its name, or its service's actions are not listed here."""
+    """Return a message; None for a known action, and for one that cannot be judged: it has a wildcard in its
+    name, or its service's actions are not listed here."""
     service, colon, name = action.partition(":")
     folded, services = service.lower(), iam()["services"]
     if not colon or "*" in service or "?" in service:
@@ -277,8 +265,7 @@ def unknown_action(action: str) -> str | None:
 
 
 def unknown_key(key: str) -> str | None:
-    """Return the message about an unknown condition key. None for a known one, and for one of a service that
-    is not listed here."""
+    """Return a message; None for a known condition key, and for one of a service that is not listed here."""
     service, colon, _ = key.lower().partition(":")
     if _is_known(key.lower()):
         return None
@@ -290,8 +277,8 @@ def unknown_key(key: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def meant_key(key: str) -> str | None:
-    """Return the condition key that an unknown one was meant for: a similar one of its own service, or one of
-    the same name in another. None when the key is known or resembles none."""
+    """Return a similar key of the same service, or one of the same name in another. None: the key is known or
+    resembles none."""
     folded, known = key.lower(), _keys()
     if _is_known(folded):
         return None
@@ -310,7 +297,7 @@ def known_operator(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _keys() -> dict[str, str]:
-    """Return the condition keys by their folded names, without a variable at their end."""
+    """By their folded names, without a variable at their end."""
     return {one.split("${")[0].lower(): one.split("${")[0] for one in iam()["keys"]}
 
 

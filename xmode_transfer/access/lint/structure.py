@@ -1,25 +1,10 @@
-"""Issues in how a document is written: what AWS would refuse, what belongs elsewhere, placeholders that were
-left, and principals, partitions and buckets other than the customer's."""
+"""Issues in how a document is written, and principals, partitions and buckets other than the customer's."""
 
 import re
 from collections.abc import Iterator, Mapping
 
-from xmode_transfer.access.lint.records import (
-    ON_BUCKET,
-    ON_OBJECTS,
-    OPERATORS,
-    TRUST_STEPS,
-    Document,
-    Fault,
-    Issue,
-    Kind,
-    Statement,
-    issue,
-    known_operator,
-    meant_key,
-    unknown_action,
-    unknown_key,
-)
+from xmode_transfer.access.lint import records
+from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, Statement, issue
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.aws.policy.patterns import strings
 from xmode_transfer.config.base import did_you_mean
@@ -41,7 +26,6 @@ _STATEMENT_ELEMENTS = (
 
 
 def structure(document: Document, facts: SetupValues) -> Iterator[Issue]:
-    """Yield every issue in the document's text, in its order."""
     yield from _frame(document)
     for statement in document.statements():
         yield from _elements(statement)
@@ -56,9 +40,6 @@ def structure(document: Document, facts: SetupValues) -> Iterator[Issue]:
             yield from _principal(statement, text, facts)
     if document.kind is Kind.PERMISSION:
         yield from _both_forms(document, facts)
-
-
-# --- Elements
 
 
 def _frame(document: Document) -> Iterator[Issue]:
@@ -111,7 +92,6 @@ def _elements(statement: Statement) -> Iterator[Issue]:
 
 
 def _principal_element(statement: Statement, facts: SetupValues) -> Iterator[Issue]:
-    """Yield elements that belong in another kind of document."""
     content, kind = statement.content, statement.document.kind
     named = "Principal" in content or "NotPrincipal" in content
     on_role = kind is Kind.PERMISSION
@@ -142,7 +122,7 @@ def _principal_element(statement: Statement, facts: SetupValues) -> Iterator[Iss
 
 
 def _placeholders(statement: Statement, facts: SetupValues) -> Iterator[Issue]:
-    """Yield one issue for a statement, whatever the number of its placeholders."""
+    """Yield one issue, whatever the number of placeholders."""
     for text in _all_texts({name: value for name, value in statement.content.items() if name != "Sid"}):
         found = _PLACEHOLDER.search(_VARIABLE.sub("", text))
         if found is None:
@@ -152,16 +132,16 @@ def _placeholders(statement: Statement, facts: SetupValues) -> Iterator[Issue]:
         braces = "; braces cannot even be sent to AWS as part of an external ID" if "{" in found[0] else ""
         message = f"{statement} still has the guide's placeholder text: {text}{braces}"
         fix = "Write your own value in its place" + ("" if value in text else f", {value}")
-        step = TRUST_STEPS if trust else "CLI step 4"
+        step = records.TRUST_STEPS if trust else "CLI step 4"
         yield statement.wrong(Fault.PLACEHOLDER_LEFT, message, fix, step=step)
         return
 
 
 def _actions(statement: Statement) -> Iterator[Issue]:
-    """Yield unknown actions as warnings: AWS adds some, and what a wrong one does not grant is a finding."""
+    """Unknown actions are warnings: AWS adds some, and what a wrong one does not grant is a finding."""
     for name in ("Action", "NotAction"):
         for action in _only_texts(statement.content.get(name)):
-            message, fix = unknown_action(action), "Correct its name; an unknown one grants nothing"
+            message, fix = records.unknown_action(action), "Correct its name; an unknown one grants nothing"
             severity, service = None, action.partition(":")[0]
             if action != "*" and not re.fullmatch(r"[^:\s]+:[^:\s]+", action):
                 message = f"{action!r} is not an action; write it like s3:PutObject"
@@ -184,16 +164,15 @@ def _condition(statement: Statement) -> Iterator[Issue]:
         yield statement.wrong(Fault.MALFORMED_STATEMENT, message, fix)
         return
     for operator in map(str, condition):
-        if not known_operator(operator):
-            message = (
-                f"{statement}: {operator} is not a condition operator{did_you_mean(operator, OPERATORS)}"
-            )
+        if not records.known_operator(operator):
+            meant = did_you_mean(operator, records.OPERATORS)
+            message = f"{statement}: {operator} is not a condition operator{meant}"
             fix = "Correct its name; AWS refuses the document as it is"
             yield statement.wrong(Fault.UNKNOWN_OPERATOR, message, fix)
     for _, key, _ in statement.conditions():
-        unknown, meant = unknown_key(key), meant_key(key)
+        unknown, meant_key = records.unknown_key(key), records.meant_key(key)
         if unknown is not None:
-            fix = f"Write {meant}" if meant else "Correct its name, unless AWS has added it"
+            fix = f"Write {meant_key}" if meant_key else "Correct its name, unless AWS has added it"
             yield statement.wrong(Fault.UNKNOWN_CONDITION_KEY, f"{statement}: {unknown}", fix)
 
 
@@ -204,7 +183,7 @@ def _is_trust(statement: Statement) -> bool:
 
 
 def _only_texts(value: object) -> tuple[str, ...]:
-    """Return the texts of an element, or nothing when it is not made of texts."""
+    """Return nothing when the element is not made of texts alone."""
     listed = value if isinstance(value, list) else [value]
     found = tuple(one for one in listed if isinstance(one, str))
     return found if len(found) == len(listed) else ()
@@ -216,9 +195,6 @@ def _all_texts(value: object) -> Iterator[str]:
     elif isinstance(value, list | Mapping):
         for one in value.values() if isinstance(value, Mapping) else value:
             yield from _all_texts(one)
-
-
-# --- Resources and principals
 
 
 def _resource(statement: Statement, text: str, facts: SetupValues) -> Iterator[Issue]:
@@ -275,7 +251,7 @@ def _both_forms(document: Document, facts: SetupValues) -> Iterator[Issue]:
         if content.get("Effect") != "Allow" or "NotResource" in content or "NotAction" in content:
             continue
         actions = {text.lower() for text in statement.texts("Action")}
-        for needed, found in ((ON_BUCKET, on_bucket), (ON_OBJECTS, on_objects)):
+        for needed, found in ((records.ON_BUCKET, on_bucket), (records.ON_OBJECTS, on_objects)):
             for text in statement.texts("Resource") if actions & {one.lower() for one in needed} else ():
                 found.setdefault(text, statement)
     if on_objects and on_objects.keys() <= {arn, f"{arn}/"}:
