@@ -1,5 +1,6 @@
 """Fixes with the customer's own values: policy statement, AWS CLI command and step of the setup guide."""
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Callable, Mapping
@@ -61,14 +62,11 @@ def replace(facts: SetupValues) -> Parts:
 
 
 def allow_key(facts: SetupValues) -> Parts:
-    region = facts.region or "us-east-1"
-    key = facts.kms_key_arn or f"arn:{facts.partition}:kms:{region}:{facts.account}:key/unknown"
-    document = documents.corrected_permission_policy(
-        facts.bucket, facts.prefix, key, region, partition=facts.partition
-    )
+    unknown = f"arn:{facts.partition}:kms:{facts.region or 'us-east-1'}:{facts.account}:key/unknown"
+    document = _corrected(dataclasses.replace(facts, kms_key_arn=facts.kms_key_arn or unknown))
     statement = document["Statement"][-1]
-    if facts.kms_key_arn is None:  # the key is unknown: any of the account's, through S3 only
-        statement["Resource"] = f"{key.removesuffix('unknown')}*"
+    if facts.kms_key_arn is None:  # any key of the account's, through S3 only
+        statement["Resource"] = f"{unknown.removesuffix('unknown')}*"
     return statement, _put_policy(facts, POLICY_NAME, document), POLICY_STEPS.format(3)
 
 

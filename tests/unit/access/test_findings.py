@@ -148,9 +148,9 @@ def test_the_statement_of_a_fix_grants_only_what_was_refused(cause: Cause) -> No
             assert not decide(elsewhere, [document]).allowed
 
 
-@pytest.mark.parametrize("key", [KEY, None])
-def test_the_fix_for_kms_allows_the_key_only_through_s3(key: str | None) -> None:
-    facts = SetupValues("AcmeCorp", ROLE, "acme-data", "xmode/", "eu-west-1", "111122223333", key)
+@pytest.mark.parametrize(("key", "region"), [(KEY, "eu-west-1"), (None, "eu-west-1"), (KEY, None)])
+def test_the_fix_for_kms_allows_the_key_only_through_s3(key: str | None, region: str | None) -> None:
+    facts = SetupValues("AcmeCorp", ROLE, "acme-data", "xmode/", region, "111122223333", key)
     fix = finding(Cause.KMS_DENIED, "p", facts).fix
     assert fix is not None
     assert fix.command is not None
