@@ -1,7 +1,7 @@
-"""What all configuration models share: frozen, strict about keys, with names, sizes and suggestions."""
+"""What all configuration models share."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -17,12 +17,6 @@ _SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?\s*([A-Za-z]*)")
 def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
     """Add the text below each field to its property in the JSON Schema. Pydantic's own way
     (``use_attribute_docstrings``) would parse the source of every model whenever a command starts."""
-    for name, text in _texts_below_fields(model):
-        field = model.model_fields[name]
-        schema["properties"][field.alias or name]["description"] = text
-
-
-def _texts_below_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     import ast
     import inspect
     from itertools import pairwise
@@ -39,7 +33,8 @@ def _texts_below_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
                     ast.AnnAssign(target=ast.Name(name)),
                     ast.Expr(value=ast.Constant(value=str(words))),
                 ) if name in model.model_fields:
-                    yield name, inspect.cleandoc(words)
+                    key = model.model_fields[name].alias or name
+                    schema["properties"][key]["description"] = inspect.cleandoc(words)
 
 
 class Model(BaseModel):
@@ -97,6 +92,4 @@ ByteCount = Annotated[
     ),
 ]
 
-
 Slug = Annotated[str, AfterValidator(check_slug), Field(json_schema_extra={"pattern": SLUG_PATTERN})]
-"""The name of a customer, feed or channel."""

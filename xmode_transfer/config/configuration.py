@@ -15,7 +15,7 @@ from xmode_transfer.config.service import Service, Vendor
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.periods import Period
 
-_NAMED = 3  # the number of other files in a message
+_NAMED = 3  # other files in a message
 
 
 class Claim(NamedTuple):
@@ -78,13 +78,12 @@ def cross_check(
 
 def _feeds(customer: Customer, feeds: Mapping[str, Feed], broken: Collection[str]) -> Iterator[Clash]:
     for position, feed in enumerate(customer.feeds):
+        path = ("feeds", position)
         if feed in broken:
-            yield Clash(customer.name, ("feeds", position), f"feed {feed} is broken: fix feeds/{feed}.yaml")
+            yield Clash(customer.name, path, f"feed {feed} is broken: fix feeds/{feed}.yaml")
         elif feed not in feeds:
             meant = did_you_mean(feed, {*feeds, *broken})
-            yield Clash(
-                customer.name, ("feeds", position), f"there is no feed {feed}, no feeds/{feed}.yaml{meant}"
-            )
+            yield Clash(customer.name, path, f"there is no feed {feed}, no feeds/{feed}.yaml{meant}")
     for position, item in enumerate(customer.hold if isinstance(customer.hold, tuple) else ()):
         name, slash, label = item.partition("/")
         if slash and name in feeds:
@@ -96,19 +95,17 @@ def _feeds(customer: Customer, feeds: Mapping[str, Feed], broken: Collection[str
 
 def _vendor(customer: Customer, vendor: Vendor) -> Iterator[Clash]:
     role = parse_iam(customer.role_arn, "role")
+    message = ""
     if role.partition != vendor.partition:
-        yield Clash(
-            customer.name,
-            ("role_arn",),
+        message = (
             f"the role is in {role.partition}, our own user in {vendor.partition} (service.yaml: "
-            "vendor.principal_arn); a role cannot be assumed from another AWS partition",
+            "vendor.principal_arn); a role cannot be assumed from another AWS partition"
         )
     elif role.account_id == vendor.account_id:
-        yield Clash(
-            customer.name,
-            ("role_arn",),
-            f"account {role.account_id} is our own (service.yaml: vendor.principal_arn), not the customer's",
-        )
+        account = f"account {role.account_id} is our own"
+        message = f"{account} (service.yaml: vendor.principal_arn), not the customer's"
+    if message:
+        yield Clash(customer.name, ("role_arn",), message)
 
 
 def _same(claims: Iterable[tuple[str, Claim]], key: str, what: str) -> Iterator[Clash]:
@@ -149,14 +146,10 @@ def _locations(claims: Iterable[Claim]) -> Iterator[Clash]:
                 yield Clash(claim.customer, ("destination",), message)
 
 
-def _folders_above(prefix: str) -> Iterator[str]:
-    """Yield the parents of a prefix, from the whole bucket (an empty prefix) down."""
-    if prefix:
-        yield ""
-    position = prefix.find("/")
-    while 0 <= position < len(prefix) - 1:
-        yield prefix[: position + 1]
-        position = prefix.find("/", position + 1)
+def _folders_above(prefix: str) -> list[str]:
+    """Return the parents of a prefix, from the whole bucket (an empty prefix) down."""
+    slashes = [position for position, letter in enumerate(prefix[:-1]) if letter == "/"]
+    return ["", *(prefix[: position + 1] for position in slashes)] if prefix else []
 
 
 def _files(claim: Claim, sharers: Iterable[Claim], count: int) -> str:
@@ -185,12 +178,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The whole configuration.
-
-    ``customers`` have valid files; retired ones are included. ``broken`` has the problems of each customer
-    that is not served because of them. ``problems`` has every mistake of every file, unused feeds included;
-    ``hints`` has doubtful values that are accepted.
-    """
+    """The whole configuration. ``customers`` includes retired ones; ``broken`` has the problems of those that
+    are not served, ``problems`` every mistake of every file, ``hints`` doubtful values that are accepted."""
 
     service: Service
     feeds: Mapping[str, Feed]
@@ -200,8 +189,7 @@ class Configuration:
     hints: tuple[Problem, ...] = ()
 
     def customer(self, name: str, undone: str) -> Customer:
-        """Return a customer. Raises ConfigError if it is unknown or broken; ``undone`` is the consequence, as
-        in "nothing is delivered to it"."""
+        """Return a customer. Raises ConfigError; ``undone`` is like "nothing is delivered to it"."""
         if name in self.broken:
             raise self.why_broken(name, undone)
         if name not in self.customers:
@@ -210,7 +198,6 @@ class Configuration:
         return self.customers[name]
 
     def active_customer(self, name: str) -> Customer:
-        """Return an active customer. Raises ConfigError."""
         customer = self.customer(name, "nothing is delivered to it")
         if customer.state is not CustomerState.ACTIVE:
             raise ConfigError(
@@ -227,15 +214,9 @@ class Configuration:
         )
 
 
-# --- Reload
-
-
 def reloaded(before: Configuration, fresh: Configuration) -> Configuration:
-    """Return ``fresh`` with the previous version of each customer whose files now have mistakes. ``broken``
-    has the customers without a valid version, ``problems`` every mistake on disk.
-
-    A customer is not kept if another one has meanwhile claimed its external ID, role or destination.
-    """
+    """Return ``fresh`` with the previous version of each customer whose files now have mistakes, unless
+    another one has meanwhile claimed its external ID, role or destination."""
     kept = {name: before.customers[name] for name in fresh.broken if name in before.customers}
     feeds = dict(fresh.feeds)
     for customer in kept.values():
@@ -268,8 +249,7 @@ def needs_restart(before: Configuration, fresh: Configuration) -> list[str]:
 
 
 def is_moved(before: Configuration, fresh: Configuration, name: str) -> bool:
-    """Return whether a running delivery to the customer has to restart: the customer's state, identity,
-    destination or feeds have changed."""
+    """Return whether a running delivery to the customer has to restart."""
     old, new = before.customers.get(name), fresh.customers.get(name)
     if old is None or new is None or old.state is not new.state:
         return True
@@ -279,18 +259,13 @@ def is_moved(before: Configuration, fresh: Configuration, name: str) -> bool:
     )
 
 
-# --- JSON Schemas
-
-_FILES: dict[str, tuple[type[Model], str]] = {
-    "service": (Service, "service.yaml"),
-    "feed": (Feed, "feeds/<feed>.yaml"),
-    "customer": (Customer, "customers/<customer>.yaml"),
-}
-
-
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """Return the JSON Schema (2020-12) of each kind of file: service, feed, customer."""
-    return {kind: _schema(model, file) for kind, (model, file) in _FILES.items()}
+    """Return the JSON Schema (2020-12) of each kind of file."""
+    return {
+        "service": _schema(Service, "service.yaml"),
+        "feed": _schema(Feed, "feeds/<feed>.yaml"),
+        "customer": _schema(Customer, "customers/<customer>.yaml"),
+    }
 
 
 def _schema(model: type[Model], file: str) -> dict[str, Any]:

@@ -40,16 +40,12 @@ _PERCENT = re.compile(r"([0-9]{1,3})\s*%")
 
 
 class Addressing(StrEnum):
-    """The position of the bucket's name in a request."""
-
     AUTO = "auto"
     PATH = "path"
     VIRTUAL = "virtual"
 
 
 class ChecksumMode(StrEnum):
-    """The checksum of an upload."""
-
     FULL = "full"
     HEADER = "header"
     NONE = "none"
@@ -77,8 +73,6 @@ class StorageClass(StrEnum):
 
 
 class CustomerState(StrEnum):
-    """The state of a customer."""
-
     ACTIVE = "active"  # receives deliveries
     PENDING = "pending"  # signed up; access is checked, nothing is delivered yet
     RETIRED = "retired"  # receives nothing; its external ID, role and prefix stay reserved
@@ -111,8 +105,6 @@ def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 class Destination(Model):
-    """The part of S3 where a customer receives objects."""
-
     bucket: Annotated[str, AfterValidator(check_bucket)] = Field(examples=["acme-data"])
     """The bucket's name alone."""
     prefix: Annotated[str, AfterValidator(check_prefix)] = Field(default="", examples=["xmode/"])
@@ -146,7 +138,6 @@ class Destination(Model):
 
     @property
     def url(self) -> str:
-        """Return bucket and prefix as ``s3://acme-data/xmode/``."""
         return f"s3://{self.bucket}/{self.prefix}"
 
     @model_validator(mode="before")
@@ -176,9 +167,6 @@ class Destination(Model):
         if value is not Encryption.SSE_KMS and has_key:
             raise ValueError(f"{value} uses no key, but there is a kms_key_arn; remove one of the two")
         return value
-
-
-# --- Retention
 
 
 class By(StrEnum):
@@ -306,9 +294,6 @@ def held_by(hold: bool | tuple[str, ...], feed: str, period: str) -> str | None:
     return next((item for item in (feed, f"{feed}/{period}") if item in hold), None)
 
 
-# --- The customer
-
-
 def _check_unique(feeds: tuple[str, ...]) -> tuple[str, ...]:
     twice = next((feed for feed in feeds if feeds.count(feed) > 1), None)
     if twice is not None:
@@ -317,8 +302,6 @@ def _check_unique(feeds: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Customer(Model):
-    """One customer."""
-
     name: Slug
     """The file's name without .yaml."""
     company: Annotated[str, AfterValidator(check_company)] = Field(max_length=256, examples=["Acme Corp"])

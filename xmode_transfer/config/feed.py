@@ -103,7 +103,7 @@ class Feed(Model):
     @field_validator("complete", mode="before")
     @classmethod
     def _one_way(cls, value: object) -> object:
-        """Choose the form by its key, so that pydantic reports a mistake once, not for each form."""
+        # Chosen by its key, so that pydantic reports a mistake once, not for each form.
         if isinstance(value, Marker | Settled):
             return value
         forms: dict[str, type[Model]] = {"marker": Marker, "settle_seconds": Settled}
@@ -144,5 +144,4 @@ class Feed(Model):
 
     @property
     def partition_template(self) -> Partition | None:
-        """The parsed partition; None for a drop folder."""
         return None if self.partition is None else Partition.parse(self.partition, self.period)

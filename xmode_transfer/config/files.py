@@ -1,9 +1,5 @@
-"""Read the configuration directory: YAML files become frozen models, each mistake has file, line and column.
-
-A mistake in a customer's file affects that customer only, one in a feed's file its subscribers. A mistake in
-service.yaml, or a folder that cannot be listed, stops everything. A file that cannot be read counts as one
-with a mistake.
-"""
+"""Read the configuration directory. A mistake in a customer's file affects that customer only, one in a
+feed's file its subscribers; one in service.yaml, or a folder that cannot be listed, stops everything."""
 
 import errno
 import json
@@ -40,12 +36,8 @@ _NO_SERVICE_FILE = Problem(
 AnyModel = TypeVar("AnyModel", bound=Model)
 
 
-# --- The directory
-
-
 def load(directory: Path) -> Configuration:
-    """Return the configuration in ``directory``. Raises ConfigError with all problems if it is missing or
-    service.yaml cannot be used. Broken customers are in ``Configuration.broken``."""
+    """Return the configuration. Raises ConfigError with all problems if one of them stops all customers."""
     configuration, stopping = read_directory(directory)
     if stopping:
         count = len(configuration.problems)
@@ -59,9 +51,8 @@ def load(directory: Path) -> Configuration:
 
 
 def read_directory(directory: Path) -> tuple[Configuration, tuple[Problem, ...]]:
-    """Read everything, despite mistakes. Return the configuration and the problems that stop all customers:
-    mistakes in service.yaml (then ``service`` has defaults only) and folders that cannot be read. Raises
-    ConfigError only without a directory."""
+    """Return the configuration and the problems that stop all customers; with a mistake in service.yaml,
+    ``service`` has defaults only. Raises ConfigError only without a directory."""
     try:
         there = directory.is_dir()
     except OSError as error:
@@ -109,8 +100,6 @@ def claim_of(name: str, data: dict[str, Any]) -> Claim:
 
 
 class _Reading:
-    """Reads a directory once."""
-
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._strays: list[Problem] = []
@@ -164,7 +153,7 @@ class _Reading:
         """Report a doubtful region: as a problem, or as a hint if requests do not go to AWS."""
         message = region_doubt(region)
         if message and _endpoint_url(service) is not None:
-            self._hints.append(file.hint(path, message))
+            self._hints.append(Problem(file.name, *file.position(path), dotted(path), message))
         elif message:
             file.problem(path, message)
             return True
@@ -217,8 +206,7 @@ class _Reading:
         return files, models
 
     def stems(self, folder: str) -> Iterator[str]:
-        """Yield the stem of each .yaml entry of a folder, readable or not. Entries that look like
-        configuration but are not read become problems."""
+        """Yield the stem of each .yaml entry. Others that look like configuration become problems."""
         try:
             entries = sorted((self._directory / folder).iterdir())
         except OSError as error:
@@ -260,9 +248,6 @@ def _endpoint_url(service: str) -> str | None:
     return url
 
 
-# --- One file
-
-
 class ConfigFile:
     """One file and its problems. ``name`` is relative to the config directory; ``data`` is None if the file
     cannot be read."""
@@ -294,10 +279,6 @@ class ConfigFile:
     def problem(self, path: KeyPath, message: str, *, of_key: bool = False) -> None:
         """Add a problem at a key's value, or at the key itself."""
         self._add(*self.position(path, of_key=of_key), path, message)
-
-    def hint(self, path: KeyPath, message: str) -> Problem:
-        """Return a hint at a key's value, which may be correct."""
-        return Problem(self.name, *self.position(path), dotted(path), message)
 
     def position(self, path: KeyPath, *, of_key: bool = False) -> tuple[int, int]:
         """Return line and column, from 1, of a key or its value; zeros if the file cannot be read."""
@@ -332,13 +313,8 @@ class ConfigFile:
         self.problems.append(Problem(self.name, line, column, dotted(path), message))
 
 
-class _NoFile(OSError):
-    """Something else has the name of a file."""
-
-
 def _content(path: Path) -> bytes:
-    """Return the content, up to a little more than the limit. Opens regular files only: a pipe would block.
-    Raises OSError."""
+    """Return the content, up to one byte over the limit. Opens regular files only: a pipe would block."""
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
         # O_NONBLOCK, because a pipe may have replaced the file meanwhile.
@@ -350,13 +326,10 @@ def _content(path: Path) -> bytes:
     kind = (
         "a directory" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a socket or a device"
     )
-    raise _NoFile(f"is {kind}, not a file; remove it, or put a file in its place")
+    raise Unreadable(0, 0, f"is {kind}, not a file; remove it, or put a file in its place")
 
 
 def _reason(path: Path, error: OSError) -> str:
-    """Return why a file cannot be read, and the fix."""
-    if isinstance(error, _NoFile):
-        return str(error)
     if error.errno == errno.ELOOP:
         return "is a symbolic link that leads back to itself; remove it, or put the file in its place"
     if isinstance(error, FileNotFoundError | NotADirectoryError):

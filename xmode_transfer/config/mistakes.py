@@ -1,8 +1,7 @@
-"""Parse one file of the configuration, and describe its mistakes with their lines and columns.
+"""Parse one file of the configuration, and describe its mistakes in sentences, with line and column.
 
 YAML would read ``NO`` as a truth value, ``1:30`` as a number and ``012345670123`` as an octal one. Here every
-scalar but null stays text, and the models decide on types. Errors of pydantic become plain sentences: what is
-wrong at a key, and what to write instead.
+scalar but null stays text, and the models decide on types.
 """
 
 import re
@@ -64,8 +63,6 @@ _SYNTAX = {
 
 
 class Mistake(NamedTuple):
-    """A mistake in a file; line and column count from 1."""
-
     line: int
     column: int
     path: KeyPath
@@ -234,9 +231,6 @@ class _Reader:
         return self.mapping(node, path)
 
 
-# --- Sentences
-
-
 def dotted(path: KeyPath) -> str:
     """Return ``destination.prefix`` or ``feeds[0]``."""
     text = ""
@@ -274,7 +268,9 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
             meant = f" (did you mean {_inline([given])}?)" if isinstance(given, str) else ""
             return f"write a list, not {_shape(given)}{meant}"
         case "enum":
-            choices = _choices(path, model)
+            field = _field(tuple(part for part in path if isinstance(part, str)), model)
+            kinds = _types(field.annotation) if field is not None else []
+            choices = [str(choice.value) for kind in kinds if issubclass(kind, Enum) for choice in kind]
             meant = did_you_mean(given, choices) if isinstance(given, str) else ""
             return f"write one of {', '.join(choices)}{meant}"
         case "too_short":
@@ -305,12 +301,6 @@ def _shape(given: object) -> str:
     if isinstance(given, dict):
         return "keys of their own"
     return "a list" if isinstance(given, list) else "a text"
-
-
-def _choices(path: KeyPath, model: type[BaseModel]) -> list[str]:
-    field = _field(tuple(part for part in path if isinstance(part, str)), model)
-    kinds = _types(field.annotation) if field is not None else []
-    return [str(choice.value) for kind in kinds if issubclass(kind, Enum) for choice in kind]
 
 
 def _example(path: KeyPath, model: type[BaseModel]) -> str:
@@ -357,7 +347,6 @@ def _models(field: FieldInfo) -> list[type[BaseModel]]:
 
 
 def _types(annotation: Any) -> list[type[Any]]:
-    """Return the classes in an annotation."""
     arguments = get_args(annotation)
     if arguments:
         return [kind for argument in arguments for kind in _types(argument)]

@@ -1,8 +1,5 @@
-"""Checks of names in AWS: external IDs, buckets, prefixes, regions and ARNs.
-
-Each ``check_`` function returns its argument, or raises ValueError with the mistake and, if possible, a
-suggestion.
-"""
+"""Checks of names in AWS. Each ``check_`` function returns its argument, or raises ValueError with the
+mistake and, if possible, a suggestion."""
 
 import re
 import unicodedata
@@ -59,8 +56,7 @@ _UNDASHED = re.compile(r"([a-z]{2}(?:-gov)?)-?([a-z]+)-?([0-9])")
 
 
 def check_company(value: str) -> str:
-    """Check that a company's name is visible text. Joiners between letters, which some scripts need, are
-    allowed."""
+    """Check that the name is visible text. Joiners between letters are allowed: some scripts need them."""
     if not value.strip() or len(value.splitlines()) > 1:
         raise ValueError("write the company's name on one line")
     shown = _JOINER.sub("", value)
@@ -103,7 +99,6 @@ def check_external_id(value: str) -> str:
 
 
 def check_bucket(value: str) -> str:
-    """Check the name of a general purpose bucket."""
     if value.startswith("arn:"):
         match = re.fullmatch(r"arn:[a-z-]+:s3:::([^/]+)(/.*)?", value, re.DOTALL)
         meant = _meant(_bucket_meant(match[1], value)) if match else ""
@@ -141,7 +136,6 @@ def _bucket_meant(part: str, written: str) -> str:
 
 
 def _valid(check: Callable[[str], str], meant: str, written: str) -> str:
-    """Return a suggestion if it is valid and differs from what was written, else an empty text."""
     try:
         return check(meant) if meant != written else ""
     except ValueError:
@@ -220,7 +214,6 @@ def region_doubt(region: str) -> str:
 
 
 def region_partition(region: str) -> str:
-    """Return the partition of a region."""
     starts = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
     return next((name for start, name in starts.items() if region.startswith(start)), PARTITIONS[0])
 
@@ -230,8 +223,6 @@ def check_region_in(region: str, partition: str, key: str) -> None:
     if region_partition(region) != partition:
         raise ValueError(f"region {region} is not in {partition}, the partition of {key}")
 
-
-# --- ARNs: the vendor's user, a customer's role, a KMS key
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")  # IAM: names of users and roles
@@ -303,13 +294,11 @@ def parse_iam(arn: str, kind: str) -> IamArn:
 
 
 def check_role(arn: str) -> str:
-    """Check the ARN of a role."""
     parse_iam(arn, "role")
     return arn
 
 
 def check_user(arn: str) -> str:
-    """Check the ARN of a user."""
     parse_iam(arn, "user")
     return arn
 

@@ -1,4 +1,4 @@
-"""Settings that depend on the time: schedules, limits of bandwidth, and when a delivery is late."""
+"""Settings that depend on the time."""
 
 import re
 from collections import Counter
@@ -49,20 +49,17 @@ def _time_of_day(value: object) -> time:
 
 
 Timezone = Annotated[str, AfterValidator(_check_timezone)]
-"""An IANA name."""
 TimeOfDay = Annotated[
     time, BeforeValidator(_time_of_day), WithJsonSchema({"type": "string", "pattern": _TIME_PATTERN})
 ]
 
 
-@cache
+@cache  # thousands of customers share a few expressions
 def _check_cron(value: str) -> str:
-    """Check an expression; cached because thousands of customers share a few."""
     if value.startswith("@"):
         meant = _CRON_NAMES.get(value.lower())
-        raise ValueError(
-            "write five fields, like 30 6 * * *" + (f" (did you mean {meant}?)" if meant else "")
-        )
+        suggestion = f" (did you mean {meant}?)" if meant else ""
+        raise ValueError(f"write five fields, like 30 6 * * *{suggestion}")
     count = len(value.split())
     if count != 5:
         raise ValueError(
@@ -79,8 +76,6 @@ def _check_cron(value: str) -> str:
 
 
 class Schedule(Model):
-    """When to scan for periods to deliver."""
-
     cron: Annotated[str, AfterValidator(_check_cron)] = Field(examples=["30 6 * * *"])
     """Five fields as in crontab: minute, hour, day of month, month, day of week (0 and 7 are Sunday)."""
     timezone: Timezone = Field(default="UTC", examples=["America/New_York"])
@@ -88,7 +83,6 @@ class Schedule(Model):
 
 
 def _zone_meant(value: str) -> str:
-    """Suggest a zone, also for a city alone."""
     wanted = value.strip().replace(" ", "_")
     zones = sorted(available_timezones())
     cities = {zone.rpartition("/")[2].casefold(): zone for zone in reversed(zones)}
@@ -96,14 +90,10 @@ def _zone_meant(value: str) -> str:
     return f" (did you mean {city}?)" if city else did_you_mean(wanted, zones)
 
 
-# --- Bandwidth
-
 Rate = Annotated[ByteCount, Field(ge=1)]
 
 
 class Day(StrEnum):
-    """A day of the week."""
-
     MON = "mon"
     TUE = "tue"
     WED = "wed"
@@ -149,8 +139,7 @@ class BandwidthLimit(Model):
     @field_validator("bandwidth_bytes_per_second", mode="before")
     @classmethod
     def _one_form(cls, value: object) -> object:
-        """Choose the form by the value's shape, so that pydantic reports a mistake once, not for each
-        form."""
+        # Chosen by its shape, so that pydantic reports a mistake once, not for each form.
         if value is None:
             return value
         if isinstance(value, dict):
@@ -168,16 +157,12 @@ class BandwidthLimit(Model):
 
     @property
     def is_limited(self) -> bool:
-        """True if there is a limit at any time."""
         limit = self.bandwidth_bytes_per_second
         return any(change.limit for change in limit) if isinstance(limit, tuple) else limit is not None
 
     def limit_at(self, now: datetime) -> int | None:
-        """Return the bytes per second that may be sent at ``now``; None: no limit.
-
-        After the clocks are set back, the limit at the end of the repeated hour still applies. A change at a
-        time that the clocks skip comes when they are set forward.
-        """
+        """Return the bytes per second, or None. After the clocks are set back, the limit at the end of the
+        repeated hour still applies; a change that they skip comes when they are set forward."""
         changes = self.bandwidth_bytes_per_second
         if not isinstance(changes, tuple):
             return changes
@@ -205,12 +190,7 @@ def _is_past(day: date, at: time, local: datetime, zone: ZoneInfo) -> bool:
     return wall.replace(tzinfo=zone).astimezone(UTC) <= local.astimezone(UTC)
 
 
-# --- Freshness
-
-
 class Freshness(Model):
-    """When a delivery counts as late."""
-
     within_hours: float | None = Field(default=None, gt=0, le=8784, examples=[6])
     """Hours after a period's end until its delivery is late. Default: 3 for a feed by the hour, 24 by the
     day, 72 by the week, 120 by the month, 24 for a drop folder, and one hour after the schedule's next

@@ -1,7 +1,5 @@
-"""Secrets and the ledger's URL: where the configuration says that they are kept, and reading them there.
-
-No error repeats what was written or read. Secrets that were read are masked in every log line from then on.
-"""
+"""Secrets and the ledger's URL: where they are kept, and reading them. No error repeats what was written or
+read. Secrets that were read are masked in every log line from then on."""
 
 import os
 import re
@@ -16,11 +14,9 @@ from xmode_transfer import telemetry
 from xmode_transfer.config.base import did_you_mean
 from xmode_transfer.model.errors import ConfigError
 
-DIRECTORY = "directory"
-"""The key of the config directory in pydantic's validation context; relative paths are relative to it."""
+DIRECTORY = "directory"  # the key of the config directory in pydantic's validation context
 SECRET_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"
-MAX_BYTES = 64 * 1024
-"""Larger than any secret: a file with more is the wrong one."""
+MAX_BYTES = 64 * 1024  # larger than any secret: a file with more is the wrong one
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -31,16 +27,10 @@ _FORMS = (
 )
 _MEANT = {"pgsql": POSTGRESQL, "sqlite3": SQLITE, "file": SQLITE}
 _MASK = "***"
-_SECRET_PARAMETERS = frozenset({"password", "sslpassword"})
-"""Secrets among libpq's parameters in a URL."""
-
-
-# --- References to secrets
+_SECRET_PARAMETERS = frozenset({"password", "sslpassword"})  # of libpq, in a URL
 
 
 class SecretKind(StrEnum):
-    """Where a secret is kept."""
-
     ENV = "env"
     FILE = "file"
 
@@ -85,10 +75,6 @@ Secret = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": SECRET_PATTERN}),
 ]
-"""The type of a key that refers to a secret."""
-
-
-# --- The ledger's URL
 
 
 def backend(url: str) -> str:
@@ -97,7 +83,6 @@ def backend(url: str) -> str:
 
 
 def check_ledger_url(url: str) -> str:
-    """Return the URL if it names a ledger. Raises ValueError."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ValueError(f"this is not the URL of a ledger; write {_FORMS}")
@@ -169,8 +154,7 @@ def _userinfo(url: str) -> tuple[str, str]:
 
 
 def ledger_location(text: str, directory: str) -> str | SecretRef:
-    """Parse a ledger's URL, or a reference to one whose relative path is relative to ``directory``. Raises
-    ValueError."""
+    """Parse a ledger's URL, or a reference to one. Raises ValueError."""
     text = text.strip()
     if text.partition(":")[0] in list(SecretKind) and "://" not in text:
         return secret_ref(text, directory)
@@ -197,23 +181,17 @@ LedgerLocation = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^(sqlite:///|postgres(ql)?://|env:|file:).+$"}),
 ]
-"""The type of the key for the ledger: a URL without a password, or a reference to a URL."""
-
-
-# --- Reading
 
 
 def read_secret(reference: SecretRef, key: str) -> str:
-    """Read a secret and strip white space. ``key`` is its key in the configuration, such as
-    ``receipts.key``. Raises ConfigError."""
+    """Read a secret and strip white space. ``key`` is like ``receipts.key``. Raises ConfigError."""
     secret = _read(reference, key)
     telemetry.protect(secret, *(line.strip() for line in secret.splitlines()))
     return secret
 
 
 def ledger_url(location: str | SecretRef, key: str = "ledger") -> str:
-    """Return the ledger's URL, read if it is a reference. Only its passwords are masked from then on. Raises
-    ConfigError."""
+    """Return the URL, read if it is a reference, and mask only its passwords. Raises ConfigError."""
     url = _read_url(location, key) if isinstance(location, SecretRef) else location
     for password in passwords_of(url):
         telemetry.protect(password, unquote(password))

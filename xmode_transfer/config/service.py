@@ -1,4 +1,4 @@
-"""service.yaml: our identity in AWS, the ledger, limits, daemon, status page, signatures and alerts."""
+"""The models of service.yaml."""
 
 import base64
 import re
@@ -8,14 +8,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from xmode_transfer.config.base import ByteCount, Model, Slug
 from xmode_transfer.config.names import check_region, check_region_in, check_user, parse_iam
@@ -27,14 +20,10 @@ MIB = 1024 * 1024
 DEFAULT_PORT = 8321
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_KEY_INFO = bytes.fromhex("302a300506032b6570032100")
-"""The bytes before an Ed25519 key in PEM (RFC 8410, section 10.1)."""
-_KEY_BYTES = 32
+_KEY_INFO = bytes.fromhex("302a300506032b6570032100")  # before an Ed25519 key in PEM: RFC 8410, section 10.1
 
 
 class Engine(StrEnum):
-    """The transfer engine."""
-
     AUTO = "auto"  # fast if it works on this machine, else portable; the log has the choice and its reason
     FAST = "fast"
     PORTABLE = "portable"
@@ -80,8 +69,6 @@ class Vendor(Model):
 
 
 class Limits(BandwidthLimit):
-    """Limits of one process."""
-
     parallel_objects: int = Field(default=16, ge=1, le=1024)
     """Parallel requests with a body, for the whole process."""
     parallel_objects_per_customer: int = Field(default=16, ge=1, le=1024)
@@ -118,8 +105,6 @@ class Daemon(Model):
 
 
 class Cluster(Model):
-    """Settings of several workers."""
-
     places: int | None = Field(default=None, ge=1, le=256)
     """Slots of one `worker`; null: as many as `daemon.workers`, which a daemon that delivers itself always
     has."""
@@ -128,17 +113,13 @@ class Cluster(Model):
     whichever comes first."""
 
 
-# --- Signatures and alerts
-
-
 def raw_public_key(text: str) -> bytes:
-    """Return the 32 bytes of an Ed25519 public key from base64, with or without the header that PEM adds.
-    Raises ValueError."""
+    """Return the 32 bytes of an Ed25519 public key in base64, with or without PEM's header, or ValueError."""
     try:
         raw = base64.b64decode(text, validate=True).removeprefix(_KEY_INFO)
     except ValueError:
         raw = b""
-    if len(raw) != _KEY_BYTES:
+    if len(raw) != 32:
         raise ValueError("write the line between BEGIN and END in the key's .pub file")
     return raw
 
@@ -211,8 +192,6 @@ class QuietHours(Model):
 
 
 class Heartbeat(Model):
-    """A ping to a dead-man's switch, which alerts when the heartbeat stops."""
-
     url: Secret = Field(examples=["env:HEARTBEAT_URL"])
     """Reference to the URL that is requested (GET) while no urgent alert is open."""
     every_seconds: int = Field(default=300, ge=60, le=86_400)
@@ -220,8 +199,6 @@ class Heartbeat(Model):
 
 
 class Alerting(Model):
-    """Settings of alerts."""
-
     repeat_hours: float = Field(default=4, gt=0, le=720)
     """Hours after which an open alert is sent again."""
     quiet_hours: QuietHours | None = None
@@ -236,9 +213,6 @@ def _check_names(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
     if twice is not None:
         raise ValueError(f"two channels are called {twice}; give each a name of its own")
     return channels
-
-
-# --- The status page
 
 
 def _check_listen(value: str) -> str:
@@ -321,7 +295,6 @@ class StatusPage(Model):
 
     @property
     def is_local(self) -> bool:
-        """True if only this machine can reach it."""
         return self.host == "localhost" or ip_address(self.host).is_loopback
 
 
@@ -338,12 +311,7 @@ def _with_off(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [form for form in schema["anyOf"] if "$ref" in form] + [{"enum": ["off", False]}]
 
 
-# --- All of it
-
-
 class Service(Model):
-    """All of service.yaml. Every key has a default."""
-
     vendor: Vendor = Vendor()
     """Our identity in AWS."""
     ledger: LedgerLocation = Field(

@@ -1,9 +1,5 @@
-"""When a customer is due, which periods to catch up after an outage, and when a delivery is late.
-
-Work is keyed by period: a schedule only starts a scan, and the ledger and the source decide what is due
-(delivery/due.py). A missed time, a restart, a clock that jumps or daylight saving time therefore loses and
-repeats nothing.
-"""
+"""When a customer is due, what to catch up, and when a delivery is late. A schedule only starts a scan; the
+ledger and the source decide what is due. A missed time or a clock that jumps loses and repeats nothing."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -18,17 +14,13 @@ from xmode_transfer.config import CatchUp, Customer, Feed, Schedule
 from xmode_transfer.config.schedule import weekdays
 from xmode_transfer.model.periods import Period, PeriodKind
 
-OUTAGE = timedelta(minutes=10)
-"""A gap between two ticks that is no longer than this is a restart, not an outage."""
-HOUSEKEEPING_SPREAD_SECONDS = 3600
-"""Cleanups and access checks of all customers are spread over this time."""
+OUTAGE = timedelta(minutes=10)  # a shorter gap between two ticks is a restart
+HOUSEKEEPING_SPREAD_SECONDS = 3600  # of the cleanups and access checks of all customers
 
 _SECOND = timedelta(seconds=1)
 
 
 class Work(StrEnum):
-    """A kind of scheduled work for a customer; each has its own schedule."""
-
     DELIVER = "deliver"
     CLEANUP = "cleanup"
     CHECK_ACCESS = "check_access"
@@ -36,18 +28,14 @@ class Work(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The times of a schedule, all moved by ``shift``; aware, and UTC when returned.
-
-    As in Debian's cron, a local time that the clocks skip comes right after the gap, and a fixed time in a
-    repeated hour comes once.
-    """
+    """The times (UTC) of a schedule, all moved by ``shift``. As in Debian's cron, a local time that the
+    clocks skip comes right after the gap, and a fixed time in a repeated hour comes once."""
 
     cron: str
     timezone: str = "UTC"
     shift: timedelta = timedelta()
 
     def next(self, after: datetime) -> datetime:
-        """Return the first time after ``after``."""
         found = next(CronSim(self.cron, self._local(after - self.shift)))
         return found.astimezone(UTC) + self.shift
 
@@ -68,8 +56,7 @@ class Times:
 
 
 def times_of(schedule: Schedule, customer: str, spread_seconds: int) -> Times:
-    """Return the customer's times. Customers with the same schedule are spread over ``spread_seconds``, each
-    by a constant offset: a hash of its name and the schedule."""
+    """Return the customer's times, with a constant offset within ``spread_seconds``."""
     shift = 0
     if spread_seconds > 0:
         name = f"{customer}\n{schedule.cron}\n{schedule.timezone}".encode()
@@ -84,9 +71,6 @@ def due_at(times: Times, served_at: datetime | None, now: datetime) -> datetime 
     return last if served_at is None or served_at < last or served_at > now else None
 
 
-# --- After an outage
-
-
 @dataclass(frozen=True, slots=True)
 class Outage:
     """A time without a running daemon."""
@@ -96,8 +80,7 @@ class Outage:
 
 
 def outage(ticked_at: datetime | None, now: datetime) -> Outage | None:
-    """Return the outage that ends now, if any. ``ticked_at`` is the last tick of any daemon of this ledger;
-    without one this is the first daemon, and there was no outage."""
+    """Return the outage that ends now, if any; ``ticked_at`` is the last tick of the ledger's daemons."""
     if ticked_at is None or now - ticked_at <= OUTAGE:
         return None
     return Outage(ticked_at, now)
@@ -109,8 +92,8 @@ def was_missed(times: Times | None, gap: Outage) -> bool:
 
 
 def periods_to_skip(catch_up: CatchUp, due: Sequence[Period], begun: Collection[Period]) -> list[Period]:
-    """Return the due periods of a feed that are not caught up after an outage in which the customer missed a
-    time. Deliveries of ``begun`` periods are planned and always finished. A drop folder skips nothing."""
+    """Return the due periods that are not caught up after an outage in which the customer missed a time.
+    Planned deliveries of ``begun`` periods are always finished. A drop folder skips nothing."""
     if catch_up is CatchUp.ALL:
         return []
     periods = sorted(period for period in due if period.kind is not PeriodKind.NONE)
@@ -119,8 +102,7 @@ def periods_to_skip(catch_up: CatchUp, due: Sequence[Period], begun: Collection[
     return [period for period in periods if period not in begun]
 
 
-# --- Deadlines
-
+# From a period's end until it is late: time for the producer to finish it, and for two scans.
 DEFAULT_HOURS = {
     PeriodKind.HOUR: 3,
     PeriodKind.DAY: 24,
@@ -128,10 +110,7 @@ DEFAULT_HOURS = {
     PeriodKind.MONTH: 120,
     PeriodKind.NONE: 24,
 }
-"""Default hours from a period's end until it is late: time for the producer to finish it, and for two
-scans."""
-AFTER_SCHEDULE = timedelta(hours=1)
-"""Time after the schedule's next time, in which we scan once more and deliver."""
+AFTER_SCHEDULE = timedelta(hours=1)  # in which we scan once more and deliver
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +128,6 @@ class Deadlines:
         return self.allowance(period.end.replace(tzinfo=UTC))
 
     def allowance(self, begins_at: datetime) -> datetime:
-        """Return the deadline for a delivery that is possible from that time on."""
         deadline = begins_at + self.within
         if self.schedule is None:
             return deadline

@@ -14,7 +14,7 @@ class Responsible(StrEnum):
 
 
 class ExitCode:
-    """The exit codes of the commands; public and stable (docs/cli.md)."""
+    """Public and stable (docs/cli.md)."""
 
     DONE = 0
     DEFECT = 1
@@ -56,11 +56,7 @@ class XmodeError(Exception):
         self.http_status = http_status
         self.request_id = request_id
 
-    def __str__(self) -> str:
-        return self.message
-
     def log_context(self) -> dict[str, str | int | bool]:
-        """The error as fields for one log event or one JSON document."""
         fields: dict[str, str | int | bool | None] = {
             "cause": self.code,
             "responsible": str(self.responsible),
@@ -126,8 +122,7 @@ class LeaseLost(XmodeError, code="lease_lost"):
     """Another process took over our lease, so the ledger refuses our writes."""
 
 
-class SourceError(XmodeError, code="source_error"):
-    """An error of the files to deliver."""
+class SourceError(XmodeError, code="source_error"): ...
 
 
 class SourceMissing(SourceError, code="source_missing"): ...
@@ -143,8 +138,7 @@ class SourceUnreadable(SourceError, code="source_unreadable"): ...
 
 
 class SourcePartlyUnreadable(SourceError, code="source_partly_unreadable"):
-    """Some directories of the partition's path cannot be read, so their periods are unknown. The rest of the
-    feed is delivered."""
+    """Some directories cannot be read, so their periods are unknown. The rest of the feed is delivered."""
 
 
 class LedgerError(XmodeError, code="ledger_error"):
@@ -217,8 +211,7 @@ class SessionExpired(Passing, code="session_expired"):
     """The role session is no longer accepted. It is refreshed once and the request is retried."""
 
 
-class StoreError(XmodeError, code="store_error"):
-    """An error response of the destination."""
+class StoreError(XmodeError, code="store_error"): ...
 
 
 class AccessDenied(ForCustomer, StoreError, code="access_denied"): ...
@@ -280,7 +273,6 @@ class ClockSkew(StoreError, code="clock_skew"): ...
 
 
 def worst(codes: Iterable[int]) -> int:
-    """Return the exit code for several results, done if there are none."""
     seen = set(codes)
     order = (
         ExitCode.INTERRUPTED,

@@ -1,4 +1,4 @@
-"""The words of an access check: severities, results, findings and fixes, and the report of them."""
+"""The findings of an access check, and the report of them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from xmode_transfer.model.errors import ExitCode, Responsible
 
-OK = "ok"
-"""The cause of a probe that found what it should."""
+OK = "ok"  # the cause of a probe that found what it should
 
 
 class Severity(StrEnum):
@@ -22,8 +21,6 @@ class Severity(StrEnum):
 
 
 class Result(StrEnum):
-    """The result of a probe."""
-
     OK = "ok"
     DENIED = "denied"  # denied, but should be allowed
     UNEXPECTED = "unexpected"  # allowed, for instance, but should not be
@@ -33,8 +30,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """The fix of a finding. ``statement`` is a policy statement, ``command`` a line for the AWS CLI in the
-    customer's account, ``guide_step`` the step of the setup guide."""
+    """``statement`` is a policy statement, ``command`` a line for the AWS CLI in the customer's account."""
 
     summary: str
     statement: dict[str, Any] | None = None
@@ -45,9 +41,7 @@ class Fix:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One probe's answer. ``responsible`` is None where no action is needed. ``cause`` is ``ok`` or one of
-    ``access.catalogue.Cause``; None where a probe was not done, or AWS gave no answer to it. ``message`` is
-    one plain sentence. ``request_id`` and ``said`` are AWS's: its words, with the request that they
-    answer."""
+    ``access.catalogue.Cause``; None without a response. ``request_id`` and ``said`` are AWS's own."""
 
     probe: str
     result: Result
@@ -61,22 +55,20 @@ class Finding:
 
 
 def passed(probe: str, message: str, *, request_id: str | None = None) -> Finding:
-    """A probe that found what it should."""
     return Finding(probe, Result.OK, OK, None, Severity.INFO, message, None, request_id)
 
 
 def unknown(probe: str, seen: str) -> Finding:
-    """Return the finding of a probe that found nothing in the part that it can see; ``seen`` names it."""
+    """Return that a probe found nothing in the part that it can see; ``seen`` names it."""
     return Finding(probe, Result.UNKNOWN, None, None, Severity.INFO, seen)
 
 
 def skipped(probe: str, why: str) -> Finding:
-    """Return the finding of a skipped probe."""
     return Finding(probe, Result.SKIPPED, None, None, Severity.INFO, why)
 
 
 def unanswered(probe: str, message: str, responsible: Responsible, request_id: str | None = None) -> Finding:
-    """Return the finding of a probe without a response, which is worth a retry."""
+    """Return that a probe had no response, which is worth a retry."""
     return Finding(probe, Result.SKIPPED, None, responsible, Severity.ERROR, message, None, request_id)
 
 
@@ -95,9 +87,6 @@ def exit_code(findings: Iterable[Finding]) -> int:
 def outcome(findings: Iterable[Finding]) -> str:
     """Return ``ok``, ``blocked`` (the customer is responsible) or ``failed`` (we or AWS are)."""
     return {ExitCode.DONE: "ok", ExitCode.BLOCKED: "blocked"}.get(exit_code(findings), "failed")
-
-
-# --- The report
 
 
 class LeftoverKind(StrEnum):
@@ -126,7 +115,7 @@ class Change(NamedTuple):
 
 
 UNSAFE = frozenset({"external_id_not_required", "external_id_any_value"})
-"""A role that somebody else could have us misuse."""
+# Causes with which no object can be sent. A later run that sends one disproves them.
 DISPROVED_BY_SENDING = frozenset(
     {
         "vendor_policy_denies_assume",
@@ -139,12 +128,11 @@ DISPROVED_BY_SENDING = frozenset(
         "kms_denied",
     }
 )
-"""Causes with which no object can be sent. A later run that sends one disproves them."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessReport:
-    """The findings of one check. ``interrupted``: it was stopped before its last probe."""
+    """``interrupted``: the check was stopped before its last probe."""
 
     customer: str
     checked_at: datetime
@@ -160,7 +148,6 @@ class AccessReport:
 
     @property
     def outcome(self) -> str:
-        """The outcome of its findings, or ``interrupted``."""
         return "interrupted" if self.interrupted else outcome(self.findings)
 
     @property

@@ -13,8 +13,7 @@ from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Capabilities, Delivery, Failure
 from xmode_transfer.model.upkeep import Discrepancy
 
-KEPT_PERIODS = 200
-"""The number of due and of waiting periods that a source scan names; it counts all of them."""
+KEPT_PERIODS = 200  # of due and of waiting ones, that a source scan names; it counts all
 
 
 class Waiting(NamedTuple):
@@ -26,15 +25,9 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceScan:
-    """The result of the last scan of a feed's source for a customer.
-
-    ``newest_complete`` is the label of the newest complete period, delivered or not. ``due`` has the labels,
-    oldest first, of complete periods that were not delivered when the scan ended; the ledger drops those that
-    are delivered later. ``due_since_at`` is when the oldest of them was first seen to be due. ``waiting`` has
-    the incomplete periods. ``failure`` is why the source, or a part of it, cannot be read, and
-    ``failing_since_at`` since when. ``after`` carries over ``first_looked_at``, ``due_since_at`` and
-    ``failing_since_at``.
-    """
+    """The last scan of a feed's source for a customer. ``newest_complete`` may be delivered already; ``due``
+    has the complete periods that are not, oldest first (the ledger drops those that are delivered later), and
+    ``waiting`` the incomplete ones. ``due_since_at`` is when the oldest was first seen to be due."""
 
     customer: str
     feed: str
@@ -50,8 +43,7 @@ class SourceScan:
     failing_since_at: datetime | None = None
 
     def after(self, previous: "SourceScan | None") -> "SourceScan":
-        """Returns this scan with the start times that the previous one knew. A scan that failed as a whole
-        keeps what the previous one had seen."""
+        """Carry over the previous scan's start times; all it saw, if this one failed as a whole."""
         seen = replace(self, failing_since_at=self.looked_at if self.failure else None)
         if previous is not None:
             seen = replace(seen, first_looked_at=previous.first_looked_at)
@@ -70,7 +62,6 @@ class SourceScan:
         return replace(seen, due_since_at=self.looked_at if self.due else None)
 
     def without(self, period: str, at: datetime) -> "SourceScan":
-        """Returns the scan after that period was delivered."""
         if period not in self.due:
             return self
         due = tuple(label for label in self.due if label != period)
@@ -82,9 +73,8 @@ class SourceScan:
 
 @dataclass(frozen=True, slots=True)
 class OpenDelivery:
-    """The newest revision of a period that was begun and is not delivered. ``since_at`` is when a run for it
-    first failed or was refused, or when it was planned. ``sent_bytes`` counts what has a receipt. For a plan
-    with very many objects it may be 0, because a snapshot reads a limited number of receipts."""
+    """``since_at`` is when a run for it first failed or was refused, or when it was planned. ``sent_bytes``
+    may be 0 for a plan with very many objects: a snapshot reads a limited number of receipts."""
 
     delivery: Delivery
     since_at: datetime
@@ -93,9 +83,8 @@ class OpenDelivery:
 
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
-    """The last check of a customer's access. ``causes`` are those of its grave findings that no run has
-    disproved since; ``responsible`` and ``message`` are those of the first. ``bad_since_at`` is the time of
-    the first in the latest sequence of checks that were not ok."""
+    """The last access check. ``causes`` has grave ones that no run has disproved; ``responsible`` and
+    ``message`` are of the first. ``bad_since_at``: the first of the latest checks that were not ok."""
 
     checked_at: datetime
     outcome: str
@@ -107,9 +96,8 @@ class CheckSummary:
 
 @dataclass(frozen=True, slots=True)
 class OrphanedUploads:
-    """Orphaned multipart uploads of a customer: we may not abort them. ``bytes`` is their size. ``kept``
-    counts those that no lifecycle rule of the bucket aborts. ``ends_at`` is when the rule has aborted the
-    last of the others."""
+    """Multipart uploads that we may not abort. ``kept`` counts those that no lifecycle rule of the bucket
+    aborts; ``ends_at`` is when the rule has aborted the last of the others."""
 
     count: int
     bytes: int
@@ -130,24 +118,20 @@ class CleanupSummary:
 
 @dataclass(frozen=True, slots=True)
 class SupersededLeft:
-    """Objects in a customer's bucket that no manifest ever listed, because their revisions were never
-    published, and that the bucket does not allow us to delete. ``since_at`` is the first refusal."""
+    """Objects of unpublished revisions that the bucket does not allow us to delete, since ``since_at``."""
 
     count: int
     bytes: int
     since_at: datetime
 
 
-Subscription = tuple[str, str]
-"""Customer and feed."""
+Subscription = tuple[str, str]  # customer and feed
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that health is computed from, read in one consistent snapshot of the ledger. It may contain
-    customers and feeds that are no longer configured. ``skipped`` has the newest period that was skipped
-    after an outage, ``discrepancies`` what the last verification of each period found. ``not_attested``
-    counts deliveries. ``daemon`` is the one that ticked last."""
+    """Everything that health is computed from, consistent. It may contain customers and feeds that are no
+    longer configured. ``skipped`` has the newest period that was skipped after an outage."""
 
     scans: Mapping[Subscription, SourceScan] = field(default_factory=dict)
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
@@ -165,10 +149,7 @@ class Snapshot:
     used_bytes: int = 0
 
 
-# --- Alerts
-
-_LONGEST_ALERT_PAUSE = timedelta(minutes=30)
-LONGEST_PAUSE = timedelta(hours=1)
+LONGEST_PAUSE = timedelta(hours=1)  # of notices
 
 
 def _pause(attempts: int, longest: timedelta) -> timedelta:
@@ -176,15 +157,11 @@ def _pause(attempts: int, longest: timedelta) -> timedelta:
 
 
 class AlertState(StrEnum):
-    """The state of an alert."""
-
     OPEN = "open"
     RESOLVED = "resolved"
 
 
 class Event(StrEnum):
-    """The event that a message reports."""
-
     OPENED = "opened"
     REPEATED = "repeated"
     RESOLVED = "resolved"
@@ -193,9 +170,8 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """The notification of one channel about an alert. ``sent`` and ``urgent`` are of the last message that it
-    accepted. While ``attempts`` is not 0, the next message failed for ``error``, and is retried at
-    ``next_attempt_at``."""
+    """The state of one channel and alert. ``sent`` and ``urgent`` are of the last message that it accepted;
+    ``attempts`` counts failures of the next one."""
 
     sent: Event | None = None
     sent_at: datetime | None = None
@@ -205,16 +181,14 @@ class Notification:
     error: str = ""
 
     def failed(self, error: str, now: datetime) -> "Notification":
-        """Return the notification after a failed attempt; pauses double."""
-        next_at = now + _pause(self.attempts, _LONGEST_ALERT_PAUSE)
+        next_at = now + _pause(self.attempts, timedelta(minutes=30))
         return replace(self, attempts=self.attempts + 1, next_attempt_at=next_at, error=error)
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert for each cause. The fingerprint depends on cause and detail only, and is PagerDuty's
-    deduplication key too. ``customers`` are sorted, and empty if the alert concerns the whole service.
-    ``notifications`` are by channel."""
+    """The fingerprint depends on cause and detail only, and is PagerDuty's deduplication key too.
+    ``customers`` is empty if the alert concerns the whole service; ``notifications`` are by channel."""
 
     fingerprint: str
     cause: str
@@ -255,20 +229,13 @@ class Alert:
         }
 
 
-# --- Notices
-
-
 class NoticeKind(StrEnum):
-    """The subject of a notice."""
-
     LATE = "late"  # the period is not delivered in time
     PAUSED = "paused"  # its delivery is blocked until the customer acts
     CORRECTED = "corrected"  # a later revision of it was delivered
 
 
 class NoticeStatus(StrEnum):
-    """The state of a notice."""
-
     PLANNED = "planned"  # recorded; it may not be in the bucket yet
     PUT = "put"  # put into the bucket
     WITHDRAWN = "withdrawn"  # obsolete before it could be put
@@ -286,8 +253,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notice, recorded before it is put. A retry puts the same ``body``. ``error`` is that of the last
-    attempt."""
+    """One notice, recorded before it is put. A retry puts the same ``body``."""
 
     mark: Mark
     key: str
@@ -301,14 +267,13 @@ class Notice:
 
     @property
     def token(self) -> str:
-        """The token in the object's metadata that identifies this notice."""
+        """The token in the object's metadata."""
         return hashlib.sha256(f"{self.mark.customer}\0{self.key}\0{self.body}".encode()).hexdigest()[:32]
 
     def put(self, now: datetime) -> "Notice":
         return replace(self, status=NoticeStatus.PUT, put_at=now, next_attempt_at=None, error="")
 
     def refused(self, error: str, now: datetime) -> "Notice":
-        """Return the notice after a failed attempt; pauses double."""
         next_at = now + _pause(self.attempts, LONGEST_PAUSE)
         return replace(self, attempts=self.attempts + 1, next_attempt_at=next_at, error=error)
 

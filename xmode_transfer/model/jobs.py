@@ -15,26 +15,18 @@ from xmode_transfer.model.errors import ExitCode, ObjectExists, PartsRefused
 from xmode_transfer.model.process import FleetStatus, WorkerRecord
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Lease, Status
 
+# More due periods of a feed that span this time are a backfill. The number alone would also match every
+# customer of an hourly feed when the fleet is some hours late.
 BACKFILL_PERIODS = 2
 BACKFILL_SPAN = timedelta(days=1)
-"""A customer is backfilling if more than this many periods of a feed are due and they span this time. The
-number alone would also match every customer of an hourly feed when the fleet is some hours late."""
-BACKFILL_HANDICAP = 8.0
-"""A backfill goes behind this many jobs of customers that keep up."""
-PRIORITY_STEPS = 1024
-"""Priority steps of one job of weight 1; a job of weight 100 has ten. Within a step: first come, first
-served."""
-BUSY_SECONDS = 5.0
-"""A customer whose lease a ``run`` holds is retried after this."""
-
-
-# --- Requests and priorities
+BACKFILL_HANDICAP = 8.0  # a backfill goes behind this many jobs of customers that keep up
+PRIORITY_STEPS = 1024  # of one job of weight 1; within a step: first come, first served
+BUSY_SECONDS = 5.0  # a customer whose lease a ``run`` holds is retried after this
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A request to enqueue a job. ``skip_backoff`` retries failed deliveries at once. ``serving_at`` is the
-    time of the customer's schedule that the job serves."""
+    """``skip_backoff`` retries failed deliveries at once; ``serving_at`` is the schedule's time."""
 
     customer: str
     skip_backoff: bool = False
@@ -46,7 +38,6 @@ class JobRequest:
         return self.skip_backoff or self.serving_at is not None
 
     def merged(self, other: "JobRequest | None") -> "JobRequest":
-        """Return one request for both."""
         if other is None:
             return self
         times = filter(None, (self.serving_at, other.serving_at))
@@ -54,7 +45,6 @@ class JobRequest:
 
 
 def merged(requests: Iterable[JobRequest]) -> dict[str, JobRequest]:
-    """Return one request for each customer."""
     found: dict[str, JobRequest] = {}
     for request in requests:
         found[request.customer] = request.merged(found.get(request.customer))
@@ -62,23 +52,18 @@ def merged(requests: Iterable[JobRequest]) -> dict[str, JobRequest]:
 
 
 def is_backfill(due_periods: int, span: timedelta) -> bool:
-    """Return whether a customer is backfilling. ``span`` is the time between the starts of the oldest and the
-    newest due period of a feed."""
+    """``span`` is the time between the starts of the oldest and the newest due period of a feed."""
     return due_periods > BACKFILL_PERIODS and span >= BACKFILL_SPAN
 
 
 def priority(spent: float, *, backfill: bool) -> int:
-    """Return the priority of a queued job; higher goes first. ``spent`` is what the customer's jobs have
-    cost, at least the present virtual time."""
+    """Return the priority; higher goes first. ``spent`` is in virtual time, at least the present one."""
     return -int((spent + (BACKFILL_HANDICAP if backfill else 0.0)) * PRIORITY_STEPS)
 
 
 def customer_lease(customer: str) -> str:
     """Return the name of the lease that a run or a job claims to deliver to a customer."""
     return f"customer/{customer}"
-
-
-# --- Jobs and queue entries
 
 
 class JobState(StrEnum):
@@ -92,12 +77,9 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The right to deliver to a customer, from ``next`` to ``done``.
-
-    ``lease`` is ``customer/<customer>``; the holder renews it. ``follows`` is the lease generation of the
-    customer's previous job: the worker that did it still knows what is due. ``reread_at`` is when sources
-    without markers were last reread. ``number`` is the queue's own.
-    """
+    """The right to deliver to a customer, from ``next`` to ``done``; the holder renews the lease. ``follows``
+    is the lease generation of the customer's previous job: the worker that did it still knows what is due.
+    ``reread_at`` is when sources without markers were last reread."""
 
     customer: str
     lease: Lease
@@ -110,10 +92,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The result of a job. ``again``: more can be delivered at once. ``looked``: everything that was due at
-    the last scan is delivered or recorded. ``next_at``: the time of the next retry. ``reason``: why the
-    customer is suspended, if it is; ``refused`` if the customer is responsible. ``backfill``: the remaining
-    periods are a backfill."""
+    """``again``: more can be delivered at once. ``looked``: everything that was due at the last scan is
+    delivered or recorded. ``reason``: why the customer is suspended; ``refused`` if it is responsible."""
 
     again: bool = False
     looked: bool = False
@@ -128,10 +108,9 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """One customer in the queue, in ``state`` since ``since_at``. ``feed`` and ``period`` are delivered now,
-    or were refused. ``reason``, ``again``, ``looked`` and ``refused`` are those of the last ``JobResult``;
-    ``ended`` is the generation of that job's lease (0: no job has ended). ``holder`` is the process that runs
-    the current job."""
+    """One customer in the queue. ``feed`` and ``period`` are delivered now, or were refused. ``reason``,
+    ``again``, ``looked`` and ``refused`` are of the last ``JobResult``, ``ended`` is that job's lease
+    generation (0: none has ended). ``holder`` is the process that runs the current job."""
 
     customer: str
     state: JobState
@@ -165,26 +144,20 @@ class QueueEntry:
 
 
 class WorkQueue(Protocol):
-    """The queue of all customers; each has at most one running job.
-
-    ``service.local_queue`` is the queue of a daemon that delivers itself. ``ledger.work_queue`` is that of a
-    fleet, on Procrastinate: any number of daemons enqueue, any number of workers take jobs. Every method may
-    raise the errors of ``Ledger`` and can be called again after one. Thread-safe. Where machines have to
-    agree, times are the database's.
-    """
+    """The queue of all customers; each has at most one running job. Thread-safe. Every method may raise the
+    errors of ``Ledger`` and can be called again after one. Where machines have to agree, times are the
+    database's."""
 
     # --- daemons
 
     def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
-        """Set the customers and their weights. Others leave the queue, and their running jobs are asked to
-        stop. ``known`` has an earlier daemon's entries of customers that are new here. Idempotent: each
-        daemon calls it."""
+        """Set the customers and their weights. Running jobs of others are asked to stop. ``known`` has an
+        earlier daemon's entries of customers that are new here. Idempotent: each daemon calls it."""
         ...
 
     def enqueue(self, requests: Iterable[JobRequest]) -> None:
-        """Queue a job for each customer. A queued job keeps its position and merges with the request; a live
-        request removes a backfill's handicap. A running job is followed by another. Unregistered customers
-        are skipped."""
+        """Queue a job for each registered customer. A queued job keeps its position; a live request removes
+        a backfill's handicap. A running job is followed by another."""
         ...
 
     def stop(self, customer: str) -> None:
@@ -192,14 +165,12 @@ class WorkQueue(Protocol):
         ...
 
     def snapshot(self) -> list[QueueEntry]:
-        """Return the entry of each registered customer, by name. A change of ``ended`` shows that a job has
-        ended."""
+        """Return the entries, by name. A change of ``ended`` shows that a job has ended."""
         ...
 
     def reap(self) -> list[str]:
-        """Requeue jobs that are no longer held, because the worker is dead or its lease has ended, and return
-        their customers. Leases that the worker held for them (``customer/...``,
-        ``delivery/<customer>/...``) are revoked, so that it cannot write if it resumes."""
+        """Requeue jobs whose worker is dead or whose lease has ended, and return their customers. Leases of
+        the worker for them are revoked, so that it cannot write if it resumes."""
         ...
 
     def workers(self) -> list[WorkerRecord]:
@@ -209,8 +180,8 @@ class WorkQueue(Protocol):
     # --- workers
 
     def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
-        """Take the most urgent job, of ``suspended`` customers or of the others; None if there is none. A
-        customer to which a ``run`` delivers is skipped for a few seconds."""
+        """Take the most urgent job, of ``suspended`` customers or of the others. A customer to which a
+        ``run`` delivers is skipped for a few seconds."""
         ...
 
     def delivers(self, job: Job, feed: str, period: str) -> None:
@@ -218,9 +189,9 @@ class WorkQueue(Protocol):
         ...
 
     def done(self, job: Job, result: JobResult) -> None:
-        """End the job, release its lease, and requeue the customer for ``again`` or for a request that came
-        meanwhile. If ``looked``, the schedule's time is recorded as served; otherwise the next job serves it.
-        Raises LeaseLost, and changes nothing, if another process has taken over."""
+        """End the job, release its lease, and requeue the customer for ``again`` or for a later request.
+        Unless ``looked``, the next job serves the schedule's time. Raises LeaseLost, and changes nothing, if
+        another process has taken over."""
         ...
 
     def beat(self, worker: WorkerRecord) -> FleetStatus:
@@ -228,20 +199,16 @@ class WorkQueue(Protocol):
         ...
 
 
-# --- Retries
-
-
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """A pause that doubles with each failure. The ledger keeps it as the time from a delivery's
-    ``updated_at`` to its ``next_attempt_at``, so that it survives the process."""
+    """A pause that doubles with each failure. It is the time from a delivery's ``updated_at`` to its
+    ``next_attempt_at``, so that it survives the process."""
 
     first_seconds: float = 30.0
     longest_seconds: float = 900.0
 
     def next_attempt_at(self, earlier: Delivery | None, now: datetime) -> datetime:
-        """Return the time of the next attempt after a failure at ``now``. ``earlier`` is the delivery as
-        recorded before this attempt."""
+        """``earlier`` is the delivery as recorded before the attempt that failed at ``now``."""
         pause = self.first_seconds
         if earlier is not None and earlier.failure is not None and earlier.next_attempt_at is not None:
             before = (earlier.next_attempt_at - earlier.updated_at).total_seconds()
@@ -250,28 +217,25 @@ class Backoff:
 
 
 def may_be_tried(latest: Delivery | None, now: datetime) -> bool:
-    """Return whether the delivery's pause is over. A pause that begins in the future was recorded by a wrong
-    clock, and does not count."""
+    """Return whether its pause is over. One that begins in the future was recorded by a wrong clock."""
     if latest is None or latest.next_attempt_at is None:
         return True
     return latest.next_attempt_at <= now or latest.updated_at > now
 
 
 def suspends(outcome: DeliveryOutcome) -> bool:
-    """Return whether the customer's other deliveries would fail the same way and have to wait: the role or
-    the bucket refuses us, or the destination throttles or does not answer."""
+    """Return whether the customer's other deliveries would fail the same way and have to wait."""
     if outcome.exit_code in (ExitCode.DONE, ExitCode.ALREADY_RUNNING, ExitCode.INTERRUPTED):
         return False
     return outcome.ends_run or (outcome.failure is not None and outcome.failure.retryable)
 
 
 def has_suspended(delivery: Delivery) -> bool:
-    """Return the same for a delivery as the ledger has it."""
+    """Return ``suspends`` for a delivery as the ledger has it."""
     return delivery.failure is not None and (
         (delivery.status is Status.BLOCKED and delivery.failure.cause not in _OF_ONE_DELIVERY)
         or (delivery.status is Status.FAILED and delivery.failure.retryable)
     )
 
 
-_OF_ONE_DELIVERY = frozenset({ObjectExists.code, PartsRefused.code, "incomplete"})
-"""Causes for which the customer is responsible, and which do not affect its other deliveries."""
+_OF_ONE_DELIVERY = frozenset({ObjectExists.code, PartsRefused.code, "incomplete"})  # does not affect others

@@ -1,9 +1,8 @@
 """Names: object keys below a destination's prefix, and text that a terminal or a log can show.
 
-The key of a file's first revision is ``<prefix><feed>/<name>``. A correction must not overwrite it, so it has
-a further segment below the period: ``<prefix><feed>/<partition>/_r2/<rest>``. Manifests are in
-``<prefix><feed>/_manifests/<period>/<revision>.json``, notices in ``<prefix>_notices/``. Spark, Athena and
-Hive skip names with an underscore, so a customer can read the whole prefix.
+The key of a file's first revision is ``<prefix><feed>/<name>``. A correction must not overwrite it:
+``<prefix><feed>/<partition>/_r2/<rest>``. Spark, Athena and Hive skip names with an underscore, such as those
+of manifests and notices, so a customer can read the whole prefix.
 """
 
 import re
@@ -25,9 +24,8 @@ def count(number: int, noun: str) -> str:
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Escape characters that do not show as themselves, except for those in ``keep``: control, format,
-    surrogate, unassigned and private characters, and white space other than the space. From U+007F on, the
-    escapes are those of JSON, so that a JSON document stays valid."""
+    """Escape characters that do not show as themselves, except for those in ``keep`` and the space. From
+    U+007F on, the escapes are those of JSON, so that a JSON document stays valid."""
     if text.isascii() and text.isprintable():
         return text
     return _NOT_PLAIN.sub(lambda found: _shown(found[0], keep), text)
@@ -43,8 +41,7 @@ def _shown(character: str, keep: str) -> str:
 
 
 def unseen_character(text: str) -> str | None:
-    """Return the first character that an object key must not have, such as ``the format character U+202E``;
-    None if there is none."""
+    """Return the first character that an object key must not have, like ``a format character, U+202E``."""
     if text.isprintable():
         return None
     for character in text:
@@ -58,13 +55,11 @@ MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
 _NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
-CHECKS = "_xmode-check"  # no feed has a name with an underscore
-NOTICES = "_notices"
 TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every object of ours
 
 
 def readable(name: str) -> str:
-    """Return a file's name with escapes for bytes that are not UTF-8 and for invisible characters."""
+    """Escape bytes that are not UTF-8, and invisible characters."""
     return visible(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
@@ -87,13 +82,12 @@ def check_name(name: str) -> None:
 
 
 def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revision: int = 1) -> str:
-    """Return the key for ``name`` (relative to the feed's root). From revision 2 on, it is the key of a
-    correction below ``partition`` (the period's directory; empty for a drop folder). Raises IllegalName."""
+    """Return the key for ``name`` (relative to the feed's root); a correction's is below ``partition``, the
+    period's directory (empty for a drop folder). Raises IllegalName."""
     check_name(name)
     if revision > 1:
         head = f"{partition}/" if partition else ""
-        rest = name.removeprefix(head)
-        name = f"{head}_r{revision}/{rest}"
+        name = f"{head}_r{revision}/{name.removeprefix(head)}"
     key = f"{prefix}{feed}/{name}"
     length = len(key.encode())
     if length > MAX_KEY_BYTES:
@@ -113,28 +107,24 @@ def is_key_of(rest: str, name: str) -> bool:
 
 
 def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
-    """Return the key of a manifest. Keys sort by period, then by revision."""
     return f"{prefix}{feed}/{MANIFESTS}/{period}/{revision:06d}.json"
 
 
 def checks_prefix(prefix: str) -> str:
-    """Return the prefix that access checks use for their objects."""
-    return f"{prefix}{CHECKS}/"
+    return f"{prefix}_xmode-check/"  # no feed has a name with an underscore
 
 
 def notices_prefix(prefix: str) -> str:
-    """Return the prefix of notices."""
-    return f"{prefix}{NOTICES}/"
+    return f"{prefix}_notices/"
 
 
 def notice_key(prefix: str, made_at: datetime, feed: str, period: str, kind: str) -> str:
-    """Return the key of a notice. Keys sort by time, so that a reader can continue after the last one."""
+    """Return a key that sorts by time, so that a reader can continue after the last one."""
     at = made_at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
     return f"{notices_prefix(prefix)}{at}-{feed}-{period}-{kind}.json"
 
 
 def is_notice(prefix: str, key: str) -> bool:
-    """Return whether the key is one of ``notice_key``."""
     below = notices_prefix(prefix)
     return key.startswith(below) and _NOTICE.fullmatch(key, len(below)) is not None
 

@@ -1,8 +1,5 @@
-"""The manifest: a delivery's list of objects, put last. Its presence is the customer's commit mark.
-
-It is canonical JSON (docs/manifest.md): keys sorted, no white space, UTF-8, one line. The same receipts give
-the same bytes, so that a checksum identifies a manifest after a lost response.
-"""
+"""The manifest, put last: its presence is the customer's commit mark. The same receipts give the same bytes
+of canonical JSON (docs/manifest.md), so that a checksum identifies a manifest after a lost response."""
 
 import hashlib
 import json
@@ -17,7 +14,6 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 
 
 def canonical(value: object) -> str:
-    """Return canonical JSON."""
     return _ENCODER.encode(value)
 
 
@@ -27,32 +23,25 @@ def timestamp(at: datetime) -> str:
 
 
 def content(item: Receipt | MissingObject) -> dict[str, Any]:
-    """Returns the members of an entry that are compared and signed: all but its time."""
-    members = {
-        "key": item.key,
-        "size": item.size,
-        "checksum": item.checksum._asdict(),
-        "source": item.name,
-    }
+    """Return the members that are compared and signed: all but the time."""
+    checksum = item.checksum._asdict()
+    members = {"key": item.key, "size": item.size, "checksum": checksum, "source": item.name}
     if isinstance(item, MissingObject):
         return {**members, "reason": str(item.reason)}
     return {**members, "sha256": item.sha256}
 
 
 def entry(receipt: Receipt) -> dict[str, Any]:
-    """Returns an object's entry."""
     return {**content(receipt), "delivered_at": timestamp(receipt.delivered_at)}
 
 
 SIGNATURE = "signature"
-LISTS = ("missing", "objects")
-"""Members that may be long, in their order: they are never in memory as a whole."""
+LISTS = ("missing", "objects")  # in their order; they may be long, so they are never in memory as a whole
 
 
 class SignedDigest:
-    """The digest that is signed: of the manifest's canonical JSON with ``bucket`` added, without the
-    signature and the times of its objects. ``members`` has all but the lists: ``begin`` each in order, and
-    ``add`` its entries."""
+    """The digest that is signed: of the canonical JSON with ``bucket``, without signature and objects'
+    times. ``members`` has all but the lists: ``begin`` each in order, and ``add`` its entries."""
 
     def __init__(self, members: Mapping[str, Any], bucket: str) -> None:
         signed = {name: value for name, value in members.items() if name not in (SIGNATURE, *LISTS)}
@@ -87,9 +76,8 @@ def chunks(
     bucket: str = "",
     sign: Callable[[bytes], dict[str, str] | None] | None = None,
 ) -> Iterator[bytes]:
-    """Yield the manifest as bytes. ``receipts`` and ``missing`` are sorted by name. ``sign`` returns the
-    signature of a statement, for a manifest in ``bucket``. Raises ValueError if number and bytes of the
-    receipts are not those of the delivery."""
+    """Yield the manifest. ``receipts`` and ``missing`` are sorted by name; ``sign`` signs a statement. Raises
+    ValueError if number and bytes of the receipts are not those of the delivery."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,

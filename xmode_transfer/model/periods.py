@@ -1,7 +1,5 @@
 """Periods, the slices of a feed that one delivery covers, and partitions, their directories at the source.
-
-Labels sort as periods do: ``2026-11-22T05``, ``2026-11-22``, ``2026-W47``, ``2026-11``, ``none``.
-"""
+Labels sort as periods do."""
 
 import re
 from dataclasses import dataclass
@@ -38,7 +36,6 @@ _LENGTHS = {
     PeriodKind.DAY: timedelta(days=1),
     PeriodKind.WEEK: timedelta(weeks=1),
 }
-_MOST_SIGNIFICANT_FIRST = ("YmdH", "YjH", "GV")
 _DIGITS = {"Y": 4, "G": 4, "m": 2, "d": 2, "H": 2, "V": 2, "j": 3}
 
 
@@ -66,7 +63,7 @@ class Period:
         return self.step(1).start
 
     def step(self, count: int) -> "Period":
-        """Return the period ``count`` after this one. Raises ValueError for a drop folder."""
+        """Return the period ``count`` later. Raises ValueError for a drop folder."""
         if self.kind is PeriodKind.NONE:
             raise ValueError("a drop folder has one period only")
         if self.kind is PeriodKind.MONTH:
@@ -90,12 +87,10 @@ class Period:
 
     @staticmethod
     def none() -> "Period":
-        """Return the one period of a drop folder."""
         return Period(datetime.min, PeriodKind.NONE)  # noqa: DTZ901 - a period has no zone
 
     @staticmethod
     def parse(label: str, kind: PeriodKind) -> "Period":
-        """Return the period of a label. Raises ValueError with an example."""
         if kind is PeriodKind.NONE:
             if label != "none":
                 raise ValueError(f"{label!r} is no period of a drop folder; leave --period out")
@@ -115,7 +110,6 @@ class Period:
 
 
 def period_labelled(label: str) -> Period | None:
-    """Return the period of a label of any kind, or None."""
     for kind in PeriodKind:
         try:
             return Period.parse(label, kind)
@@ -146,7 +140,6 @@ class Partition:
 
     @staticmethod
     def parse(template: str, kind: PeriodKind) -> "Partition":
-        """Check a template. Raises ValueError."""
         if kind is PeriodKind.NONE:
             raise ValueError("a drop folder (period: none) has no partition; remove it")
         if not template or template.startswith("/") or template.endswith("/"):
@@ -173,7 +166,6 @@ class Partition:
         return period.start.strftime(self.template)
 
     def period(self, path: str) -> Period | None:
-        """Return the period of a directory, or None."""
         match = _pattern(self.template).fullmatch(path)
         if match is None:
             return None
@@ -193,22 +185,17 @@ class Partition:
         return Period(start, self.kind)
 
     def is_before(self, path: str, start: datetime) -> bool:
-        """Return whether every period at or below a path begins before ``start``; False if the names do not
-        show it."""
+        """Return whether the names show that every period at or below a path begins before ``start``."""
         period = self.period(path)
         if period is not None:
             return period.start < start
         segments = path.split("/")
         earliest = self.path(Period(start, self.kind)).split("/")[: len(segments)]
-        return self._sorts_by_time and segments < earliest
-
-    @property
-    def _sorts_by_time(self) -> bool:
         directives = "".join(after[:1] for after in self.template.split("%")[1:])
-        return any(order.startswith(directives) for order in _MOST_SIGNIFICANT_FIRST)
+        sorts_by_time = any(order.startswith(directives) for order in ("YmdH", "YjH", "GV"))
+        return sorts_by_time and segments < earliest
 
     def segment_matches(self, depth: int, name: str) -> bool:
-        """Return whether a directory of that name can be at that depth."""
         return _pattern(self.segments[depth]).fullmatch(name) is not None
 
 

@@ -6,12 +6,9 @@ from typing import Protocol
 
 from xmode_transfer.model.records import Failure
 
-SILENT_AFTER = timedelta(seconds=30)
-"""A worker without a heartbeat for this long is no longer counted."""
-QUIET_AFTER = timedelta(seconds=10)
-"""A worker has missed two heartbeats after this: its host is asked if the process has ended."""
-SILENT_AFTER_TICKS = 3
-"""A daemon that has missed this many ticks hangs, or has died."""
+SILENT_AFTER = timedelta(seconds=30)  # without a heartbeat; then a worker is no longer counted
+QUIET_AFTER = timedelta(seconds=10)  # two missed heartbeats: its host is asked if the process has ended
+SILENT_AFTER_TICKS = 3  # a daemon that has missed so many hangs, or has died
 _SLACK = timedelta(seconds=60)
 
 
@@ -19,7 +16,7 @@ class Clock(Protocol):
     """The only source of time."""
 
     def now(self) -> datetime:
-        """Return the wall clock, UTC-aware."""
+        """Return the time, aware, in UTC."""
         ...
 
     def monotonic(self) -> float:
@@ -52,12 +49,8 @@ def longest_silence(tick_seconds: int) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class DaemonRecord:
-    """One life of a daemon, updated at each tick.
-
-    ``holder`` is its process (``host/boot-id/pid/start-time``). ``configuration_problems`` has a line for
-    each mistake in the files on disk. ``trouble`` is a problem of ours that now stops all customers, such as
-    a refused AWS key. ``stopped_at`` is set when it ends cleanly.
-    """
+    """One life of a daemon, updated at each tick. ``holder`` is ``host/boot-id/pid/start-time``. ``trouble``
+    is a problem of ours that stops all customers. ``stopped_at`` is set when it ends cleanly."""
 
     holder: str
     started_at: datetime
@@ -77,12 +70,9 @@ class DaemonRecord:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """One life of a worker, updated every few seconds.
-
-    ``places`` is the number of its slots, ``busy`` of those in use. ``waiting`` counts further jobs that make
-    no progress or whose customers are suspended. ``trouble`` is one sentence on a problem of ours that keeps
-    it from taking jobs. ``gone``: its process ended without stopping cleanly.
-    """
+    """One life of a worker. ``places`` are its slots; ``waiting`` counts further jobs that make no progress
+    or whose customers are suspended. ``trouble`` is a problem of ours that keeps it from taking jobs.
+    ``gone``: its process ended without stopping cleanly."""
 
     holder: str
     started_at: datetime
@@ -102,8 +92,8 @@ class WorkerRecord:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """The response to a worker's heartbeat: live workers (itself included), queued customers that are not
-    suspended, and customers of its jobs that should stop where they can be resumed."""
+    """The response to a worker's heartbeat: live workers, itself included; queued customers that are not
+    suspended; customers of its jobs that should stop."""
 
     workers: int
     queued: int

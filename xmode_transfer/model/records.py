@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 
 class Status(StrEnum):
-    """The state of a delivery."""
-
     PLANNED = "planned"  # its objects are recorded and not sent yet
     RUNNING = "running"  # objects are sent, or were when the process died
     DELIVERED = "delivered"  # every object has a receipt, and the manifest is published
@@ -21,8 +19,8 @@ FINISHED = frozenset({Status.DELIVERED, Status.SKIPPED})
 
 
 class SourceFile(NamedTuple):
-    """A file at the source. ``name`` is relative to the feed's root, with ``/``. ``modified_ns`` shows
-    changes between runs; ``identity`` (an inode, an ETag) shows a replacement while the file is read."""
+    """``name`` is relative to the feed's root. ``modified_ns`` shows changes between runs; ``identity`` (an
+    inode, an ETag) shows a replacement while the file is read."""
 
     name: str
     size: int
@@ -32,7 +30,7 @@ class SourceFile(NamedTuple):
 
 class SourceProblem(NamedTuple):
     """A file that cannot be delivered as it is. ``name`` is as in ``SourceFile``, so that problems sort among
-    the files, and ends with ``/`` for a directory; ``keys.readable`` makes it readable."""
+    the files, and ends with ``/`` for a directory."""
 
     name: str
     code: str
@@ -97,13 +95,12 @@ class MissingObject(NamedTuple):
     reason: MissingReason
 
 
-SUPERSEDED = "superseded"
-"""The failure cause of a revision that was never published and that another one replaced."""
+SUPERSEDED = "superseded"  # the failure cause of an unpublished revision that another one replaced
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as the ledger keeps it."""
+    """An error in the ledger."""
 
     cause: str
     responsible: str
@@ -115,13 +112,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivery (customer, feed, period, revision) and its state.
-
-    ``id`` is also the delivery token in each object's metadata, which identifies our objects without the
-    ledger. ``marker`` is the state of the source's completeness mark for this revision. ``missing_count``
-    counts delivered objects that are gone, so that the manifest does not list them. ``not_attested`` is why
-    our signature does not attest a delivery that was adopted from the bucket.
-    """
+    """``id`` is also the delivery token in each object's metadata, which identifies our objects without the
+    ledger. ``marker`` is the state of the source's completeness mark. ``missing_count`` counts gone objects
+    that the manifest does not list. ``not_attested`` is why our signature does not attest an adoption."""
 
     id: str
     customer: str
@@ -173,8 +166,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The exclusive right to work on ``name``, which expires. ``generation`` grows with each claim; the
-    ledger refuses writes with an older one."""
+    """``generation`` grows with each claim; the ledger refuses writes with an older one."""
 
     name: str
     generation: int
@@ -189,9 +181,9 @@ def holder_shown(holder: str) -> str:
 
 
 class DeliveredKey(NamedTuple):
-    """A key that the destination should have. For a manifest, ``size`` and ``etag`` are None and ``name``,
-    the source file's, is empty. ``named_by`` has the revisions that list the key, among them ``revision``,
-    which put it. ``superseded``: only unpublished revisions that others replaced list it."""
+    """A key that the destination should have. For a manifest, ``size`` and ``etag`` are None and ``name`` is
+    empty. ``named_by`` has the revisions that list the key, among them ``revision``, which put it.
+    ``superseded``: only unpublished revisions that others replaced list it."""
 
     key: str
     size: int | None
@@ -224,8 +216,6 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """One row of a listing."""
-
     key: str
     size: int
     etag: str
@@ -233,8 +223,7 @@ class ListedObject:
 
 
 def same_object(known: DeliveredKey | Receipt, there: ListedObject) -> bool:
-    """Return whether a listing shows the object that we put. True for a manifest, for which the ledger has no
-    ETag."""
+    """Return whether a listing shows the object that we put; True for a manifest, which has no known ETag."""
     return known.etag is None or (known.size == there.size and same_etag(known.etag, there.etag))
 
 
@@ -244,8 +233,7 @@ def same_etag(one: str, other: str) -> bool:
 
 
 class Holding(NamedTuple):
-    """The objects and bytes of one delivery at the destination, without the manifest. A key of several
-    revisions counts for the last one."""
+    """What one delivery holds, without the manifest. A key of several revisions counts for the last one."""
 
     feed: str
     period: str
@@ -275,8 +263,7 @@ class UploadedPart:
 
 @dataclass(frozen=True, slots=True)
 class MultipartUpload:
-    """The journal of a multipart upload, with which a restart resumes it without ListParts. ``abort_at`` is
-    when the bucket's lifecycle rule aborts it."""
+    """With it, a restart resumes without ListParts. The bucket's lifecycle rule aborts it at ``abort_at``."""
 
     upload_id: str
     delivery_id: str
@@ -309,9 +296,8 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """The result of ``deliver``, as in the JSON of ``run``. ``sent_again`` counts uploads that replace
-    objects which were gone from the bucket, ``missing`` gone objects that the manifest does not list.
-    ``ends_run``: the customer's other deliveries would fail the same way."""
+    """The result of ``deliver``. ``sent_again`` counts gone objects that were replaced, ``missing`` those
+    that the manifest does not list. ``ends_run``: the customer's other deliveries would fail the same way."""
 
     customer: str
     feed: str

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The compiled patterns of a feed; thread-safe."""
+    """Thread-safe."""
 
     _names: re.Pattern[str]
     _names_at_top: re.Pattern[str]
@@ -34,14 +34,14 @@ class Selection:
     def of(
         include: Iterable[str] = (), exclude: Iterable[str] = (), marker: str | None = None
     ) -> "Selection":
-        """Compile the patterns. ``marker`` is the file at the top of a complete period, which is never
-        delivered. Raises ValueError."""
+        """Compile the patterns. ``marker`` at the top of a period is never delivered. Raises ValueError."""
         includes = tuple(include) or ("*",)
         excludes = tuple(exclude)
         for pattern in (*includes, *excludes):
             check_pattern(pattern)
         of_names = _union(pattern for pattern in includes if "/" not in pattern) or _NOTHING
         not_of_names = _union(pattern for pattern in excludes if "/" not in pattern)
+        trees = [pattern for pattern in excludes if pattern.endswith("/**") and pattern.strip("/*")]
         but_marker = "" if marker is None else rf"(?!{re.escape(marker)}\Z)"
         return Selection(
             _names=_compiled(_without(not_of_names) + of_names),
@@ -49,9 +49,7 @@ class Selection:
             _include_paths=_maybe_compiled(_union(pattern for pattern in includes if "/" in pattern)),
             _exclude_names=_maybe_compiled(not_of_names),
             _exclude_paths=_maybe_compiled(_union(pattern for pattern in excludes if "/" in pattern)),
-            _exclude_trees=_maybe_compiled(
-                _union(pattern.removesuffix("/**") for pattern in excludes if _is_tree(pattern))
-            ),
+            _exclude_trees=_maybe_compiled(_union(pattern.removesuffix("/**") for pattern in trees)),
             _marker=marker,
         )
 
@@ -63,8 +61,8 @@ class Selection:
         return bool(self.chooser(directory + slash)(name))
 
     def chooser(self, directory: str) -> Callable[[str], object]:
-        """Return ``takes`` for the names in one directory that is not excluded, as a function that returns
-        something true. ``directory`` is relative to the period: empty, or with a ``/`` at its end."""
+        """Return ``takes`` for the names in a directory that is not excluded. It is relative to the period:
+        empty, or with a ``/`` at its end."""
         names = self._names if directory else self._names_at_top
         if self._include_paths is None and self._exclude_paths is None:
             return names.fullmatch
@@ -86,8 +84,7 @@ class Selection:
         return chosen
 
     def leaves_out(self, directory: str) -> bool:
-        """Return whether a directory, relative to the period, is excluded, assuming that its parents are
-        not."""
+        """Return whether a directory, relative to the period, is excluded if its parents are not."""
         path = directory.rstrip("/")
         name = path[path.rfind("/") + 1 :]
         if self._exclude_names is not None and self._exclude_names.fullmatch(name):
@@ -118,10 +115,6 @@ def check_pattern(pattern: str) -> str:
             f"{pattern!r} can match nothing: empty, '.' and '..' segments are not part of a path"
         )
     return pattern
-
-
-def _is_tree(pattern: str) -> bool:
-    return pattern.endswith("/**") and pattern.strip("/*") != ""
 
 
 _NOTHING = "(?!)"

@@ -1,8 +1,8 @@
-"""Upkeep of a destination: verification of its objects, and operations on them other than deliveries.
+"""Verification of a destination's objects, and operations on them other than deliveries.
 
-S3 computes an object's checksum over the bytes that it stores, and a HEAD returns it. A checksum that equals
-the receipt's therefore proves the content without reading it. Without a checksum (a store that keeps none, a
-KMS key that we may not use), only the ETag is left: it changes with the content.
+S3 computes an object's checksum over the bytes that it stores, and a HEAD returns it: one that equals the
+receipt's proves the content. Without one (a store that keeps none, a KMS key that we may not use), only the
+ETag is left, which changes with the content.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,8 +20,7 @@ from xmode_transfer.model.manifest import content
 from xmode_transfer.model.periods import Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, Failure, ObjectInfo, Receipt, same_etag
 
-SHA256_HEX = "sha256-hex"
-"""The SHA-256 as manifests have it. S3's own checksum ``sha256`` is the same in base64."""
+SHA256_HEX = "sha256-hex"  # as in manifests; S3's own checksum ``sha256`` is in base64
 
 
 class Proof(StrEnum):
@@ -45,22 +44,20 @@ class DiscrepancyKind(StrEnum):
 
     @property
     def responsible(self) -> Responsible:
-        """The party that has to fix it or decide."""
         if self in (DiscrepancyKind.MANIFEST_DIFFERS, DiscrepancyKind.ELSEWHERE):
             return Responsible.VENDOR
         return Responsible.AWS if self is DiscrepancyKind.UNCHECKED else Responsible.CUSTOMER
 
 
 class ReadBack(NamedTuple):
-    """The result of reading an object: its size, and checksums by algorithm as S3 names them (base64)."""
+    """An object's size, and checksums by algorithm as S3 names them (base64)."""
 
     size: int
     checksums: Mapping[str, str]
 
 
 class Judgement(NamedTuple):
-    """The result of checking one key. ``rewritten``: the content is proven, but it has been put again
-    since."""
+    """``rewritten``: the content is proven, but it has been put again since."""
 
     kind: DiscrepancyKind | None
     message: str
@@ -106,8 +103,7 @@ def judge_bytes(known: DeliveredKey | Receipt, read: ReadBack, before: Judgement
             return Judgement(
                 DiscrepancyKind.ALTERED, f"{reason}, although its size and S3's own checksum agree"
             )
-    proven = bool(read.checksums)
-    return before._replace(proof=Proof.BYTES) if proven else before
+    return before._replace(proof=Proof.BYTES) if read.checksums else before
 
 
 def expected_checksums(known: DeliveredKey | Receipt) -> dict[str, str]:
@@ -131,7 +127,7 @@ class Scope:
 
     @property
     def is_whole(self) -> bool:
-        """True if it selects all periods, so that a listing contains nothing else."""
+        """True if it selects all periods."""
         return not (self.period or self.since or self.until)
 
     def covers(self, feed: str, period: str) -> bool:
@@ -151,16 +147,16 @@ def _start(label: str | None) -> Period | None:
 
 
 def in_sample(key: str, salt: str, keys: int, sample: int | None) -> bool:
-    """Return whether to read a key's ACL: for all of up to ``sample`` keys (None: of any number), for about
-    ``sample`` of more. Each ``salt`` selects others, so that every key is read in time."""
+    """Return whether to read a key's ACL: always for up to ``sample`` keys, for about ``sample`` of more.
+    Each ``salt`` selects others, so that every key is read in time."""
     if sample is None or keys <= sample:
         return True
     return crc32(f"{salt}\0{key}".encode()) * keys < sample << 32
 
 
 def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterable[Receipt]) -> Iterator[str]:
-    """Yield a sentence for each object that a manifest in the bucket lists differently from the ledger; both
-    are sorted by name. Times are not compared: they differ after a lost response or a repeated delivery."""
+    """Yield a sentence for each object that differs; both are sorted by name. Times are not compared: they
+    differ after a lost response or a repeated delivery."""
     sides = merge_join(entries, receipts, lambda entry: str(entry.get("source")), attrgetter("name"))
     for entry, receipt in sides:
         if receipt is None:
@@ -175,8 +171,6 @@ def manifest_differences(entries: Iterable[Mapping[str, Any]], receipts: Iterabl
 
 
 class Finding(NamedTuple):
-    """One key that differs from what was delivered."""
-
     kind: DiscrepancyKind
     known: DeliveredKey
     message: str
@@ -187,7 +181,7 @@ class Finding(NamedTuple):
 
 
 class Discrepancy(NamedTuple):
-    """Keys of one period that a verification found to differ from what was delivered, all of one kind."""
+    """Keys of one period that differ from what was delivered, all of one kind."""
 
     feed: str
     period: str
@@ -226,14 +220,12 @@ _FIXES = {
 
 
 def fix(kind: DiscrepancyKind, customer: str, bucket: str, key: str) -> str:
-    """Return how to fix a discrepancy, as a sentence."""
     return _FIXES[kind].format(customer=customer, bucket=bucket, key=key)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedKey:
-    """The result for one key. ``acl``: True if its permissions are as expected, False if not, None if it is
-    not in the sample."""
+    """``acl``: True if its permissions are as expected, False if not, None if it is not in the sample."""
 
     known: DeliveredKey
     seen: ObjectInfo | None
@@ -242,12 +234,7 @@ class CheckedKey:
     checked_at: datetime
 
 
-# --- Operations
-
-
 class OperationKind(StrEnum):
-    """The kind of an operation."""
-
     CLEANUP = "cleanup"  # deletes expired objects
     REPAIR = "repair"  # delivers missing objects again
     ADOPT = "adopt"  # records in the ledger the objects that one of our manifests lists
@@ -256,9 +243,8 @@ class OperationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperationRecord:
-    """The record of one operation by the process ``holder``. ``person`` requested it: a user of the operating
-    system, a given name, or the daemon. ``objects`` and ``bytes`` count changes, ``failed`` failures. While
-    ``finished_at`` is None, it runs or its process was killed."""
+    """One operation. ``person`` requested it: a user of the operating system, a given name, or the daemon.
+    While ``finished_at`` is None, it runs or its process was killed."""
 
     id: str
     kind: OperationKind
@@ -288,16 +274,13 @@ class RemovalOutcome(StrEnum):
     FAILED = "failed"  # the next cleanup retries it
 
 
-INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.INCONCLUSIVE)
-"""Outcomes of keys for which no request has been answered."""
+INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.INCONCLUSIVE)  # no request has been answered
 REMOVED_BY_US = (RemovalOutcome.DELETED, RemovalOutcome.HIDDEN)
-REMOVED = frozenset({*REMOVED_BY_US, RemovalOutcome.GONE})
-"""Outcomes after which the key holds no object of ours."""
+REMOVED = frozenset({*REMOVED_BY_US, RemovalOutcome.GONE})  # the key holds no object of ours
 
 
 class Removal(NamedTuple):
-    """One key of an operation. ``delivered_at`` distinguishes it from a later delivery of the same key.
-    ``reason`` is why it expired, ``at`` the time of the outcome."""
+    """One key of an operation. ``delivered_at`` distinguishes it from a later delivery of the same key."""
 
     key: str
     feed: str

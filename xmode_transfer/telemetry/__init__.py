@@ -1,12 +1,5 @@
-"""The log: named events with fields, one line each, with every secret masked.
-
-    telemetry.configure()                                # once, in a shell
-    with telemetry.bind(customer="acme", feed="us-daily"):
-        telemetry.log(Event.DELIVERY_STARTED, objects=12)
-
-Events go through the standard ``logging``, so lines of libraries have the same form and redaction. Bound
-fields belong to this thread or task; ``carry`` passes them to another.
-"""
+"""The log: named events with fields, one line each, with every secret masked. Events go through the standard
+``logging``, so lines of libraries have the same form and redaction."""
 
 import logging
 import os
@@ -33,8 +26,6 @@ from xmode_transfer.telemetry.rendering import (
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
-_OUR_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-
 _logger = logging.getLogger(OURS)
 # Without ``configure``, logging's last resort shows warnings and errors.
 
@@ -45,9 +36,8 @@ def configure(
     level: str | int = logging.INFO,
     colours: bool | None = None,
 ) -> None:
-    """Send the log to ``stream`` (default: stderr), as JSON lines or as text with ``colours``. By default, a
-    terminal gets text with colours, and anything else JSON. A further call replaces the previous one. Raises
-    ValueError for an unknown level."""
+    """Send the log to ``stream`` (default: stderr). By default, a terminal gets text with colours, and
+    anything else JSON. A further call replaces the previous one. Raises ValueError for an unknown level."""
     target = stream if stream is not None else sys.stderr
     as_json = json if json is not None else not target.isatty()
     root = logging.getLogger()
@@ -59,7 +49,7 @@ def configure(
         lowest = logging.INFO if root.level <= logging.DEBUG else logging.WARNING
         logging.getLogger(name).setLevel(max(lowest, root.level))
     logging.captureWarnings(True)
-    protect(*(os.environ.get(name, "") for name in _OUR_SECRETS))
+    protect(*(os.environ.get(name, "") for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")))
 
 
 def debug(event: Event | str, /, **fields: object) -> None:
@@ -67,7 +57,6 @@ def debug(event: Event | str, /, **fields: object) -> None:
 
 
 def log(event: Event | str, /, **fields: object) -> None:
-    """Log an expected event."""
     _write(logging.INFO, event, fields)
 
 
@@ -82,13 +71,13 @@ def error(event: Event | str, /, **fields: object) -> None:
 
 
 def exception(event: Event | str, /, **fields: object) -> None:
-    """Log an error with the traceback of the current exception."""
+    """Log an error with the current traceback."""
     _write(logging.ERROR, event, fields, with_traceback=True)
 
 
 @contextmanager
 def bind(**fields: object) -> Iterator[None]:
-    """Add fields to every line that is written inside."""
+    """Add fields to every line that this thread or task writes inside."""
     token = context.set({**context.get(), **fields})
     try:
         yield

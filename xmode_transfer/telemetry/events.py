@@ -5,8 +5,7 @@ from enum import Enum, unique
 
 @unique
 class Event(Enum):
-    """A stable name for programs that read the log, and its meaning for people. The name in the log follows
-    from the member's: ``RUN_STARTED`` is written as ``run.started``."""
+    """``RUN_STARTED`` is ``run.started`` in the log: a stable name, for programs that read it."""
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", ".", 1)

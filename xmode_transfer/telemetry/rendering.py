@@ -1,7 +1,4 @@
-"""Render a record of ``logging`` as one line, with every secret masked.
-
-structlog is imported with the first line, so that commands that log nothing start without it.
-"""
+"""Render a record of ``logging`` as one line, with every secret masked."""
 
 import logging
 import re
@@ -27,8 +24,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import ProcessorFormatter
 
 MASK = "***"
-_SHORTEST = 8
-"""Shorter values are not masked, because they would occur in ordinary words."""
+_SHORTEST = 8  # shorter values would occur in ordinary words
 _MOST_SECRETS = 40_000
 _DEEPEST = 12
 
@@ -68,10 +64,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?i)\b((?:Signature|Credential)=)[A-Za-z0-9/+=_-]{16,}"), rf"\1{MASK}"),
     (re.compile(r"(?<![0-9A-Z])A[KS]IA[0-9A-Z]{16,}"), MASK),  # IAM User Guide: prefixes of access key IDs
-    (
-        re.compile(r"(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz|FQoDYXdz)[A-Za-z0-9/+=%]{20,}"),
-        MASK,
-    ),
+    (re.compile(r"(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz|FQoDYXdz)[A-Za-z0-9/+=%]{20,}"), MASK),
 )
 # Every text that matches a pattern has one of these; checking them first makes most lines cheap.
 _HINTS = (
@@ -101,15 +94,13 @@ class _Protected:
                     # The longest first: one secret may be the beginning of another.
                     self._by_start[start] = tuple(sorted((*known, form), key=len, reverse=True))
             while len(self._forms) > _MOST_SECRETS:
-                self._forget(self._forms.popitem(last=False)[0])
-
-    def _forget(self, form: str) -> None:
-        start = form[:_SHORTEST]
-        left = tuple(known for known in self._by_start[start] if known != form)
-        if left:
-            self._by_start[start] = left
-        else:
-            del self._by_start[start]
+                oldest = self._forms.popitem(last=False)[0]
+                start = oldest[:_SHORTEST]
+                left = tuple(known for known in self._by_start[start] if known != oldest)
+                if left:
+                    self._by_start[start] = left
+                else:
+                    del self._by_start[start]
 
     def mask(self, text: str) -> str:
         starts = self._by_start
@@ -151,38 +142,33 @@ _protected = _Protected()
 
 
 def protect(*secrets: str) -> None:
-    """Mask these values from now on wherever they occur. Thread-safe. Values shorter than eight characters
-    are too common; the oldest of some ten thousand are forgotten."""
+    """Mask these values wherever they occur. Thread-safe. Short ones are too common; the oldest of some ten
+    thousand are forgotten."""
     for secret in secrets:
         _protected.add(secret)
 
 
 def redact_text(text: str) -> str:
     """Return the text with every secret masked."""
-    text = _protected.mask(text)
-    if _may_hold_secret(text):
-        for pattern, replacement in (*_PATTERNS, *_SHAPES):
-            text = pattern.sub(replacement, text)
-    return text
+    return _masked(text, (*_PATTERNS, *_SHAPES))
 
 
 def redact_line(line: str) -> str:
     """Mask secrets in a finished line, which stays valid JSON if it was."""
-    line = _protected.mask(line)
-    if _may_hold_secret(line):
-        for pattern, replacement in _SHAPES:
-            line = pattern.sub(replacement, line)
-    return line
+    return _masked(line, _SHAPES)
 
 
-def _may_hold_secret(text: str) -> bool:
+def _masked(text: str, patterns: tuple[tuple[re.Pattern[str], str], ...]) -> str:
+    text = _protected.mask(text)
     lowered = text.lower()
-    return any(hint in lowered for hint in _HINTS)
+    if any(hint in lowered for hint in _HINTS):
+        for pattern, replacement in patterns:
+            text = pattern.sub(replacement, text)
+    return text
 
 
 def redact(value: object, depth: int = 0) -> object:
-    """Return the value with every secret masked, made of JSON's types only; anything else becomes its
-    text."""
+    """Return the value with every secret masked, in JSON's types; anything else becomes its text."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
@@ -198,7 +184,7 @@ def redact(value: object, depth: int = 0) -> object:
     if depth >= _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
-        return {_field_name(name): _redact_field(name, item, depth) for name, item in value.items()}
+        return {str(redact(name)): _redact_field(name, item, depth) for name, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: _redact_field(field.name, getattr(value, field.name, None), depth)
@@ -209,8 +195,6 @@ def redact(value: object, depth: int = 0) -> object:
         return {name: _redact_field(name, item, depth) for name, item in value._asdict().items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [redact(item, depth + 1) for item in value]
-    if isinstance(value, BaseException):
-        return redact_text(_text_of_exception(value))
     return redact_text(_text_of(value))
 
 
@@ -223,34 +207,21 @@ def _redact_field(name: object, value: object, depth: int) -> object:
     return redact(value, depth + 1)
 
 
-def _field_name(name: object) -> str:
-    return redact_text(name) if isinstance(name, str) else str(redact(name))
-
-
 def _text_of(value: object) -> str:
+    name, is_error = type(value).__name__, isinstance(value, BaseException)
     try:
-        return repr(value)
+        return f"{name}: {value}" if is_error else repr(value)
     except Exception:  # noqa: BLE001 - an object that cannot be shown must not end the log
-        return f"<{type(value).__name__} that cannot be shown>"
-
-
-def _text_of_exception(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - see _text_of
-        return type(error).__name__
+        return name if is_error else f"<{name} that cannot be shown>"
 
 
 OURS = "xmode_transfer"
-NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")
-"""Their debug lines contain signed requests."""
-QUIET = ("alembic", "apscheduler", "watchfiles")
-"""Their lines at INFO are of no use here."""
+NEVER_BELOW_INFO = ("boto3", "botocore", "urllib3", "s3transfer")  # debug lines contain signed requests
+QUIET = ("alembic", "apscheduler", "watchfiles")  # lines at INFO are of no use here
 _RESERVED = frozenset({"event", "level", "timestamp", "logger", "exception"})
 _PLAIN: Mapping[str, object] = MappingProxyType({})
 
 context: ContextVar[Mapping[str, object]] = ContextVar("telemetry_context", default=_PLAIN)
-"""The fields that ``bind`` has bound here."""
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -292,19 +263,16 @@ class LineFormatter(logging.Formatter):
                 self._formatter = _formatter(json=self._json, colours=self._colours)
             except (ImportError, OSError):
                 # No file can be opened at the moment, which is probably what the line reports.
-                return redact_line(self._bare(record))
+                event = _fields_of(record, record.getMessage())
+                if record.exc_info:
+                    event["exception"] = self.formatException(record.exc_info)
+                return redact_line(dumps(redact(event)))
         line = self._formatter.format(record)
         return redact_line(visible(line) if self._json else line)
 
-    def _bare(self, record: logging.LogRecord) -> str:
-        event = _fields_of(record, record.getMessage())
-        if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
-        return dumps(redact(event))
-
 
 def _formatter(*, json: bool, colours: bool) -> "ProcessorFormatter":
-    import structlog
+    import structlog  # with the first line, so that commands that log nothing start without it
 
     renderer: Any
     render_exception: Any
