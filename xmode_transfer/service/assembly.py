@@ -166,8 +166,6 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
     return source
 
 
-# --- A single daemon or a fleet
-
 ALONE = "daemon"
 Member = Literal["daemon", "worker"]
 _UNTIL = f"the lease of a dead process expires within {TTL_SECONDS:.0f} seconds"

@@ -85,8 +85,6 @@ class Daemon:
     def configuration(self) -> Configuration:
         return self._active.configuration
 
-    # --- The tick ----------------------------------------------------------------------------------------
-
     def tick(self) -> bool:
         """Enqueue every customer that is due. Return True if the ledger took the heartbeat. Raises LeaseLost
         when another daemon has taken over."""
@@ -188,8 +186,6 @@ class Daemon:
         if times is None or due is not None or may_retry:
             self._scheduler.enqueue(name, serving_at=due)
 
-    # --- Beside other daemons ------------------------------------------------------------------------------
-
     def _last_tick(self) -> datetime | None:
         known = self._context.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
@@ -206,8 +202,6 @@ class Daemon:
             if name in self.configuration.customers:
                 skip_missed(self._context, self.configuration, name)
             del self._missed[name]
-
-    # --- Results of jobs ---------------------------------------------------------------------------------
 
     def _job_ended(self, end: QueueEntry) -> None:
         name = end.customer
@@ -248,8 +242,6 @@ class Daemon:
         if report.outcome == "ok" and entry is not None and entry.state is JobState.SUSPENDED:
             self._scheduler.enqueue(report.customer, skip_backoff=True)
 
-    # --- The configuration -------------------------------------------------------------------------------
-
     def reload(self, *, skip_backoff: bool = False) -> None:
         """Read the files again. ``skip_backoff`` retries suspended customers at once."""
         before = self._active
@@ -272,8 +264,6 @@ class Daemon:
         customers = self.configuration.customers.values()
         active = {c.name: c.weight for c in customers if c.state is CustomerState.ACTIVE}
         self._scheduler.register(active, known)
-
-    # --- The end -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Start nothing more; running jobs continue."""
@@ -302,8 +292,6 @@ class Daemon:
         if self._maintenance_lease is not None:
             self._maintenance_lease.give_back()
         self._note(stopped_at=self._context.clock.now())
-
-    # --- Status ------------------------------------------------------------------------------------------
 
     @property
     def slots(self) -> int:

@@ -107,9 +107,6 @@ class Inbox:
                 os.write(2, b"\nstopping: running jobs finish or are recorded (again: stop at once)\n")
 
 
-# --- From start to end
-
-
 class Process(ABC):
     """Starts the work, handles events until it is asked to stop, drains the work, and ends in any case."""
 
@@ -332,9 +329,7 @@ class Liveness:
         self._shown = now
         watchdog()
         if self._file is not None:
-            with contextlib.suppress(
-                OSError
-            ):  # on a full disk the file ages and the probe fails, as it should
+            with contextlib.suppress(OSError):  # on a full disk the file ages and the probe fails
                 self._file.touch()
 
     def close(self) -> None:

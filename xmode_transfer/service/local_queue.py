@@ -78,8 +78,6 @@ class LocalQueue:
         self._heaps: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}  # by suspended
         self._busy: dict[str, float] = {}  # by customer: not tried before, in monotonic seconds
 
-    # --- Daemons
-
     def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
         with self._lock:
             for name in self._customers.keys() - weights.keys():
@@ -146,8 +144,6 @@ class LocalQueue:
             since = self._clock.now() - _REMEMBERED
             found = [worker for worker in self._workers.values() if worker.seen_at >= since]
         return sorted(found, key=lambda worker: worker.seen_at, reverse=True)
-
-    # --- Workers
 
     def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
         with self._beginning:
@@ -218,12 +214,14 @@ class LocalQueue:
             customer.backfill = result.backfill
             customer.serving_at = None if result.looked else job.serving_at
             customer.reread_at = result.reread_at or customer.reread_at
-            request = JobRequest(job.customer) if result.again else None
-            if customer.queued is not None:  # requested while it ran
-                request = customer.queued.request.merged(request)
-            if request is not None:
-                customer.queued = self._queued(customer, request)
-                self._push(customer)
+            self._enqueue_anew(customer, JobRequest(job.customer) if result.again else None)
+
+    def _enqueue_anew(self, customer: _Customer, request: JobRequest | None) -> None:
+        if customer.queued is not None:  # requested while the job ran
+            request = customer.queued.request.merged(request)
+        if request is not None:
+            customer.queued = self._queued(customer, request)
+            self._push(customer)
 
     def _held(self, job: Job) -> _Running:
         running = self._running.get(job.customer)

@@ -35,9 +35,6 @@ _WATCH_SECONDS = 2.0  # health is also computed when something changes, but not 
 _LATE_SECONDS = 10.0  # if a tick is later, the wall clock was set back and APScheduler waits for it
 
 
-# --- The daemon
-
-
 def run_daemon(directory: Path, *, alone: bool) -> int:
     """Run until asked to stop; return the exit code. A daemon that is ``alone`` runs the jobs itself; others
     leave them to workers. Raises ConfigError, AlreadyRunning and LedgerError."""
@@ -230,13 +227,10 @@ class DaemonProcess(Process):
         return self._notices.close(seconds)
 
 
-# --- A worker of a fleet
-
-
 def run_worker(directory: Path, slots: int | None, heartbeat_file: Path | None, metrics: str | None) -> int:
     """Run until asked to stop; return the exit code. ``slots`` overrides the configuration;
-    ``heartbeat_file`` is touched while the loop makes progress; ``metrics`` is an address and a port.
-    Raises ConfigError, AlreadyRunning and LedgerError."""
+    ``heartbeat_file`` is touched while the loop makes progress; ``metrics`` is the address and port of
+    /metrics and the probes. Raises ConfigError, AlreadyRunning and LedgerError."""
     workers: list[Worker] = []  # as soon as it has begun
 
     def unready() -> str | None:

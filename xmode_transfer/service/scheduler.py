@@ -89,8 +89,6 @@ class Scheduler:
         self._reaped = self._read_after = -REAP_SECONDS
         self._closed = False
 
-    # --- Requests to the queue ----------------------------------------------------------------------
-
     def register(self, weights: Mapping[str, int], known: Sequence[QueueEntry] = ()) -> None:
         """Set the weights of the active customers. Jobs of others stop where they can be resumed. ``known``
         has entries that the last daemon left."""
@@ -130,8 +128,6 @@ class Scheduler:
             self._remember(requests)  # requests that were written are merged, not duplicated
             raise
 
-    # --- State of the queue -----------------------------------------------------------------------------
-
     def attend(self) -> None:
         """Write requests and read the queue, about once a second. The next call tries again what failed."""
         now = self._context.clock.monotonic()
@@ -170,8 +166,6 @@ class Scheduler:
     def _alive(self) -> list[WorkerRecord]:
         now = self._context.clock.now()
         return [worker for worker in self._workers if worker.is_alive(now)]
-
-    # --- Cached state -----------------------------------------------------------------------------------
 
     @property
     def slots(self) -> int:

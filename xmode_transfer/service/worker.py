@@ -76,8 +76,6 @@ class Worker:
         self._heartbeat_at = self._reaped = self._recovery_checked = context.clock.monotonic()
         self._heartbeat()
 
-    # --- Jobs -------------------------------------------------------------------------------------------
-
     def start(self) -> None:
         self._fetcher.start()
 
@@ -193,7 +191,7 @@ class Worker:
         return JobResult(next_at=self._context.backoff.next_attempt_at(None, clock.now()), reason=reason)
 
     def _catches_up(self, name: str) -> bool:
-        """If it does not catch up on everything, a daemon may have skipped periods since the last scan."""
+        """Otherwise a daemon may have skipped periods since the last scan."""
         customer = self.configuration.customers.get(name)
         return customer is None or customer.catch_up is CatchUp.ALL
 
@@ -236,8 +234,6 @@ class Worker:
                 self._outages.report(error)
                 return
             late.pop()
-
-    # --- Every second ------------------------------------------------------------------------------------
 
     def attend(self) -> None:
         """Call about once a second, also while stopping. Raises nothing."""

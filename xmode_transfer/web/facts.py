@@ -195,8 +195,6 @@ class Facts:
         return search(self._configuration(), self._ledger, text)
 
 
-# --- Search
-
 HITS_SHOWN = 50  # of each kind
 _SUBSCRIPTIONS_SEARCHED = 200  # under whose prefix an object's key could be; with its bucket there is one
 _ObjectHit = tuple[Delivery, PlannedObject | None]  # None for a manifest

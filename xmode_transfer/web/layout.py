@@ -60,13 +60,14 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
     page_count = max(1, -(-len(wanted) // CUSTOMERS_SHOWN))
     page = min(max(page, 1), page_count)
     counts = assessment.counts
+    word = worst(item.health for item in customers if item.health not in (Health.PENDING, Health.RETIRED))
     return {
         "verdict": verdict(customers, assessment.warnings),
-        "worst": _worst(customers, assessment.warnings),
+        "worst": Health.FAILING if assessment.warnings and word in SOUND else word,
         "customer_count": len(customers),
         "feed_count": len(moment.configuration.feeds),
         "notices": grouped(assessment.warnings),
-        "counts": [(word, counts[word]) for word in Health if counts[word]],
+        "counts": [(health, counts[health]) for health in Health if counts[health]],
         "chosen": chosen or "",
         "issues": issues[:ISSUES_SHOWN],
         "issue_count": len(issues),
@@ -90,11 +91,6 @@ def _now(entries: Sequence[QueueEntry]) -> dict[str, Any]:
         "queued": [entry for entry in by_age if entry.state is JobState.QUEUED],
         "coming": sorted(coming, key=attrgetter("next_at", "customer"))[:COMING_SHOWN],
     }
-
-
-def _worst(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> Health:
-    word = worst(item.health for item in customers if item.health not in (Health.PENDING, Health.RETIRED))
-    return Health.FAILING if warnings and word in SOUND else word
 
 
 def verdict(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> str:
@@ -130,9 +126,6 @@ def alerts(known: Sequence[Alert]) -> dict[str, Any]:
         "open": sorted(is_open, key=lambda alert: (not alert.urgent, alert.opened_at, alert.fingerprint)),
         "resolved": sorted(resolved, key=attrgetter("resolved_at"), reverse=True)[:RESOLVED_SHOWN],
     }
-
-
-# --- The calendar
 
 
 def legend(sheets: Sequence[Sheet]) -> list[Mark]:

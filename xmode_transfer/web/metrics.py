@@ -80,9 +80,6 @@ def _registry(*functions: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
     return registry
 
 
-# --- This process, from memory
-
-
 class Counters:
     """Counts what this process has done since it started; implements ``Progress``. Thread-safe."""
 
@@ -138,9 +135,6 @@ def _by_state(entries: Iterable[QueueEntry]) -> dict[str, int]:
     return {state: counts[state] for state in JobState}
 
 
-# --- A fleet, from its queue
-
-
 def _of_fleet(queue: WorkQueue, now: datetime) -> Iterator[Metric]:
     entries = queue.snapshot()
     yield of.FLEET_CUSTOMERS.metric(_by_state(entries))
@@ -158,9 +152,6 @@ def _of_fleet(queue: WorkQueue, now: datetime) -> Iterator[Metric]:
     living = [*workers["working"], *workers["troubled"], *workers["stopping"]]
     yield of.FLEET_BUSY.metric(sum(worker.busy for worker in living))
     yield of.FLEET_STALLED.metric(sum(worker.waiting for worker in living))
-
-
-# --- Customers, from one assessment
 
 
 def _totals(found: Assessment) -> Iterator[Metric]:
@@ -229,8 +220,6 @@ def _end_of(label: str) -> datetime | None:
         return None
     return period.end.replace(tzinfo=UTC)
 
-
-# --- The work that is left
 
 _NOT_WORKABLE = frozenset({Health.BROKEN, Health.BLOCKED, Health.PENDING, Health.RETIRED})
 
