@@ -256,10 +256,9 @@ def scan_all(
         if scans.refusal is None:
             try:
                 ledger.sources.record(scan)
+                return
             except LedgerError as error:
                 scans.refusal = error
-            else:
-                return
         scans.unrecorded[scan.customer, scan.feed] = scan.after(ledger.sources.last(scan.customer, scan.feed))
 
     scanner = Scanner(sources, ledger, clock, record)

@@ -232,21 +232,20 @@ def left_of(part: SubscriptionHealth) -> int:
 def work_of(found: Assessment) -> tuple[int, datetime | None]:
     """Return the bytes that workers could send now, and since when the oldest of that work has waited. A due
     period is estimated by the subscription's newest delivery, or the feed's average over all customers."""
+    parts = [(customer, part) for customer in found.customers for part in customer.subscriptions]
     sizes: dict[str, list[int]] = defaultdict(list)
-    for customer in found.customers:
-        for part in customer.subscriptions:
-            if part.last_delivered is not None:
-                sizes[part.feed].append(part.last_delivered.total_bytes)
+    for _, part in parts:
+        if part.last_delivered is not None:
+            sizes[part.feed].append(part.last_delivered.total_bytes)
     usual = {feed: sum(each) / len(each) for feed, each in sizes.items()}
     size, waiting_since = 0, []
-    for customer in found.customers:
-        for part in customer.subscriptions:
-            if customer.health in _NOT_WORKABLE or part.health is Health.FAILING:
-                continue
-            last = part.last_delivered
-            each = usual.get(part.feed, 0.0) if last is None else last.total_bytes
-            size += left_of(part) + round(part.due_count * each)
-            if part.due and part.scan is not None and part.scan.due_since_at is not None:
-                waiting_since.append(part.scan.due_since_at)
-            waiting_since += [item.since_at for item in part.open]
+    for customer, part in parts:
+        if customer.health in _NOT_WORKABLE or part.health is Health.FAILING:
+            continue
+        last = part.last_delivered
+        each = usual.get(part.feed, 0.0) if last is None else last.total_bytes
+        size += left_of(part) + round(part.due_count * each)
+        if part.due and part.scan is not None and part.scan.due_since_at is not None:
+            waiting_since.append(part.scan.due_since_at)
+        waiting_since += [item.since_at for item in part.open]
     return size, min(waiting_since, default=None)
