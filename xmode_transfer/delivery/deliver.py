@@ -1,9 +1,5 @@
-"""Deliver one period of one subscription: claim, plan, send, prove, publish, close.
-
-``run``, the daemon and the workers all call this function. If the process dies at any point, the next call
-resumes from the ledger. It ends with one object for each source file and a manifest that lists only existing
-objects.
-"""
+"""Deliver one period of one subscription: claim, plan, send, prove, publish, close. If the process dies at
+any point, the next call resumes from the ledger. A manifest lists only existing objects."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,9 +40,8 @@ from xmode_transfer.transfer.sending import Sender, Sent, defect_of, failure_of,
 
 
 def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
-    """Deliver the period. Return an outcome for everything that can happen to a delivery, including refusals,
-    interruptions and defects. Raise only errors that concern more than this delivery: the vendor's identity,
-    the ledger, and a source that cannot be read."""
+    """Deliver the period; return an outcome also for refusals, interruptions and defects. Raises errors that
+    concern more than this delivery: the vendor's identity, the ledger, and a source that cannot be read."""
     period = state.period.label
     started = context.clock.monotonic()
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
@@ -106,7 +101,9 @@ class _Work:
 
     def run(self) -> DeliveryOutcome:
         earlier = self.planner.latest()
-        if earlier is not None and _access_was_refused(earlier):
+        cause = earlier.failure.cause if earlier is not None and earlier.failure is not None else None
+        access_was_refused = cause in (RoleRefused.code, UnsafeRole.code)
+        if earlier is not None and earlier.status is Status.BLOCKED and access_was_refused:
             refused = self._still_refused(earlier)
             if refused is not None:
                 return refused
@@ -125,9 +122,8 @@ class _Work:
         return outcome
 
     def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
-        """Return None if the customer's role now allows access. Checked before the plan is made: a customer
-        may not fix its role for days, and a plan may have a million files. A refusal is recorded on the
-        delivery, but does not count as a run."""
+        """Return None if the customer's role now allows access. Checked before the plan is made, which may
+        have a million files. A refusal is recorded on the delivery, but does not count as a run."""
         try:
             admit(self.context, self.customer)
         except VendorIdentityError:
@@ -145,7 +141,7 @@ class _Work:
         return None
 
     def broken(self, defect: Defect) -> DeliveryOutcome:
-        """Record a defect outside of a run. The next attempt follows after the usual backoff."""
+        """Record a defect outside of a run, with the usual backoff."""
         latest = self.planner.latest()
         if latest is None:
             raise defect
@@ -192,8 +188,7 @@ class _Work:
         )
 
     def _execute(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
-        """Execute one run of the delivery. ``earlier`` is the delivery before the run. Return None if the
-        revision has to be superseded."""
+        """Execute one run. ``earlier`` is the delivery before it. Return None to supersede the revision."""
         context = self.context
         now = context.clock.now()
         run = Run(
@@ -260,7 +255,6 @@ class _Work:
         return self._close(run, plan, sent, rechecked, delivery, earlier, error)
 
     def _send(self, store: ObjectStore, delivery: Delivery, sent: Sent) -> None:
-        """Sends the pending objects of the delivery, and adds the counts to ``sent``."""
         sender = Sender(
             self.context, self.customer, self.feed, self.planner.source, store, delivery, self.lease, sent
         )
@@ -314,8 +308,8 @@ class _Work:
         )
         if isinstance(error, VendorIdentityError):
             raise error  # the same for every customer: the caller reports it once
-        problems = [*plan.problems]
-        problems += [SourceProblem(name, its.cause, its.message) for name, its in sent.failures.items()]
+        failures = sent.failures.items()
+        problems = [*plan.problems, *(SourceProblem(name, its.cause, its.message) for name, its in failures)]
         return DeliveryOutcome(
             self.customer.name,
             self.feed.name,
@@ -360,12 +354,6 @@ def _ends_run(error: XmodeError) -> bool:
     if isinstance(error, Incomplete | Defect):
         return False
     return isinstance(error, Interrupted) or halts(error)
-
-
-def _access_was_refused(delivery: Delivery) -> bool:
-    """Return True if the delivery is blocked because the customer's role refuses access."""
-    cause = delivery.failure.cause if delivery.failure is not None else None
-    return delivery.status is Status.BLOCKED and cause in (RoleRefused.code, UnsafeRole.code)
 
 
 def _status(error: XmodeError | None) -> Status:

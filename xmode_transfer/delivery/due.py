@@ -1,9 +1,6 @@
-"""Determine what is due: the periods of a customer's feeds that are complete at the source and not delivered.
+"""Determine what is due: the periods of a customer's feeds that are complete at the source, not delivered."""
 
-Everything that delivers uses this module, and so does ``status``.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,18 +34,15 @@ from xmode_transfer.transfer.sending import defect_of, failure_of
 
 @dataclass(slots=True)
 class CustomerRun:
-    """The result of a run. ``waiting`` has the periods that are incomplete at the source, ``unfollowed`` the
-    paths to periods that cannot be read, both with the feed's name. ``older`` counts periods outside the
-    look-back window, ``skipped`` those that are not caught up on after downtime. ``explicit`` is True if a
-    person named the periods: then a period that waits is not done."""
+    """The result of a run. ``waiting`` and ``unfollowed`` are with the feed's name."""
 
     customer: str
     deliveries: list[DeliveryOutcome] = field(default_factory=list)
-    waiting: list[tuple[str, PeriodState]] = field(default_factory=list)
-    unfollowed: list[tuple[str, SourceProblem]] = field(default_factory=list)
-    older: int = 0
-    skipped: int = 0
-    explicit: bool = False
+    waiting: list[tuple[str, PeriodState]] = field(default_factory=list)  # incomplete at the source
+    unfollowed: list[tuple[str, SourceProblem]] = field(default_factory=list)  # paths that cannot be read
+    older: int = 0  # periods outside the look-back window
+    skipped: int = 0  # periods not caught up on after downtime
+    explicit: bool = False  # a person named the periods: then a period that waits is not done
     interrupted: bool = False
 
     @property
@@ -62,7 +56,7 @@ class CustomerRun:
 
     @property
     def outcome(self) -> str:
-        """The most severe outcome of the deliveries."""
+        """The most severe one."""
         words = {delivery.outcome for delivery in self.deliveries}
         if self.interrupted:
             words.add("interrupted")
@@ -79,19 +73,17 @@ def scan_sources(
     *,
     reread: bool = True,
 ) -> Iterator[tuple[Feed, PeriodState]]:
-    """Yield what is due for the customer now, feed by feed, oldest period first. A source that cannot be
-    listed, or only in part, becomes a failed delivery in ``result``, and so does a defect; the other feeds
-    continue. ``reread`` as in ``due``. Records each source scan in the ledger."""
+    """Yield what is due now, feed by feed, oldest period first, and record each source scan. A source that
+    cannot be listed, or only in part, becomes a failed delivery in ``result``, and so does a defect."""
     scanner = Scanner(context.sources, context.ledger, context.clock)
     for feed in feeds_of(configuration, customer, scope):
         try:
-            states: Iterable[PeriodState]
             if scope.is_whole:
-                states = scanner.scan(customer, feed, result, reread=reread)
+                for state in scanner.scan(customer, feed, result, reread=reread):
+                    yield feed, state
             else:  # a scan of named periods shows only a part
-                states = scanner.due(customer, feed, scope, result)
-            for state in states:
-                yield feed, state
+                for state in scanner.due(customer, feed, scope, result):
+                    yield feed, state
         except (SourceError, Defect) as error:
             result.deliveries.append(source_failed(customer, feed, scope.period or "", error))
         problems = tuple(problem for name, problem in result.unfollowed if name == feed.name)
@@ -102,7 +94,7 @@ def scan_sources(
 
 @dataclass(frozen=True, slots=True)
 class Scanner:
-    """Scans sources for due periods. ``record`` replaces the ledger as the record of source scans."""
+    """``record`` replaces the ledger as the record of source scans."""
 
     sources: SourceFactory
     ledger: Ledger
@@ -112,8 +104,7 @@ class Scanner:
     def scan(
         self, customer: Customer, feed: Feed, result: CustomerRun, *, reread: bool = True
     ) -> list[PeriodState]:
-        """Return what is due of the feed. Record the source scan, so that health is computed from the ledger
-        alone. Record an unreadable source too, and re-raise its error."""
+        """Return what is due of the feed, and record the source scan, also a failed one."""
         record = self.record or self.ledger.sources.record
         scanned_at = self.clock.now()
         try:
@@ -146,9 +137,9 @@ class Scanner:
         self, customer: Customer, feed: Feed, scope: Scope, result: CustomerRun, *, reread: bool = True
     ) -> Iterator[PeriodState]:
         """Yield the periods to deliver, oldest first: complete at the source and inside the look-back window
-        (or named). Omit what the ledger has as delivered or skipped, unless the source declared it complete
-        again. Without a marker the source cannot do that: delivered periods are read again, unless
-        ``reread`` is False. Raises SourceError and Defect; other feeds can continue."""
+        (or named), but not those delivered or skipped unless the source declared them complete again. Without
+        a marker it cannot: delivered periods are read again, unless ``reread`` is False. Raises SourceError
+        and Defect."""
         try:
             source = self.sources(feed)
             since = _parse(feed, scope.since) if scope.since else None
@@ -190,8 +181,7 @@ class Scanner:
             raise defect_of(error) from error
 
     def _is_settled(self, customer: Customer, feed: Feed, state: PeriodState, *, reread: bool) -> bool:
-        """Return True if the period is delivered and need not be read again. With a marker, the producer
-        declares when a period is complete again. A drop folder is always read: its only period never ends."""
+        """Return True if the period is delivered and need not be read again. A drop folder is always read."""
         if feed.period is PeriodKind.NONE or (reread and not state.marker):
             return False
         latest = self.ledger.deliveries.latest(customer.name, feed.name, state.period.label)
@@ -235,18 +225,17 @@ def _parse(feed: Feed, label: str) -> Period:
 
 def _partly_unreadable(feed: Feed, problems: Sequence[SourceProblem]) -> SourcePartlyUnreadable:
     first = f"{readable(problems[0].name)}: {problems[0].message}"
-    parts = f"a part of {feed.name} cannot be read, and nothing in it is delivered:"
-    if len(problems) > 1:
-        some = f"{len(problems):,} parts of {feed.name}"
-        parts = f"{some} cannot be read, and nothing in them is delivered; first:"
+    some = f"{len(problems):,} parts of {feed.name}"
+    parts = f"{some} cannot be read, and nothing in them is delivered; first:"
+    if len(problems) == 1:
+        parts = f"a part of {feed.name} cannot be read, and nothing in it is delivered:"
     hint = f"check {feed.source}; the rest of the feed is delivered meanwhile"
     return SourcePartlyUnreadable(f"{parts} {first}", hint=hint)
 
 
 @dataclass(slots=True)
 class Scans:
-    """Source scans of all customers. ``unrecorded`` has those that the ledger did not take, because of
-    ``refusal``."""
+    """Source scans that the ledger did not take, because of ``refusal``."""
 
     refusal: LedgerError | None = None
     unrecorded: dict[Subscription, SourceScan] = field(default_factory=dict)
@@ -259,19 +248,17 @@ def scan_all(
     clock: Clock,
     progress: Callable[[int, int], None] | None,
 ) -> Scans:
-    """Scan the sources of all active customers, for `status` without a daemon. Records the scans, also failed
-    ones, if the ledger is not read-only. ``progress`` receives the number of finished subscriptions and the
-    total. Raises LedgerError when the ledger cannot be read."""
+    """Scan the sources of all active customers, for `status` without a daemon, and record the scans if the
+    ledger is not read-only. ``progress`` receives the number of finished subscriptions and the total."""
     scans = Scans()
 
     def record(scan: SourceScan) -> None:
         if scans.refusal is None:
             try:
                 ledger.sources.record(scan)
+                return
             except LedgerError as error:
                 scans.refusal = error
-            else:
-                return
         scans.unrecorded[scan.customer, scan.feed] = scan.after(ledger.sources.last(scan.customer, scan.feed))
 
     scanner = Scanner(sources, ledger, clock, record)

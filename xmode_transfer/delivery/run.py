@@ -20,24 +20,20 @@ from xmode_transfer.transfer.planning import Planner
 from xmode_transfer.transfer.sending import defect_of
 
 _CUSTOMERS_AT_ONCE = 8
-_WAIT_SECONDS = 5.0
-"""A daemon that finds nothing to deliver holds the customer's lease only for a moment at a time."""
+_WAIT_SECONDS = 5.0  # a daemon that finds nothing to deliver holds the customer's lease only for a moment
 
 
 def run_customer(context: Context, configuration: Configuration, name: str, scope: Scope) -> CustomerRun:
-    """Deliver everything that is due for one customer, oldest period first.
-
-    A refusal that the customer has to fix ends the run, because every other period would fail the same way.
-    A failure of one period does not stop the next. If another process still delivers to the customer after
-    five seconds, nothing is done and each feed is reported as already running. Raises ConfigError for names
-    that are not configured."""
+    """Deliver everything that is due for one customer, oldest period first. A refusal that the customer has
+    to fix ends the run: every other period would fail the same way. If another process still delivers to the
+    customer after five seconds, each feed is reported as already running. Raises ConfigError."""
     customer = configuration.active_customer(name)
     feeds = feeds_of(configuration, customer, scope)
     started = context.clock.monotonic()
     with telemetry.bind(customer=name):
         telemetry.log(Event.RUN_STARTED, feeds=list(customer.feeds), feed=scope.feed)
+        lease, stop = customer_lease(name), context.stop
         try:
-            lease, stop = customer_lease(name), context.stop
             with held(context.ledger, lease, context.holder, wait_seconds=_WAIT_SECONDS, stop=stop):
                 result = _run(context, configuration, customer, scope)
         except AlreadyRunning as error:
@@ -75,8 +71,7 @@ def _run(context: Context, configuration: Configuration, customer: Customer, sco
 
 
 def deliver_due(context: Context, customer: Customer, feed: Feed, state: PeriodState) -> DeliveryOutcome:
-    """Deliver one period that ``scan_sources`` yielded. Like ``deliver``, but an unreadable source is an
-    outcome too."""
+    """Like ``deliver``, but an unreadable source is an outcome too."""
     try:
         return deliver(context, customer, feed, state)
     except SourceError as error:
@@ -84,8 +79,7 @@ def deliver_due(context: Context, customer: Customer, feed: Feed, state: PeriodS
 
 
 def holds_up_feed(outcome: DeliveryOutcome) -> bool:
-    """Return True if the feed's later periods have to wait: another process delivers the feed in order, or
-    its source cannot be read."""
+    """Return True if later periods have to wait: another process delivers the feed, or it is unreadable."""
     return outcome.exit_code == ExitCode.ALREADY_RUNNING or not outcome.revision
 
 
@@ -93,8 +87,7 @@ def run_customers(
     context: Context, configuration: Configuration, names: Iterable[str], scope: Scope
 ) -> list[CustomerRun | XmodeError]:
     """Run several customers, a few at a time. Return, in the order of ``names``, a run or the error that
-    prevented it. An error or a defect of one customer does not stop the rest. An error of the vendor's
-    identity stops all, and is raised once."""
+    prevented it. An error of the vendor's identity stops all, and is raised once."""
     with ThreadPoolExecutor(_CUSTOMERS_AT_ONCE, thread_name_prefix="customer") as threads:
         futures = [threads.submit(run_customer, context, configuration, name, scope) for name in names]
         results: list[CustomerRun | XmodeError] = []
@@ -115,8 +108,8 @@ def run_customers(
 def preview(
     context: Context, configuration: Configuration, name: str, scope: Scope, result: CustomerRun
 ) -> Iterator[tuple[Feed, PeriodState, Iterator[PlanEntry]]]:
-    """Yield what ``run_customer`` would do, period by period. Writes nothing and sends no request. Adds the
-    periods that wait to ``result``."""
+    """Yield what ``run_customer`` would do, and add the periods that wait to ``result``. Writes nothing and
+    sends no request."""
     customer = configuration.active_customer(name)
     scanner = Scanner(context.sources, context.ledger, context.clock)
     for feed in feeds_of(configuration, customer, scope):

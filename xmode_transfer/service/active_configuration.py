@@ -1,5 +1,4 @@
-"""The configuration in use by a daemon or a worker: its schedules, how to reload it, and the watch on its
-files."""
+"""The configuration in use: its schedules, reloading, and the watch on its files."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,8 +17,7 @@ from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.telemetry import Event
 
 Read = Callable[[], tuple[Configuration, tuple[Problem, ...]]]
-"""Read the files: return the configuration and the problems that stop all customers. Raises ConfigError when
-the directory no longer exists."""
+"""Returns the configuration and the problems that stop all customers. Raises ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,7 @@ def loaded(configuration: Configuration, now: datetime) -> ActiveConfiguration:
 
 
 def read_again(before: ActiveConfiguration, read: Read, now: datetime) -> ActiveConfiguration:
-    """Reload the files. Valid parts replace the old ones; invalid parts keep their last valid version. Logs
-    what changed."""
+    """Reload the files and log what changed. Invalid parts keep their last valid version."""
     problems: Sequence[Problem | str]
     try:
         fresh, stopping = read()
@@ -86,22 +83,18 @@ def _log_reload(before: ActiveConfiguration, active: ActiveConfiguration) -> Non
             if old.customers[name] != new.customers[name]
         ),
     )
-    keys = needs_restart(old, new)
-    if keys:
+    if keys := needs_restart(old, new):
         telemetry.warn(Event.CONFIGURATION_NEEDS_RESTART, keys=keys)
 
 
 _QUIET_MILLISECONDS = 500
 """Changes are reported together, this long after the last one."""
 _POLL_MILLISECONDS = 1000
-
-_CLOCK_STEP_SECONDS = 0.1
-"""Time stamps of file systems are coarser than the clock."""
+_CLOCK_STEP_SECONDS = 0.1  # time stamps of file systems are coarser than the clock
 
 
 class FileWatch:
-    """Calls ``changed`` soon after files change, from its own thread, until ``close``. Calls ``failed`` once
-    with the reason if it stops watching."""
+    """Calls ``changed`` soon after files change, and ``failed`` if it stops watching, from its own thread."""
 
     def __init__(
         self,
@@ -110,8 +103,7 @@ class FileWatch:
         changed: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
-        """``read_at`` is when the files were last read. Changes between that and the start of the watch count
-        too."""
+        """Changes since ``read_at``, when the files were last read, count too."""
         self._directory = directory
         self._read_at: float | None = read_at.timestamp()
         self._changed = changed
@@ -133,8 +125,7 @@ class FileWatch:
             self._failed(str(error))
 
     def _changed_before(self) -> bool:
-        """Return True if files changed before the watch was in place; called once, when it is. An unreadable
-        file counts as changed: reloading reports the error."""
+        """Return True once if files changed before the watch was in place."""
         if self._read_at is None:
             return False
         since, self._read_at = self._read_at - _CLOCK_STEP_SECONDS, None
@@ -146,7 +137,7 @@ class FileWatch:
                 path for path in files if path.name.endswith(".yaml") or path.name.startswith("..")
             ]
             return any(path.lstat().st_ctime >= since for path in seen)
-        except OSError:  # a file that is gone since, a folder that may not be listed
+        except OSError:  # a file is gone, or a folder may not be listed: reloading reports the error
             return True
 
     def _folders(self) -> list[Path]:
@@ -174,7 +165,6 @@ class FileWatch:
 
 
 def _is_configuration(_: Change, path: str) -> bool:
-    """Accept configuration files, folders, and the links with which Kubernetes swaps a mounted directory
-    (``..data``); ignore editors' temporary files."""
+    """Ignore editors' temporary files, but not ``..data``: Kubernetes swaps a directory by such links."""
     name = Path(path).name
     return name.endswith(".yaml") or "." not in name or name.startswith("..")

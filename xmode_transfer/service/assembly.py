@@ -1,6 +1,5 @@
-"""The composition root: builds what commands, daemons and workers use from the configuration, and keeps a
-single daemon and a fleet apart. Optional parts are imported where they are chosen, so that commands start
-faster."""
+"""The composition root: builds what commands, daemons and workers use, and keeps a single daemon and a fleet
+apart. Optional parts are imported where they are chosen, so that commands start faster."""
 
 import gc
 import threading
@@ -43,12 +42,14 @@ def context(
     *,
     waits: bool = True,
 ) -> Iterator[Context]:
-    """Open everything that work needs, and close it in the right order. ``stop`` asks the work to stop where
-    it can be resumed; ``ending`` is set on a stop request, if that is earlier. ``waits`` as in
-    ``open_ledger``."""
+    """Open everything that work needs. ``stop`` asks the work to stop where it can be resumed; ``ending`` is
+    set on a stop request, if that is earlier. ``waits`` as in ``open_ledger``."""
     from xmode_transfer.transfer.signing import ManifestSignatures
 
-    _tune_garbage_collection()
+    gc.freeze()  # imported and configured objects live as long as the process
+    # A run creates millions of short-lived objects with few cycles: with the default thresholds, collection
+    # took a third of its CPU (docs/performance.md).
+    gc.set_threshold(100_000, 20, 100)
     service = configuration.service
     stop = stop or threading.Event()
     with (
@@ -82,21 +83,12 @@ def context(
             stores.close()
 
 
-def _tune_garbage_collection() -> None:
-    """Reduce garbage collection. Imported and configured objects live as long as the process, so they are
-    frozen. A run creates millions of short-lived objects with few cycles; with Python's default thresholds,
-    collection took a third of its CPU (docs/performance.md)."""
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-
-
 def reader(context: Context, customer: Customer) -> Reader:
-    """Return the reader of a customer's objects."""
     return Reader(customer, context.limits, context.clock, context.stop)
 
 
 def prober(context: Context) -> Prober:
-    """Return the prober of access. Its own sessions count against the shared budget."""
+    """Its sessions count against the shared budget."""
     return Prober(context.sessions, context.clock)
 
 
@@ -113,8 +105,8 @@ def ledger(service: Service, *, waits: bool = True) -> Iterator[tuple[Ledger, Cl
 
 @contextmanager
 def reacting(event: threading.Event, react: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Call ``react``, in another thread, if the event is set during the block: the main thread may be waiting
-    for the ledger. ``react`` receives an event that is set at the end of the block."""
+    """Call ``react``, in another thread, if the event is set during the block: this one may wait for the
+    ledger. ``react`` receives an event that is set at the end of the block."""
     over = threading.Event()
 
     def watch() -> None:
@@ -131,8 +123,7 @@ def reacting(event: threading.Event, react: Callable[[threading.Event], None]) -
 
 
 def engine_choice(service: Service) -> tuple[Engine, str]:
-    """Return the transfer engine to use, and why. Raises ConfigError if the configured one is not
-    available."""
+    """Return the transfer engine to use, and why. Raises ConfigError."""
     asked = "service.yaml asks for it"
     if service.engine is Engine.PORTABLE:
         return Engine.PORTABLE, asked
@@ -170,13 +161,10 @@ def sources(clock: Clock, stop: threading.Event | None = None) -> SourceFactory:
             return LocalSource(feed, clock)
         from xmode_transfer.sources.s3 import S3Source
 
-        client = own_client()
-        return S3Source(feed, clock, client.get, client.forget)
+        return S3Source(feed, clock, own_client().get, own_client().forget)
 
     return source
 
-
-# --- A single daemon or a fleet
 
 ALONE = "daemon"
 Member = Literal["daemon", "worker"]
@@ -186,8 +174,7 @@ _NOT_BOTH = "a ledger is served by one daemon or by a fleet, not both."
 
 @contextmanager
 def alone(context: Context) -> Iterator[Lease]:
-    """Hold the lease of a daemon that runs all jobs itself. Raises AlreadyRunning beside another daemon or a
-    fleet."""
+    """Hold the lease of a daemon that runs all jobs itself. Raises AlreadyRunning."""
     with ExitStack() as stack:
         try:
             lease = stack.enter_context(_held(context, ALONE))
@@ -199,8 +186,7 @@ def alone(context: Context) -> Iterator[Lease]:
             ) from error
         members = []
         for member in ("daemon", "worker"):
-            leases = context.ledger.leases.held(f"{member}/")
-            if leases:
+            if leases := context.ledger.leases.held(f"{member}/"):
                 others = ", ..." if len(leases) > 1 else ""
                 members.append(f"{count(len(leases), member)} ({holder_shown(leases[0].holder)}{others})")
         if members:
@@ -214,8 +200,7 @@ def alone(context: Context) -> Iterator[Lease]:
 
 @contextmanager
 def of_many(context: Context, member: Member) -> Iterator[Lease]:
-    """Hold the lease of a fleet's daemon or worker. Raises AlreadyRunning beside a daemon that runs all jobs
-    itself."""
+    """Hold the lease of a fleet's daemon or worker. Raises AlreadyRunning beside an ``alone`` daemon."""
     with _held(context, f"{member}/{context.holder}") as lease:
         for other in context.ledger.leases.held(ALONE):
             raise AlreadyRunning(
@@ -229,8 +214,8 @@ def of_many(context: Context, member: Member) -> Iterator[Lease]:
 
 @contextmanager
 def _held(context: Context, name: str) -> Iterator[Lease]:
-    """Like ``transfer.context.held``, but tolerate a ledger that is unreachable at the end. The lease is free
-    as soon as the process is gone."""
+    """Like ``transfer.context.held``, but tolerate a ledger that is unreachable at the end: the process ends,
+    and that frees the lease."""
     lease = context.ledger.leases.claim(name, context.holder, TTL_SECONDS)
     try:
         with kept(context.ledger, lease):

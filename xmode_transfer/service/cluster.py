@@ -1,12 +1,8 @@
 """A fleet's needs: the extra `cluster`, a ledger in PostgreSQL, and Procrastinate's tables in it.
 
-The first process of the fleet to start creates or upgrades the tables. Procrastinate ships a full schema and
-one migration per later change, but does not record which were applied; this module does.
-
-Migrations come in pairs: ``pre`` may be applied while older workers run, ``post`` only when none does. A
-rolling upgrade therefore applies the first kind at once. The second waits for a start without live workers,
-or for the migrations of a later release.
-"""
+Procrastinate ships a schema and later migrations, but does not record which were applied; this module does.
+``pre`` migrations may be applied while older workers run, ``post`` ones only when none does: they wait for a
+start without live workers, or for the migrations of a later release."""
 
 from importlib import resources
 from importlib.metadata import version
@@ -26,7 +22,6 @@ if TYPE_CHECKING:
 _LOCK = 0x786D6F646571  # "xmodeq"
 _NOTED = "queue_migrations"
 _POST = "_post_"
-"""Part of the name of a migration that breaks older workers."""
 
 
 def check_installed() -> None:
@@ -59,8 +54,8 @@ def queue(service: Service, ledger: Ledger) -> WorkQueue:
 
 
 def make(url: str) -> None:
-    """Apply missing migrations, one process at a time; costs two queries when none is missing. Raises
-    ConfigError for tables that are unmanaged or newer than this program, LedgerError."""
+    """Apply missing migrations, one process at a time; two queries when none is missing. Raises ConfigError
+    for tables that are unmanaged or newer than this program, LedgerError."""
     from procrastinate.schema import SchemaManager
 
     from xmode_transfer.ledger.postgres import connected
@@ -71,12 +66,10 @@ def make(url: str) -> None:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         missing = _missing(connection, where)  # another process may have applied them
         if missing is None:
+            columns = "(name text PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())"
             with connection.transaction():
                 connection.execute(SchemaManager.get_schema())
-                connection.execute(
-                    f"CREATE TABLE {_NOTED} "
-                    "(name text PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())"
-                )
+                connection.execute(f"CREATE TABLE {_NOTED} {columns}")
                 _note(connection, known())
             return
         for name in due(missing, is_alone=_is_alone(connection)):
@@ -103,7 +96,7 @@ def due(missing: list[str], *, is_alone: bool) -> list[str]:
 
 
 def _missing(connection: "Connection[Any]", where: str) -> list[str] | None:
-    """Return the missing migrations; None if there is no schema yet."""
+    """Return None if there is no schema yet."""
     if not _has_table(connection, _NOTED):
         if _has_table(connection, "procrastinate_jobs"):
             raise ConfigError(
@@ -114,8 +107,7 @@ def _missing(connection: "Connection[Any]", where: str) -> list[str] | None:
             )
         return None
     made = {name for (name,) in connection.execute(f"SELECT name FROM {_NOTED}")}
-    newer = sorted(name for name in made.difference(known()) if _POST in name)
-    if newer:
+    if newer := sorted(name for name in made.difference(known()) if _POST in name):
         raise ConfigError(
             f"The queue in {where} was created by a newer Procrastinate than the installed "
             f"{version('procrastinate')} ({newer[-1]}).",
@@ -131,7 +123,6 @@ def _note(connection: "Connection[Any]", names: list[str]) -> None:
 
 
 def _is_alone(connection: "Connection[Any]") -> bool:
-    """Return True if no worker is alive, by the ledger's records."""
     if not _has_table(connection, "workers"):
         return True
     return not _truth(

@@ -1,5 +1,4 @@
-"""The daemon: enqueues the customers that are due, at each tick and at the times of their schedules, keeps
-track of suspended ones, and starts maintenance."""
+"""The daemon: enqueues the customers that are due, keeps track of suspended ones, and starts maintenance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,8 +24,7 @@ from xmode_transfer.transfer.context import Context
 
 
 class Daemon:
-    """Implements ``StatusView``. Any thread may read its properties and its status; one thread calls the
-    rest."""
+    """Implements ``StatusView``, for any thread; one thread calls the rest."""
 
     def __init__(
         self,
@@ -40,9 +38,8 @@ class Daemon:
         alone: bool,
         changed: Callable[[], None],
     ) -> None:
-        """``lease`` is held while the daemon runs. A daemon that is ``alone`` is the only one of the ledger
-        and has its own worker, which runs all jobs. ``changed`` is called, from any thread, when an input of
-        health changes."""
+        """A daemon that is ``alone`` has its own worker, which runs all jobs. ``changed`` is called, from any
+        thread, when an input of health changes."""
         self._context = context
         self._read = read
         self._lease = lease
@@ -81,25 +78,24 @@ class Daemon:
         self._scheduler.attend()  # so that the first tick knows the customers
 
     def start(self) -> None:
-        """Start its own worker, if it has one."""
         if self._worker is not None:
             self._worker.start()
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration in use."""
         return self._active.configuration
 
-    # --- The tick ----------------------------------------------------------------------------------------
-
     def tick(self) -> bool:
-        """Enqueue every customer that is due. Return True if the ledger took the heartbeat: only then has the
-        daemon made progress. Raises LeaseLost when another daemon has taken over."""
+        """Enqueue every customer that is due. Return True if the ledger took the heartbeat. Raises LeaseLost
+        when another daemon has taken over."""
         now = self._context.clock.now()
         gap = self._downtime(now)
         if gap is not None:
             telemetry.warn(Event.DOWNTIME_ENDED, began_at=gap.began_at, ended_at=gap.ended_at)
-            self._miss(gap)
+            for name, customer in self.configuration.customers.items():
+                applies = customer.catch_up is not CatchUp.ALL and customer.state is CustomerState.ACTIVE
+                if applies and was_missed(self._active.times(name, Work.DELIVER), gap):
+                    self._missed.setdefault(name, gap)
         self._ticked_at = self._ticked_before = now
         try:
             if self._outages.current is None:
@@ -108,52 +104,15 @@ class Daemon:
             self._outages.report(error)
         try:
             self._note()
-            if self._enqueues:
-                self._share()
+            if self._enqueues and self._maintenance_lease is not None:
+                self._agenda.refresh(self._context.ledger.daemons.served())
+                tick_seconds = self.configuration.service.daemon.tick_seconds
+                self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
         except LedgerError as error:
             self._outages.report(error)
             return False
-        if self._enqueues:
-            self._enqueue_due(now)
-        return True
-
-    @property
-    def _enqueues(self) -> bool:
-        return self._outages.current is None and not self._stopping
-
-    def recover(self) -> None:
-        """Check whether an outage is over. Does nothing when there is none."""
-        self._outages.recover()
-
-    def attend(self) -> None:
-        """Attend to running jobs; call about once a second. Records at once when workers start or die, so
-        that the number of slots does not wait for the next tick."""
-        if self._worker is not None:
-            self._worker.attend()
-        self._scheduler.attend()
-        if self._worker is not None:
-            self._worker.wake()
-        if self.slots != self._noted_slots and self._enqueues:
-            try:
-                self._note()
-            except LedgerError as error:
-                self._outages.report(error)
-
-    def wake(self, name: str) -> None:
-        """Enqueue the customer if it is due. Called at a time of its schedule."""
-        if self._enqueues and name in self.configuration.customers:
-            self._enqueue_if_due(name, self._context.clock.now())
-
-    def _note(self, *, stopped_at: datetime | None = None) -> None:
-        """Record the status in the ledger."""
-        status = self.status()
-        self._noted_slots = status.workers
-        self._context.ledger.daemons.note(
-            self._lease,
-            replace(status, ticked_at=stopped_at or status.ticked_at, stopped_at=stopped_at),
-        )
-
-    def _enqueue_due(self, now: datetime) -> None:
+        if not self._enqueues:
+            return True
         for name, customer in self.configuration.customers.items():
             if customer.state is CustomerState.RETIRED:
                 continue
@@ -161,6 +120,42 @@ class Daemon:
             if customer.state is CustomerState.ACTIVE:
                 self._maintain(name, Work.CLEANUP, now)
                 self._enqueue_if_due(name, now)
+        return True
+
+    @property
+    def _enqueues(self) -> bool:
+        return self._outages.current is None and not self._stopping
+
+    def recover(self) -> None:
+        """Check whether an outage, if any, is over."""
+        self._outages.recover()
+
+    def attend(self) -> None:
+        """Attend to running jobs; call about once a second."""
+        if self._worker is not None:
+            self._worker.attend()
+        self._scheduler.attend()
+        if self._worker is not None:
+            self._worker.wake()
+        if self.slots != self._noted_slots and self._enqueues:  # workers started or died since the tick
+            self._note_or_report()
+
+    def wake(self, name: str) -> None:
+        """Enqueue the customer if it is due."""
+        if self._enqueues and name in self.configuration.customers:
+            self._enqueue_if_due(name, self._context.clock.now())
+
+    def _note(self, *, stopped_at: datetime | None = None) -> None:
+        status = self.status()
+        self._noted_slots = status.workers
+        status = replace(status, ticked_at=stopped_at or status.ticked_at, stopped_at=stopped_at)
+        self._context.ledger.daemons.note(self._lease, status)
+
+    def _note_or_report(self) -> None:
+        try:
+            self._note()
+        except LedgerError as error:
+            self._outages.report(error)
 
     def _maintain(self, name: str, work: Work, now: datetime) -> None:
         times = self._active.times(name, work)
@@ -176,7 +171,6 @@ class Daemon:
         entry = self._scheduler.entry(name)
         if entry is None or entry.state is JobState.RUNNING or name in self._missed:
             return
-        is_queued = entry.state is JobState.QUEUED
         may_retry = entry.next_at is not None and (entry.next_at <= now or entry.since_at > now)
         if entry.state is JobState.SUSPENDED:
             if may_retry:
@@ -184,24 +178,15 @@ class Daemon:
             return
         times = self._active.times(name, Work.DELIVER)
         due = self._agenda.due(name, Work.DELIVER, times, now) if times is not None else None
-        if is_queued and (due is None or entry.reason or self._serving.get(name) == due):
+        served = due is None or entry.reason or self._serving.get(name) == due
+        if entry.state is JobState.QUEUED and served:
             return
         if due is not None:
             self._serving[name] = due
         if times is None or due is not None or may_retry:
             self._scheduler.enqueue(name, serving_at=due)
 
-    # --- Beside other daemons ------------------------------------------------------------------------------
-
-    def _share(self) -> None:
-        """Read what others have done since the last tick, and who runs maintenance."""
-        if self._maintenance_lease is not None:
-            self._agenda.refresh(self._context.ledger.daemons.served())
-            tick_seconds = self.configuration.service.daemon.tick_seconds
-            self._does_maintenance = self._maintenance_lease.keep(tick_seconds)
-
     def _last_tick(self) -> datetime | None:
-        """Return the last tick of any daemon."""
         known = self._context.ledger.daemons.newest(1)
         return known[0].ticked_at if known else None
 
@@ -211,15 +196,6 @@ class Daemon:
             return gap
         return outage(self._last_tick(), now)  # this daemon was away, but another may have ticked
 
-    # --- After an outage ---------------------------------------------------------------------------------
-
-    def _miss(self, gap: Outage) -> None:
-        for name, customer in self.configuration.customers.items():
-            if customer.catch_up is not CatchUp.ALL and customer.state is CustomerState.ACTIVE:
-                times = self._active.times(name, Work.DELIVER)
-                if was_missed(times, gap):
-                    self._missed.setdefault(name, gap)
-
     def _catch_up(self) -> None:
         """Apply ``catch_up`` to customers that were missed, before they are queued."""
         for name in list(self._missed):
@@ -227,35 +203,34 @@ class Daemon:
                 skip_missed(self._context, self.configuration, name)
             del self._missed[name]
 
-    # --- Results of jobs ---------------------------------------------------------------------------------
-
     def _job_ended(self, end: QueueEntry) -> None:
         name = end.customer
         if end.looked:
             due = self._serving.pop(name, None)
             if due is not None:  # the worker has recorded it in the ledger
                 self._agenda.serve(name, Work.DELIVER, due)
+        known = name in self._suspended
         if end.reason:
-            known = name in self._suspended
             self._suspended[name] = end.refused or self._suspended.get(name, False)
-            if not known:
-                telemetry.warn(
-                    Event.CUSTOMER_SUSPENDED,
-                    customer=name,
-                    feed=end.feed,
-                    period=end.period,
-                    message=end.reason,
-                    next_at=end.next_at,
-                )
-                self._changed()
-                if end.refused and self._does_maintenance:
-                    self._maintenance.ask(name, Work.CHECK_ACCESS)
-        elif name in self._suspended and (end.looked or end.again):
+            if known:
+                return
+            refused = end.refused
+            telemetry.warn(
+                Event.CUSTOMER_SUSPENDED,
+                customer=name,
+                feed=end.feed,
+                period=end.period,
+                message=end.reason,
+                next_at=end.next_at,
+            )
+        elif known and (end.looked or end.again):
             refused = self._suspended.pop(name)
             telemetry.log(Event.CUSTOMER_RESUMED, customer=name)
-            self._changed()
-            if refused and self._does_maintenance:  # the last check's findings are out of date
-                self._maintenance.ask(name, Work.CHECK_ACCESS)
+        else:
+            return
+        self._changed()
+        if refused and self._does_maintenance:  # the last check's findings are out of date
+            self._maintenance.ask(name, Work.CHECK_ACCESS)
 
     def _served(self, name: str, work: Work, due: datetime) -> None:
         self._context.ledger.daemons.serve(name, str(work), due)
@@ -267,18 +242,12 @@ class Daemon:
         if report.outcome == "ok" and entry is not None and entry.state is JobState.SUSPENDED:
             self._scheduler.enqueue(report.customer, skip_backoff=True)
 
-    # --- The configuration -------------------------------------------------------------------------------
-
     def reload(self, *, skip_backoff: bool = False) -> None:
-        """Read the files again and apply the valid ones. ``skip_backoff`` retries suspended customers at
-        once; it is set when a person asks for the reload."""
+        """Read the files again. ``skip_backoff`` retries suspended customers at once."""
         before = self._active
         self._active = read_again(before, self._read, self._context.clock.now())
         configuration = self._active.configuration
-        try:
-            self._note()  # health reads the problems from the ledger
-        except LedgerError as error:
-            self._outages.report(error)
+        self._note_or_report()  # health reads the problems from the ledger
         self._changed()
         if self._worker is not None:
             self._worker.use(self._active)
@@ -295,8 +264,6 @@ class Daemon:
         customers = self.configuration.customers.values()
         active = {c.name: c.weight for c in customers if c.state is CustomerState.ACTIVE}
         self._scheduler.register(active, known)
-
-    # --- The end -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Start nothing more; running jobs continue."""
@@ -320,14 +287,11 @@ class Daemon:
             self._worker.break_off()
 
     def close(self) -> None:
-        """Record the shutdown in the ledger."""
         if self._worker is not None:
             self._worker.close()
         if self._maintenance_lease is not None:
             self._maintenance_lease.give_back()
         self._note(stopped_at=self._context.clock.now())
-
-    # --- Status ------------------------------------------------------------------------------------------
 
     @property
     def slots(self) -> int:
@@ -336,7 +300,6 @@ class Daemon:
 
     @property
     def running(self) -> int:
-        """Number of running jobs."""
         return self._scheduler.busy if self._worker is None else self._worker.running
 
     def jobs(self) -> Sequence[QueueEntry]:
@@ -348,9 +311,8 @@ class Daemon:
         times = self._active.times(entry.customer, Work.DELIVER)
         if times is None:
             tick = timedelta(seconds=self.configuration.service.daemon.tick_seconds)
-            next_at = self._ticked_at + tick
-        else:
-            next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
+            return replace(entry, next_at=self._ticked_at + tick)
+        next_at = self._agenda.next_time(entry.customer, Work.DELIVER) or times.next(self._ticked_at)
         return replace(entry, next_at=next_at)
 
     def status(self) -> DaemonRecord:

@@ -1,7 +1,4 @@
-"""One customer's job: scan the sources for due periods, unless they are known, and deliver the first one.
-
-Uses the functions of ``run`` (delivery/run.py), one period at a time.
-"""
+"""One customer's job: scan the sources for due periods, unless they are known, and deliver the first one."""
 
 import threading
 from collections import deque
@@ -54,8 +51,8 @@ class _Backlog:
 
 
 class Jobs:
-    """Thread-safe. Each customer has one job at a time. A job that was reassigned and still ends here does
-    not affect a job that began meanwhile, provided that ``rescan`` was called first."""
+    """Thread-safe, with one job a customer. A job that was reassigned and still ends here does not affect one
+    that began meanwhile, provided that ``rescan`` was called first."""
 
     def __init__(self, context: Context, configuration: Callable[[], Configuration]) -> None:
         self._context = context
@@ -64,20 +61,19 @@ class Jobs:
         self._reread_at: dict[str, datetime] = {}
 
     def forget(self, name: str) -> None:
-        """Drop what is cached of a customer."""
         self._backlogs.pop(name, None)
         self._reread_at.pop(name, None)
 
     def rescan(self, name: str, reread_at: datetime | None) -> None:
-        """Drop the cached backlog: another process may have delivered to the customer. ``reread_at`` is when
-        any process last rescanned its sources without markers."""
+        """Drop the cached backlog: another process may have delivered. ``reread_at`` is when any process last
+        scanned the sources without markers again."""
         self.forget(name)
         if reread_at is not None:
             self._reread_at[name] = reread_at
 
     def do(self, running: "RunningJob", on_delivery: Callable[[str, str], None]) -> JobResult:
-        """Run one job. ``on_delivery`` receives the feed and the period before each delivery. Raises what
-        affects all customers: VendorIdentityError, LedgerError."""
+        """Run one job. ``on_delivery`` receives the feed and the period before each delivery. Raises
+        VendorIdentityError and LedgerError, which affect all customers."""
         name, configuration = running.customer, self._configuration()
         customer = configuration.customers.get(name)
         if customer is None or customer.state is not CustomerState.ACTIVE:
@@ -158,7 +154,6 @@ class Jobs:
 
 
 def _suspended(last: Delivery | DeliveryOutcome, next_at: datetime | None) -> JobResult:
-    """Return the result of a job whose last delivery would fail like all later ones."""
     status = last.status if isinstance(last, Delivery) else last.outcome
     return JobResult(
         next_at=next_at,
@@ -172,19 +167,16 @@ def _suspended(last: Delivery | DeliveryOutcome, next_at: datetime | None) -> Jo
 def skip_missed(context: Context, configuration: Configuration, name: str) -> None:
     """Record which due periods to skip after a downtime, by the customer's ``catch_up``. Sources that cannot
     be read now are not skipped."""
-    customer, ledger = configuration.customers[name], context.ledger
+    customer, ledger, result = configuration.customers[name], context.ledger, CustomerRun(name)
     found: dict[str, list[PeriodState]] = {}
-    for feed, state in scan_sources(
-        context, configuration, customer, Scope(), CustomerRun(name), reread=False
-    ):
+    for feed, state in scan_sources(context, configuration, customer, Scope(), result, reread=False):
         found.setdefault(feed.name, []).append(state)
     for feed_name, states in found.items():
         due = {state.period: state.marker for state in states}
         latest = {period: ledger.deliveries.latest(name, feed_name, period.label) for period in due}
         begun = {period for period, last in latest.items() if last and last.status is not Status.DELIVERED}
-        skipped = {
-            period.label: due[period] for period in periods_to_skip(customer.catch_up, list(due), begun)
-        }
+        skips = periods_to_skip(customer.catch_up, list(due), begun)
+        skipped = {period.label: due[period] for period in skips}
         if skipped:
             ledger.sources.skip(name, feed_name, skipped, context.clock.now())
         for label in skipped:
@@ -198,16 +190,13 @@ def skip_missed(context: Context, configuration: Configuration, name: str) -> No
 
 
 class Slot(Enum):
-    """The kind of slot that a job runs in."""
-
     REGULAR = auto()
     SUSPENDED = auto()  # its customer is suspended
     STALLED = auto()  # started in a regular slot and makes no progress
 
 
 class RunningJob:
-    """A job in a slot. ``stop`` ends it where it can be resumed. Implements ``Progress``: forwards events and
-    records the time of the last progress and the bytes sent."""
+    """A job in a slot. ``stop`` ends it where it can be resumed. Implements ``Progress``."""
 
     def __init__(self, job: Job, slot: Slot, progress: Progress, clock: Clock) -> None:
         self.job = job

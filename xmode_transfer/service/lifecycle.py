@@ -1,8 +1,6 @@
 """The life of a daemon's or worker's process: start, events, and an end within a limited time.
 
-Both wait at start for a database server that restarts or fails over; meanwhile they are alive and not ready,
-and log it once. Permanent errors end them at once: a refused user or password, a missing database or host.
-"""
+Both wait at start for a database server that restarts or fails over: alive, but not ready."""
 
 import contextlib
 import os
@@ -38,25 +36,18 @@ from xmode_transfer.service.daemon import Daemon
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
 
-_STEP_SECONDS = 1.0
-"""How often the main loop, and a wait at start, runs without events."""
+_STEP_SECONDS = 1.0  # how often the main loop, and a wait at start, runs without events
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
-_ATTEMPT_SECONDS = 120.0
-"""Maximum duration of one attempt to start: the server may be starting or unresponsive."""
-_END_SECONDS = 3.0
-"""Time to end while waiting for the ledger at start."""
-_GRACE_SECONDS = 10.0
-"""Time after the drain for stopped jobs to finish requests in flight."""
-_LAST_SECONDS = 3 * _GRACE_SECONDS
-"""Time after the drain until the process is ended forcibly."""
+_ATTEMPT_SECONDS = 120.0  # of one attempt to start: the server may be starting or unresponsive
+_END_SECONDS = 3.0  # to end while waiting for the ledger at start
+_GRACE_SECONDS = 10.0  # after the drain, for stopped jobs to finish requests in flight
+_LAST_SECONDS = 3 * _GRACE_SECONDS  # after the drain, until the process is ended forcibly
 
 
 # --- Events: one thread handles them all; signal handlers and other threads only put them into the inbox
 
 
 class Wake(Enum):
-    """Kinds of events."""
-
     TICK = auto()  # the clock
     CUSTOMER = auto()  # a time of a customer's schedule
     HEALTH = auto()  # compute health
@@ -73,8 +64,7 @@ class Inbox:
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Wake, str]] = SimpleQueue()
         self._waiting: set[Wake] = set()
-        self.ending = threading.Event()
-        """Set on a stop request, before the event is taken."""
+        self.ending = threading.Event()  # set on a stop request, before the event is taken
         self._before: dict[int, Any] = {}
 
     def put(self, wake: Wake, name: str = "") -> None:
@@ -117,12 +107,8 @@ class Inbox:
                 os.write(2, b"\nstopping: running jobs finish or are recorded (again: stop at once)\n")
 
 
-# --- From start to end
-
-
 class Process(ABC):
-    """A daemon's or a worker's process. It starts the work, handles events until it is asked to stop, drains
-    the work, and ends in any case."""
+    """Starts the work, handles events until it is asked to stop, drains the work, and ends in any case."""
 
     started: ClassVar[Event]
     stopping: ClassVar[Event]
@@ -146,7 +132,6 @@ class Process(ABC):
         still: Callable[[], None] = lambda: None,
     ) -> int:
         """Retry ``begin`` while the ledger is unreachable, then run the process; return its exit code.
-
         ``waits`` is entered while waiting, to report that the process is not ready; ``still`` is called about
         once a second. A stop request ends the wait with the event ``stopped``. Raises ConfigError for
         permanent errors of the ledger."""
@@ -179,9 +164,9 @@ class Process(ABC):
                     unready.enter_context(waits())
                 waiting(f"waiting for the ledger: {away.message}", _ATTEMPT_SECONDS)
                 until = clock.monotonic() + pause
-                while (left := until - clock.monotonic()) > 0 and not inbox.ending.wait(
-                    min(left, _STEP_SECONDS)
-                ):
+                while (left := until - clock.monotonic()) > 0:
+                    if inbox.ending.wait(min(left, _STEP_SECONDS)):
+                        break
                     still()
                 if inbox.ending.is_set():
                     stopping()
@@ -210,10 +195,11 @@ class Process(ABC):
             self._work.start()
             ready(self.status())
             while (event := self.inbox.get())[0] is not Wake.STOP:
-                if event[0] in (Wake.FILES, Wake.RELOAD):
+                reloads = event[0] in (Wake.FILES, Wake.RELOAD)
+                if reloads:
                     reloading()
                 self.handle(*event)
-                if event[0] in (Wake.FILES, Wake.RELOAD):
+                if reloads:
                     ready(self.status())
         finally:
             files.close()
@@ -226,7 +212,7 @@ class Process(ABC):
 
     @abstractmethod
     def handle(self, wake: Wake, name: str) -> None:
-        """Handle an event, and what is to be done about once a second."""
+        """Handle an event, or NOTHING about once a second."""
 
     @abstractmethod
     def close(self) -> None:
@@ -237,7 +223,6 @@ class Process(ABC):
         return True
 
     def _end(self) -> int:
-        """Drain the work; after the timeout, stop it where it can be resumed; end in any case."""
         seconds = self._drain_seconds
         telemetry.log(self.stopping, running=self._work.running, drain_seconds=seconds)
         stopping()
@@ -257,7 +242,6 @@ class Process(ABC):
         return ExitCode.DONE
 
     def _end_forcibly(self) -> None:
-        """End the process if it outlives its drain."""
         self.inbox.ending.wait()
         time.sleep(self._drain_seconds + _LAST_SECONDS)
         _exit(self.stopped, drained=False)
@@ -283,7 +267,7 @@ def ready(status: str) -> None:
 
 
 def reloading() -> None:
-    """Announce a reload of the configuration; ``ready`` ends it (Type=notify-reload)."""
+    """Announce a reload; ``ready`` ends it (Type=notify-reload)."""
     _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
@@ -293,12 +277,12 @@ def status(text: str) -> None:
 
 
 def waiting(text: str, seconds: float) -> None:
-    """Announce a delayed start, and extend systemd's start timeout by ``seconds``."""
+    """Extend systemd's start timeout."""
     _notify(f"STATUS={text}\nEXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
 
 
 def watchdog() -> None:
-    """Report progress. systemd restarts the service after WatchdogSec without it."""
+    """systemd restarts the service after WatchdogSec without it."""
     _notify("WATCHDOG=1")
 
 
@@ -324,8 +308,8 @@ EVERY_SECONDS = 5.0
 
 
 class Liveness:
-    """Shows that a worker's loop makes progress: to systemd's watchdog, and by touching ``file``, if given.
-    Belongs to the watched thread. Raises nothing."""
+    """Shows the progress of a worker's loop to systemd's watchdog and by touching ``file``. Belongs to the
+    watched thread. Raises nothing."""
 
     def __init__(self, clock: Clock, file: Path | None = None) -> None:
         self._clock = clock
@@ -335,19 +319,17 @@ class Liveness:
 
     @property
     def silent_seconds(self) -> float:
-        """Seconds since the loop made progress. Any thread may read it."""
+        """Any thread may read it."""
         return self._clock.monotonic() - self._progress_at
 
     def progress(self) -> None:
-        """Report progress. Call it in every iteration of the loop."""
         now = self._progress_at = self._clock.monotonic()
         if self._shown is not None and now - self._shown < EVERY_SECONDS:
             return
         self._shown = now
         watchdog()
         if self._file is not None:
-            # On a full disk the file ages and the probe fails, as it should.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # on a full disk the file ages and the probe fails
                 self._file.touch()
 
     def close(self) -> None:

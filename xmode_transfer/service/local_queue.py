@@ -1,8 +1,5 @@
-"""The in-memory work queue of a daemon that delivers itself; implements ``WorkQueue``.
-
-The queue ends with the process; the next daemon finds due periods in the ledger. Customer leases are in the
-ledger, so that a concurrent ``run`` never delivers to the same customer.
-"""
+"""The in-memory work queue of a daemon that delivers itself. The next daemon finds due periods in the ledger.
+Customer leases are in the ledger, so that a concurrent ``run`` never delivers to the same customer."""
 
 import heapq
 import threading
@@ -31,12 +28,10 @@ _REMEMBERED = timedelta(hours=1)
 
 @dataclass(slots=True)
 class _Queued:
-    """A queued job. ``tag`` is its customer's virtual time when it was queued."""
-
     request: JobRequest
     since_at: datetime
     number: int
-    tag: float
+    tag: float  # the customer's virtual time when it was queued
     backfill: bool
 
     @property
@@ -56,13 +51,11 @@ class _Running:
 
 @dataclass(slots=True)
 class _Customer:
-    """``entry`` is the state after the last job; ``serving_at`` the scheduled time that it did not serve."""
-
-    entry: QueueEntry
+    entry: QueueEntry  # after the last job
     weight: int
     spent: float = 0.0
     backfill: bool = False
-    serving_at: datetime | None = None
+    serving_at: datetime | None = None  # that the last job did not serve
     reread_at: datetime | None = None
     queued: _Queued | None = None
 
@@ -84,8 +77,6 @@ class LocalQueue:
         self._number = 0
         self._heaps: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}  # by suspended
         self._busy: dict[str, float] = {}  # by customer: not tried before, in monotonic seconds
-
-    # --- Daemons
 
     def register(self, weights: Mapping[str, int], known: Iterable[QueueEntry] = ()) -> None:
         with self._lock:
@@ -120,7 +111,7 @@ class LocalQueue:
         return _Queued(request, self._clock.now(), self._number, tag, customer.backfill)
 
     def _push(self, customer: _Customer) -> None:
-        """Push the customer. Its older heap entries, with another urgency, become stale."""
+        """The customer's older heap entries, with another urgency, become stale."""
         assert customer.queued is not None
         name, waits = customer.entry.customer, bool(customer.entry.reason)
         heapq.heappush(self._heaps[waits], (customer.queued.urgency, name))
@@ -138,30 +129,21 @@ class LocalQueue:
         customer, running = self._customers[name], self._running.get(name)
         entry, queued = customer.entry, customer.queued
         if running is not None:
+            entry = replace(entry, state=JobState.RUNNING, since_at=running.since_at)
             feed, period = running.delivers
-            return replace(
-                entry,
-                state=JobState.RUNNING,
-                since_at=running.since_at,
-                feed=feed,
-                period=period,
-                holder=running.holder,
-            )
+            return replace(entry, feed=feed, period=period, holder=running.holder)
         if queued is not None:
             return replace(entry, state=JobState.QUEUED, since_at=queued.since_at)
         return entry
 
     def reap(self) -> list[str]:
-        """Return nothing: this process ends its own jobs."""
-        return []
+        return []  # this process ends its own jobs
 
     def workers(self) -> list[WorkerRecord]:
         with self._lock:
             since = self._clock.now() - _REMEMBERED
             found = [worker for worker in self._workers.values() if worker.seen_at >= since]
         return sorted(found, key=lambda worker: worker.seen_at, reverse=True)
-
-    # --- Workers
 
     def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
         with self._beginning:
@@ -235,8 +217,7 @@ class LocalQueue:
             self._enqueue_anew(customer, JobRequest(job.customer) if result.again else None)
 
     def _enqueue_anew(self, customer: _Customer, request: JobRequest | None) -> None:
-        """Enqueue again after a job: merge the request with those made while it ran."""
-        if customer.queued is not None:
+        if customer.queued is not None:  # requested while the job ran
             request = customer.queued.request.merged(request)
         if request is not None:
             customer.queued = self._queued(customer, request)
@@ -252,15 +233,11 @@ class LocalQueue:
         with self._lock:
             now = self._clock.now()
             self._workers[worker.holder] = replace(worker, seen_at=now)
-            return FleetStatus(
-                workers=sum(known.is_alive(now) for known in self._workers.values()),
-                queued=sum(
-                    customer.queued is not None and not customer.entry.reason and name not in self._running
-                    for name, customer in self._customers.items()
-                ),
-                to_stop=frozenset(
-                    name
-                    for name, running in self._running.items()
-                    if running.holder == worker.holder and running.stop_asked
-                ),
+            alive = sum(known.is_alive(now) for known in self._workers.values())
+            queued = sum(
+                customer.queued is not None and not customer.entry.reason and name not in self._running
+                for name, customer in self._customers.items()
             )
+            here = [running for running in self._running.values() if running.holder == worker.holder]
+            to_stop = frozenset(running.job.customer for running in here if running.stop_asked)
+            return FleetStatus(alive, queued, to_stop)

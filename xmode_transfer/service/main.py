@@ -1,9 +1,5 @@
 """The processes of `xmode-transfer daemon` and `xmode-transfer worker`: what they open, and how they handle
-events.
-
-A daemon runs the jobs itself, or leaves them to the workers of a fleet. One thread of each process handles
-all events, and does everything that may wait for the ledger.
-"""
+events. One thread of each handles all events, and does everything that may wait for the ledger."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,21 +31,13 @@ from xmode_transfer.transfer.context import Context
 from xmode_transfer.web.metrics import Counters, of_process, renderer
 
 _RECOVERY_SECONDS = 5.0
-_WATCH_SECONDS = 2.0
-"""Health is also computed when something changes, but not more often than this."""
-_LATE_SECONDS = 10.0
-"""If a tick is later than this, the wall clock was set back and APScheduler waits for it."""
-
-
-# --- The daemon
+_WATCH_SECONDS = 2.0  # health is also computed when something changes, but not more often than this
+_LATE_SECONDS = 10.0  # if a tick is later, the wall clock was set back and APScheduler waits for it
 
 
 def run_daemon(directory: Path, *, alone: bool) -> int:
-    """Run until asked to stop; return the exit code. Waits at start for an unreachable database server. A
-    daemon that is ``alone`` runs the jobs itself; any number of others leave them to workers.
-
-    Raises ConfigError when service.yaml is unusable, or its ledger does not exist or refuses access;
-    AlreadyRunning when the other engine serves the same ledger; LedgerError."""
+    """Run until asked to stop; return the exit code. A daemon that is ``alone`` runs the jobs itself; others
+    leave them to workers. Raises ConfigError, AlreadyRunning and LedgerError."""
     with Inbox() as inbox:
         return Process.run(
             lambda: _begin_daemon(directory, inbox, alone=alone),
@@ -62,7 +50,6 @@ def run_daemon(directory: Path, *, alone: bool) -> int:
 
 @contextmanager
 def _begin_daemon(directory: Path, inbox: Inbox, *, alone: bool) -> Iterator["DaemonProcess"]:
-    """Open everything that the daemon needs before its first tick."""
     read_at = SystemClock().now()
     configuration = config_files.load(directory)
     service = configuration.service
@@ -98,7 +85,6 @@ def _begin_daemon(directory: Path, inbox: Inbox, *, alone: bool) -> Iterator["Da
 
 
 def _waiting_page(directory: Path) -> AbstractContextManager[object]:
-    """Serve the page's probes while the ledger is unreachable."""
     settings = config_files.load(directory).service.status_page
     if settings is None:
         return nullcontext()
@@ -137,23 +123,18 @@ class DaemonProcess(Process):
         self._health: Times | None = None
 
     def live(self) -> int:
-        with self._page():
+        daemon, ledger, clock = self._daemon, self._context.ledger, self._context.clock
+        page: AbstractContextManager[object] = nullcontext()
+        settings = daemon.configuration.service.status_page
+        if settings is not None:
+            from xmode_transfer.web.server import serve  # slow to import
+
+            page = closing(
+                serve(settings, ledger, clock, lambda: daemon.configuration, daemon, self._metrics)
+            )
+        with page:
             self._arm()
             return super().live()
-
-    def _page(self) -> AbstractContextManager[object]:
-        """Serve the status page while the daemon runs."""
-        daemon, context = self._daemon, self._context
-        settings = daemon.configuration.service.status_page
-        if settings is None:
-            return nullcontext()
-        from xmode_transfer.web.server import serve  # slow to import
-
-        return closing(
-            serve(
-                settings, context.ledger, context.clock, lambda: daemon.configuration, daemon, self._metrics
-            )
-        )
 
     def status(self) -> str:
         jobs, status = self._daemon.jobs(), self._daemon.status()
@@ -207,7 +188,6 @@ class DaemonProcess(Process):
             self._tick()
 
     def _arm(self) -> None:
-        """Set the timers from the configuration in use."""
         configuration = self._daemon.configuration
         settings = configuration.service.daemon
         if settings.tick_seconds != self._tick_seconds:
@@ -247,17 +227,10 @@ class DaemonProcess(Process):
         return self._notices.close(seconds)
 
 
-# --- A worker of a fleet
-
-
 def run_worker(directory: Path, slots: int | None, heartbeat_file: Path | None, metrics: str | None) -> int:
-    """Run until asked to stop; return the exit code. Waits at start for an unreachable database server.
-
-    ``slots`` overrides the configuration. ``heartbeat_file`` is touched while the main loop makes progress.
-    ``metrics`` is the address and port of /metrics, /healthz and /readyz.
-
-    Raises ConfigError when service.yaml is unusable or for one machine only, or its ledger does not exist or
-    refuses access; AlreadyRunning beside a daemon that runs all jobs itself; LedgerError."""
+    """Run until asked to stop; return the exit code. ``slots`` overrides the configuration;
+    ``heartbeat_file`` is touched while the loop makes progress; ``metrics`` is the address and port of
+    /metrics and the probes. Raises ConfigError, AlreadyRunning and LedgerError."""
     workers: list[Worker] = []  # as soon as it has begun
 
     def unready() -> str | None:
@@ -269,7 +242,6 @@ def run_worker(directory: Path, slots: int | None, heartbeat_file: Path | None, 
 
     @contextmanager
     def begin() -> Iterator[WorkerProcess]:
-        """Open everything that the worker needs before its first job."""
         read_at = clock.now()
         configuration = config_files.load(directory)
         cluster.check(configuration.service)
@@ -306,7 +278,7 @@ def run_worker(directory: Path, slots: int | None, heartbeat_file: Path | None, 
 
 
 def _listener(service: Service, metrics: str) -> StatusPage:
-    """Return the status page's settings with the worker's own address. Raises ConfigError."""
+    """Return the status page's settings with the worker's own address."""
     page = service.status_page
     try:
         return StatusPage(

@@ -1,9 +1,9 @@
-"""Maintenance (cleanups and access checks), which one daemon runs beside deliveries, and outages, which stop
-all customers."""
+"""Cleanups and access checks, run by one daemon beside deliveries, and outages, which stop all customers."""
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from xmode_transfer import telemetry
@@ -29,9 +29,7 @@ from xmode_transfer.upkeep.cleanup import cleanup
 
 WORKERS = 2
 BY = "daemon"  # the person in the record of operations
-
 _LEASE = "maintenance"
-
 _Piece = tuple[str, Work]
 
 
@@ -48,8 +46,8 @@ class Maintenance:
         checked: Callable[[AccessReport], None],
         on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``served`` is called when a scheduled time was served, ``checked`` with each access report, and
-        ``on_outage`` with errors that affect all customers."""
+        """``served`` is called when a scheduled time was served, ``on_outage`` with errors that affect all
+        customers."""
         self._context = context
         self._prober = prober
         self._configuration = configuration
@@ -73,13 +71,13 @@ class Maintenance:
             self._wanted[job] = due_at or self._wanted.get(job)
 
     def stop(self) -> None:
-        """Start nothing more; running work ends by the context's ``stop``."""
+        """Running work ends by the context's ``stop``."""
         with self._lock:
             self._stopped = True
             self._wanted.clear()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for running and queued work; return True if none is left."""
+        """Return True if no work is left."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._running and not self._wanted, seconds)
 
@@ -119,24 +117,22 @@ class Maintenance:
 
 
 class MaintenanceLease:
-    """The lease of the daemon that runs maintenance. Each daemon claims it at each tick; one that stops
-    ticking loses it."""
+    """The lease of the daemon that runs maintenance. A daemon that stops ticking loses it."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lease: Lease | None = None
 
     def keep(self, tick_seconds: int) -> bool:
-        """Renew or claim the lease; return True if this daemon holds it. Raises LedgerError."""
+        """Renew or claim the lease; return True if this daemon holds it."""
         ledger = self._context.ledger
         ttl_seconds = max(TTL_SECONDS, longest_silence(tick_seconds) / timedelta(seconds=1))
         if self._lease is not None:
             try:
                 self._lease = ledger.leases.renew(self._lease, ttl_seconds)
+                return True
             except LeaseLost:
                 self._lease = None
-            else:
-                return True
         try:
             self._lease = ledger.leases.claim(_LEASE, self._context.holder, ttl_seconds)
         except AlreadyRunning:
@@ -145,7 +141,6 @@ class MaintenanceLease:
         return True
 
     def give_back(self) -> None:
-        """Release the lease at shutdown. Raises LedgerError."""
         if self._lease is not None:
             self._context.ledger.leases.release(self._lease)
             self._lease = None
@@ -158,15 +153,13 @@ class Outages:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.began: list[Callable[[], None]] = []
-        """Callbacks for a new outage."""
         self.ended: list[Callable[[], None]] = []
-        """Callbacks for recovery. They run after ``current`` is cleared."""
+        """These callbacks run after ``current`` is cleared."""
         self._lock = threading.RLock()
         self._current: Failure | None = None
 
     @property
     def current(self) -> Failure | None:
-        """The outage in progress, if any."""
         return self._current
 
     def report(self, error: XmodeError) -> bool:
@@ -174,15 +167,17 @@ class Outages:
         with self._lock:
             if self._current is not None:
                 return False
-            if isinstance(error, VendorIdentityError) and self._identity_is_valid():
-                return False  # the keys were replaced meanwhile, and the new ones are in use now
+            if isinstance(error, VendorIdentityError):
+                with suppress(XmodeError):
+                    self._context.sessions.verify_identity()
+                    return False  # the keys were replaced meanwhile, and the new ones are in use now
             self._begin(error)
         for notify in self.began:
             notify()
         return True
 
     def recover(self) -> None:
-        """Check whether the outage is over. Does nothing when there is none."""
+        """Check whether the outage, if any, is over."""
         outage = self._current
         if outage is None:
             return
@@ -201,10 +196,3 @@ class Outages:
     def _begin(self, error: XmodeError) -> None:
         self._current = failure_of(error)
         telemetry.error(Event.OUTAGE_BEGAN, **error.log_context())
-
-    def _identity_is_valid(self) -> bool:
-        try:
-            self._context.sessions.verify_identity()
-        except XmodeError:
-            return False
-        return True

@@ -1,6 +1,5 @@
 """The daemon's side of the work queue: due times, requests for jobs, results of jobs, and timers. The queue
-is authoritative; the daemon caches what it last read.
-"""
+is authoritative; the daemon caches what it last read."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +20,13 @@ from xmode_transfer.transfer.context import Context
 REAP_SECONDS = 5.0
 """How often each daemon and each worker reaps jobs of dead workers."""
 _OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
-_READING = 0.05
-"""Maximum share of time spent on reading the queue: a large queue is read less often."""
-_LONGEST_SECONDS = 5.0
-"""Maximum interval between two reads, also after a read that had to wait for the database."""
+_READING = 0.05  # maximum share of time spent on reading the queue: a large queue is read less often
+_LONGEST_SECONDS = 5.0  # maximum interval between two reads, also after one that waited for the database
 
 
 class Agenda:
-    """Due times of each customer, cached, so that a tick does not evaluate every cron expression. ``served``
-    has the times that the ledger has recorded. One thread reads; any thread may call ``serve``."""
+    """Due times of each customer, cached, so that a tick does not evaluate every cron expression. One thread
+    reads; any thread may call ``serve``."""
 
     def __init__(self, served: Mapping[tuple[str, str], datetime]) -> None:
         self._served: dict[tuple[str, str], datetime] = dict(served)
@@ -60,13 +57,11 @@ class Agenda:
         return None if asked is None else asked[2]
 
     def first_time(self, name: str, work: Work) -> bool:
-        """Return True if that work was never done for the customer."""
         return (name, work) not in self._served
 
 
 class Scheduler:
-    """Any thread may call ``enqueue`` and read the properties; one thread calls the rest. ``attend`` writes
-    requests to the queue; if that fails, it reports an outage, and the next ``attend`` tries again."""
+    """Any thread may call ``enqueue`` and read the properties; one thread calls the rest."""
 
     def __init__(
         self,
@@ -76,8 +71,7 @@ class Scheduler:
         ended: Callable[[QueueEntry], None],
         on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``attend`` calls ``ended``, without a lock, when a job has ended. ``on_outage`` receives errors
-        that affect all customers."""
+        """``attend`` calls ``ended``, without a lock, when a job has ended."""
         self._context = context
         self._queue = queue
         self._ended = ended
@@ -95,11 +89,9 @@ class Scheduler:
         self._reaped = self._read_after = -REAP_SECONDS
         self._closed = False
 
-    # --- Requests to the queue ----------------------------------------------------------------------
-
     def register(self, weights: Mapping[str, int], known: Sequence[QueueEntry] = ()) -> None:
-        """Set the active customers and their weights. Jobs of other customers stop where they can be resumed.
-        ``known`` has entries that the last daemon left."""
+        """Set the weights of the active customers. Jobs of others stop where they can be resumed. ``known``
+        has entries that the last daemon left."""
         self._weights, self._is_registered = dict(weights), False
         self._known += known
 
@@ -109,8 +101,8 @@ class Scheduler:
             self._remember([JobRequest(name, skip_backoff, serving_at)])
 
     def stop(self, name: str) -> None:
-        """Stop the customer's running job, if any, where it can be resumed. Workers reload the files
-        themselves; this is for a worker that has not done so yet."""
+        """Stop the customer's running job, if any, where it can be resumed: its worker may not have reloaded
+        the files yet."""
         self._to_stop.add(name)
 
     def _remember(self, requests: Sequence[JobRequest]) -> None:
@@ -136,10 +128,8 @@ class Scheduler:
             self._remember(requests)  # requests that were written are merged, not duplicated
             raise
 
-    # --- State of the queue -----------------------------------------------------------------------------
-
     def attend(self) -> None:
-        """Write requests and read the queue. Call about once a second."""
+        """Write requests and read the queue, about once a second. The next call tries again what failed."""
         now = self._context.clock.monotonic()
         try:
             self._write()
@@ -157,24 +147,17 @@ class Scheduler:
         read = self._context.clock.monotonic()
         self._read_after = read + min((read - began) / _READING, _LONGEST_SECONDS)
         self._entries = entries
-        self._report_ended(entries)
-        self._warn_without_workers()
-
-    def _report_ended(self, entries: Mapping[str, QueueEntry]) -> None:
-        """Report jobs that have ended. Jobs that ended before this daemon started are ignored, unless the
-        customer is still suspended."""
         seen, self._ended_jobs = self._ended_jobs, {name: entry.ended for name, entry in entries.items()}
         for name, entry in entries.items():
             before = 0 if seen is None else seen.get(name, 0)
+            # Jobs that ended before this daemon started count only if the customer is still suspended.
             if entry.ended == before or (seen is None and entry.state is not JobState.SUSPENDED):
                 continue
             try:
                 self._ended(entry)
             except XmodeError as error:
                 self._on_outage(error)
-
-    def _warn_without_workers(self) -> None:
-        queued = sum(entry.state is JobState.QUEUED for entry in self._entries.values())
+        queued = sum(entry.state is JobState.QUEUED for entry in entries.values())
         idle = queued > 0 and not self._alive()
         if idle and not self._idle:
             telemetry.warn(Event.WORKERS_MISSING, queued=queued)
@@ -184,11 +167,8 @@ class Scheduler:
         now = self._context.clock.now()
         return [worker for worker in self._workers if worker.is_alive(now)]
 
-    # --- Cached state -----------------------------------------------------------------------------------
-
     @property
     def slots(self) -> int:
-        """Total slots of live workers."""
         return sum(worker.places for worker in self._alive())
 
     @property
@@ -213,13 +193,12 @@ class Scheduler:
 
 
 def report_taken_over(names: Sequence[str]) -> None:
-    """Log the customers whose jobs were taken over from a dead worker."""
     for name in names:
         telemetry.warn(Event.JOB_REASSIGNED, customer=name)
 
 
 def unfinished(context: Context) -> list[QueueEntry]:
-    """Return entries for the deliveries that the last daemon did not finish. Raises LedgerError."""
+    """Return entries for the deliveries that the last daemon did not finish."""
     now = context.clock.now()
     waits: dict[str, Delivery] = {}
     for delivery in context.ledger.deliveries.find(statuses=_OPEN):
@@ -241,9 +220,6 @@ def unfinished(context: Context) -> list[QueueEntry]:
     ]
 
 
-Call = Callable[[], None]
-
-
 class CronSimTrigger(BaseTrigger):  # type: ignore[misc]
     """Fires at the times of a schedule. Missed times do not fire: the daemon computes what is due itself."""
 
@@ -256,8 +232,6 @@ class CronSimTrigger(BaseTrigger):  # type: ignore[misc]
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """Fires at once, then repeatedly after a number of seconds."""
-
     def __init__(self, seconds: float) -> None:
         self._pause = timedelta(seconds=seconds)
 
@@ -277,11 +251,11 @@ class Ticker:
         )
         self._scheduler.start()
 
-    def every(self, name: str, seconds: float, call: Call) -> None:
+    def every(self, name: str, seconds: float, call: Callable[[], None]) -> None:
         """Call now and every ``seconds``. Replaces a timer of the same name."""
         self._scheduler.add_job(call, _Every(seconds), id=name, replace_existing=True)
 
-    def at(self, name: str, times: Times, call: Call) -> None:
+    def at(self, name: str, times: Times, call: Callable[[], None]) -> None:
         """Call at each future time. Replaces a timer of the same name."""
         self._scheduler.add_job(call, CronSimTrigger(times), id=name, replace_existing=True)
 

@@ -1,9 +1,5 @@
-"""A worker: runs jobs from a work queue, one per slot.
-
-A daemon that delivers itself has one worker on its in-process queue. In a fleet, any number of workers share
-the queue in the database. The worker fetches in its own thread. The process calls ``attend`` about once a
-second, and the other methods on a signal or a changed file.
-"""
+"""A worker: runs jobs from a work queue, one per slot. A daemon that delivers itself has one worker on its
+in-process queue; in a fleet, any number of workers share the queue in the database."""
 
 import threading
 from collections.abc import Callable
@@ -34,10 +30,8 @@ STALLED_SECONDS = 5.0
 WAITING_SLOTS = 4
 """Slots for suspended customers per regular slot, and as many again for stalled jobs."""
 _RECOVERY_SECONDS = 5.0
-_MOST_WAITING = 256
-"""Maximum number of jobs of either kind: each has a thread."""
-_REMEMBERED = 1000
-"""Number of customers whose backlog this worker caches for their next job."""
+_MOST_WAITING = 256  # jobs of either kind: each has a thread
+_REMEMBERED = 1000  # customers whose backlog this worker caches for their next job
 
 
 class Worker:
@@ -55,21 +49,17 @@ class Worker:
         on_heartbeat: Callable[[FleetStatus], None] = lambda _: None,
         outages: Outages | None = None,
     ) -> None:
-        """``slots`` overrides the configuration. ``on_heartbeat`` receives the fleet's status at each
-        heartbeat, in the attending thread. ``outages`` are the daemon's, if it has its own worker. Sends the
-        first heartbeat; raises LedgerError when the ledger rejects it."""
+        """Sends the first heartbeat; raises LedgerError. ``on_heartbeat`` receives the fleet's status at each
+        one, in the attending thread. ``outages`` are the daemon's, if it has its own worker."""
         self._context = context
         self._queue = queue
         self._on_heartbeat = on_heartbeat
         self._version = version
         settings = configuration.service
         self.slots = slots or settings.cluster.places or settings.daemon.workers
-        """Concurrent jobs of customers that are not suspended."""
         self.waiting_slots = min(_MOST_WAITING, WAITING_SLOTS * self.slots)
-        """Concurrent jobs of suspended customers. As many again may be stalled."""
-        now = context.clock.now()
-        self._started_at = now
-        self._active = loaded(configuration, now)
+        self._started_at = context.clock.now()
+        self._active = loaded(configuration, self._started_at)
         self._jobs = Jobs(context, lambda: self.configuration)
         self._outages = outages or Outages(context)
         self._outages.ended.append(self._end_late)
@@ -86,10 +76,7 @@ class Worker:
         self._heartbeat_at = self._reaped = self._recovery_checked = context.clock.monotonic()
         self._heartbeat()
 
-    # --- Jobs -------------------------------------------------------------------------------------------
-
     def start(self) -> None:
-        """Start fetching, until ``stop``."""
         self._fetcher.start()
 
     def wake(self) -> None:
@@ -103,13 +90,11 @@ class Worker:
             self.fetch()
 
     def fetch(self) -> None:
-        """Start jobs, each in its own thread, while there are free slots and queued jobs. Does not wait for
-        the jobs; raises nothing."""
-        sizes = {Slot.REGULAR: self.slots, Slot.SUSPENDED: self.waiting_slots}
+        """Start jobs while there are free slots and queued jobs. Raises nothing."""
         try:
-            for slot, size in sizes.items():
+            for slot, size in ((Slot.REGULAR, self.slots), (Slot.SUSPENDED, self.waiting_slots)):
+                suspended = slot is Slot.SUSPENDED
                 while self.takes_jobs and self._count(slot) < size:
-                    suspended = slot is Slot.SUSPENDED
                     job = self._queue.next(self._context.holder, TTL_SECONDS, suspended=suspended)
                     if job is None:
                         break
@@ -124,12 +109,10 @@ class Worker:
 
     @property
     def takes_jobs(self) -> bool:
-        """False after ``stop`` and during an outage."""
         return not self._stopping and self._outages.current is None
 
     @property
     def outage(self) -> Failure | None:
-        """The outage that keeps this worker from taking jobs."""
         return self._outages.current
 
     @property
@@ -144,7 +127,6 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """Number of running jobs, in slots of any kind."""
         return self._count(*Slot)
 
     def _count(self, *slots: Slot) -> int:
@@ -173,8 +155,7 @@ class Worker:
             self.wake()
 
     def _prepare(self, running: RunningJob) -> None:
-        """Set up the job: reuse the cached backlog if this worker ran the customer's last job, else scan
-        again."""
+        """Reuse the cached backlog if this worker ran the customer's last job, else scan again."""
         job, name = running.job, running.customer
         with self._lock:
             followed = self._ended.pop(name, None)
@@ -210,14 +191,13 @@ class Worker:
         return JobResult(next_at=self._context.backoff.next_attempt_at(None, clock.now()), reason=reason)
 
     def _catches_up(self, name: str) -> bool:
-        """Return True if the customer catches up on everything after downtime. For others, a daemon may have
-        skipped periods since the last scan."""
+        """Otherwise a daemon may have skipped periods since the last scan."""
         customer = self.configuration.customers.get(name)
         return customer is None or customer.catch_up is CatchUp.ALL
 
     def _is_held(self, name: str) -> bool:
         """Return True if a daemon has yet to decide which periods to skip: the customer was queued before a
-        downtime that still lasts. The next daemon to tick enqueues the customer again. Raises LedgerError."""
+        downtime that still lasts. The next daemon to tick enqueues the customer again."""
         if self._catches_up(name):
             return False
         ticked = self._context.ledger.daemons.newest(1)
@@ -243,7 +223,6 @@ class Worker:
             self._jobs.forget(old)
 
     def _end_late(self) -> None:
-        """Write the results that the ledger did not take during an outage."""
         with self._lock:
             late, self._late = self._late, []
         while late:
@@ -256,14 +235,8 @@ class Worker:
                 return
             late.pop()
 
-    # --- Every second ------------------------------------------------------------------------------------
-
     def attend(self) -> None:
-        """Call about once a second, also while stopping. Raises nothing.
-
-        Moves stalled jobs out of regular slots. Stops jobs that used up their share while others are queued,
-        and jobs that the fleet wants stopped. Every few seconds: sends a heartbeat, reaps jobs of dead
-        workers, and checks whether an outage is over."""
+        """Call about once a second, also while stopping. Raises nothing."""
         now = self._context.clock.monotonic()
         self._make_room(now)
         try:
@@ -280,6 +253,7 @@ class Worker:
             self._outages.report(error)
 
     def _make_room(self, now: float) -> None:
+        """Move stalled jobs out of regular slots; stop jobs that used up their share while others wait."""
         settings = self.configuration.service
         freed: list[str] = []
         with self._lock:
@@ -322,19 +296,16 @@ class Worker:
         self._on_heartbeat(fleet)
 
     def _stop_jobs(self, which: Callable[[RunningJob], bool]) -> None:
-        """Ask jobs to stop where they can be resumed. Does not wait for them."""
         with self._lock:
             for running in filter(which, self._running):
                 running.stop.set()
 
     def reload(self, read: Read) -> None:
-        """Reload the files and apply the valid parts. Raises nothing. Retrying suspended customers is left to
-        the daemon."""
+        """Raises nothing. Retrying suspended customers is left to the daemon."""
         self.use(read_again(self._active, read, self._context.clock.now()))
 
     def use(self, active: ActiveConfiguration) -> None:
-        """Apply a configuration. Jobs of customers with a changed destination stop where they can be
-        resumed."""
+        """Apply a configuration. Jobs to a changed destination stop where they can be resumed."""
         old, new = self._active.configuration, active.configuration
         self._active = active
         moved = {name for name in old.customers if is_moved(old, new, name)}
@@ -346,18 +317,17 @@ class Worker:
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration in use."""
         return self._active.configuration
 
     # --- The end: stop, drain, break_off and drain again where that was not enough, close ---
 
     def stop(self) -> None:
-        """Start no more jobs; running jobs continue. Any thread may call it."""
+        """Running jobs continue."""
         self._stopping = True
         self.wake()
 
     def drain(self, seconds: float) -> bool:
-        """Wait for running jobs, attending to them meanwhile; return True if all ended."""
+        """Wait for running jobs and attend to them; return True if all ended."""
         while True:
             pause = max(0.0, min(seconds, 1.0))
             if self._stopping and self._fetcher.is_alive():
@@ -374,7 +344,7 @@ class Worker:
             seconds -= self._context.clock.monotonic() - began  # it may have waited for the ledger
 
     def break_off(self) -> None:
-        """Stop running jobs where they can be resumed. Does not wait for them."""
+        """Stop running jobs where they can be resumed."""
         self._context.stop.set()
         self._stop_jobs(lambda _: True)
 

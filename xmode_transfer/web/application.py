@@ -1,7 +1,5 @@
 """The web applications: which requests are allowed, and the routes of the page, /metrics and the probes.
-
-Probes ignore customers' failures: those are no reason to restart the process or to take it out of service.
-"""
+Probes ignore customers' failures: those are no reason to restart the process or to take it out of service."""
 
 import base64
 import binascii
@@ -26,8 +24,7 @@ from xmode_transfer.web.facts import Cached, Facts, StatusView
 from xmode_transfer.web.pages import Pages
 
 METHODS = ("GET", "HEAD")
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Paths open to probes without a token; the responses name no customer."""
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # without a token: the responses name no customer
 
 SECURITY_HEADERS: Mapping[str, str] = {
     # No inline script or style, nothing from elsewhere, no frame around it.
@@ -45,19 +42,19 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``names`` are the hosts that the page answers to, in lower case; None for any. ``token`` is required
-    unless it is None."""
+    """``names`` are the hosts that the page answers to, in lower case; None for any."""
 
     names: frozenset[str] | None
     token: str | None = None
 
     def knows(self, host: str) -> bool:
-        """Return True if a Host header names the page."""
-        return self.names is None or _name_of(host) in self.names
+        """Return True if a Host header, such as ``[::1]:8321`` or ``LOCALHOST.:80``, names the page."""
+        is_ipv6 = host.startswith("[")
+        name = host[1:].partition("]")[0] if is_ipv6 else host.partition(":")[0].rstrip(".")
+        return self.names is None or name.lower() in self.names
 
     def admits(self, authorization: str) -> bool:
-        """Return True if an Authorization header has the token: ``Bearer TOKEN``, or Basic with the token as
-        the password of any user, as browsers send it."""
+        """Return True if an Authorization header has the token: as bearer, or as the password of any user."""
         if self.token is None:
             return True
         scheme, _, value = authorization.partition(" ")
@@ -73,18 +70,10 @@ class Rules:
 
 
 def rules_for(page: StatusPage, token: str | None) -> Rules:
-    """Return the rules of a page. If other machines can reach it, its token protects it, and it answers to
-    any name unless its names are configured."""
+    """If other machines can reach the page, it answers to any name unless its names are configured."""
     if not page.is_local and not page.hosts:
         return Rules(None, token)
     return Rules(_LOCAL_NAMES | {page.host.lower(), *page.hosts}, token)
-
-
-def _name_of(host: str) -> str:
-    """``[::1]:8321`` -> ``::1``, ``LOCALHOST.:80`` -> ``localhost``."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].rstrip(".").lower()
 
 
 class Guard:
@@ -133,15 +122,11 @@ class Guard:
 
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-KEPT_SECONDS = 5.0
-"""How long the ledger's probe is cached: it writes to the disk."""
-SILENT_SECONDS = 180.0
-"""A worker's loop that makes no progress for longer hangs; a failover of the ledger is shorter."""
+KEPT_SECONDS = 5.0  # the ledger's probe is cached: it writes to the disk
+SILENT_SECONDS = 180.0  # a worker's loop that is silent for longer hangs; a failover of the ledger is shorter
 
 
 class Check(NamedTuple):
-    """One condition, whether it holds, and a detail."""
-
     name: str
     holds: bool
     detail: str
@@ -156,7 +141,6 @@ def application(
     metrics: Callable[[], bytes],
     probes: "Probes",
 ) -> ASGIApp:
-    """Build the app of the status page."""
     pages = Pages(Facts(ledger, clock, configuration, status_view), clock)
     inner = Starlette(
         routes=[*_probes(probes.alive, probes.ready), _metrics(metrics), *pages.routes()],
@@ -166,8 +150,7 @@ def application(
 
 
 def probing(probes: "Probes") -> ASGIApp:
-    """Build the app of the probes alone, for a separate listener that stays responsive when the page is
-    busy."""
+    """Build the app of the probes' own listener, which stays responsive when the page is busy."""
     return Guard(Starlette(routes=_probes(probes.alive, probes.ready)), Rules(None))
 
 
@@ -177,8 +160,7 @@ def measuring(
     silent_seconds: Callable[[], float],
     unready: Callable[[], str | None],
 ) -> ASGIApp:
-    """Build the app of a worker. ``silent_seconds`` is the time since its loop made progress, ``unready`` the
-    reason why it takes no jobs."""
+    """Build the app of a worker. ``unready`` returns the reason why it takes no jobs, if any."""
 
     def alive() -> Sequence[Check]:
         silent = silent_seconds()
@@ -235,20 +217,18 @@ class Probes:
         self._ledger_check = Cached(self._check_ledger, KEPT_SECONDS, clock).get
 
     def alive(self) -> Sequence[Check]:
-        """Return the liveness checks, from memory only. A process that fails them must be restarted."""
+        """From memory only. A process that fails these checks must be restarted."""
         status, now = self._status_view.status(), self._clock.now()
         seconds = max(0, round((now - status.ticked_at).total_seconds()))
         return [Check("daemon", status.is_alive(now), f"the daemon's clock ticked {seconds} s ago")]
 
     def ready(self) -> Sequence[Check]:
-        """Return the readiness checks. An error in the configuration on disk does not count while the last
-        valid version is in use."""
+        """An error in the configuration on disk does not count while the last valid version is in use."""
         stopping = self._status_view.status().stopping
+        customers = len(self._configuration().customers)
         return [
             self._ledger_check(),
-            Check(
-                "configuration", holds=True, detail=f"{len(self._configuration().customers)} valid customers"
-            ),
+            Check("configuration", holds=True, detail=f"{customers} valid customers"),
             Check("daemon", not stopping, "stopping" if stopping else "running"),
         ]
 

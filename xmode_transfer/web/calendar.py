@@ -15,8 +15,6 @@ SHOWN = {PeriodKind.DAY: 35, PeriodKind.WEEK: 27, PeriodKind.MONTH: 18, PeriodKi
 
 
 class Mark(StrEnum):
-    """The state of a period."""
-
     DELIVERED = "delivered"  # in time
     DELIVERED_LATE = "delivered late"  # after its deadline
     CORRECTED = "corrected"  # delivered again, with what the source had changed
@@ -33,7 +31,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One period of one feed. ``note`` has details, if any."""
+    """One period of one feed."""
 
     feed: str
     period: str
@@ -44,8 +42,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The feeds of one kind of period side by side, periods from old to new. ``rows`` has a cell for each of
-    ``periods``."""
+    """The feeds of one kind of period: a row of cells each. ``periods`` are from old to new."""
 
     kind: PeriodKind
     periods: tuple[Period, ...]
@@ -54,8 +51,8 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class FeedRecord:
-    """The records of one subscription: deliveries by period (the highest revision of each), the last source
-    scan, and the skipped periods. Only an ``active`` subscription expects periods."""
+    """The records of one subscription, with the highest revision of each period's delivery. Only an
+    ``active`` one expects periods."""
 
     feed: str
     deadlines: Deadlines
@@ -66,8 +63,7 @@ class FeedRecord:
 
 
 def window(kind: PeriodKind, now: datetime, back: int = 0) -> tuple[Period, ...]:
-    """Return the periods of a sheet, old to new. The last sheet ends with the current period; ``back`` counts
-    sheets before it. Not for a drop folder."""
+    """Return the periods of a sheet. ``back`` counts sheets before the current one. Not for a drop folder."""
     count = SHOWN[kind]
     newest = Period.around(now, kind).step(-back * count)
     return tuple(newest.step(step) for step in range(1 - count, 1))
@@ -76,14 +72,14 @@ def window(kind: PeriodKind, now: datetime, back: int = 0) -> tuple[Period, ...]
 def sheets(records: Sequence[FeedRecord], now: datetime, back: int = 0) -> Iterator[Sheet]:
     """Yield a sheet for each kind of period that the feeds have; drop folders have none."""
     for kind in SHOWN:
-        of_kind = [record for record in records if record.deadlines.kind is kind]
-        if not of_kind:
-            continue
         periods = window(kind, now, back)
         rows = tuple(
-            (record.feed, tuple(_cell(record, period, now) for period in periods)) for record in of_kind
+            (record.feed, tuple(_cell(record, period, now) for period in periods))
+            for record in records
+            if record.deadlines.kind is kind
         )
-        yield Sheet(kind, periods, rows)
+        if rows:
+            yield Sheet(kind, periods, rows)
 
 
 def _cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
@@ -106,15 +102,11 @@ def _of_delivery(delivery: Delivery, deadline: datetime) -> tuple[Mark, str]:
             return Mark.DELIVERED_LATE, f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
         return Mark.DELIVERED, ""
     words = delivery.failure.message if delivery.failure else ""
-    if delivery.status is Status.BLOCKED:
-        return Mark.BLOCKED, words
-    if delivery.status is Status.FAILED:
-        return Mark.FAILED, words
-    return Mark.RUNNING, words
+    marks = {Status.BLOCKED: Mark.BLOCKED, Status.FAILED: Mark.FAILED}
+    return marks.get(delivery.status, Mark.RUNNING), words
 
 
 def _of_source(record: FeedRecord, period: Period, now: datetime) -> tuple[Mark, str]:
-    """Return the state of a period without a delivery."""
     label, scan, deadline = period.label, record.scan, record.deadlines.of(period)
     passed, by = deadline <= now, f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
     if label in record.skipped:

@@ -1,6 +1,4 @@
-"""Every metric with its help text and labels. docs/metrics.md has a row for each; names, units and labels are
-public.
-"""
+"""Every metric with its help text and labels (docs/metrics.md). Names, units and labels are public."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One metric: its name as Prometheus stores it, its help text and its labels."""
+    """One metric, by its name as Prometheus stores it."""
 
     name: str
     help: str
@@ -22,7 +20,7 @@ class Described:
         return self.name.endswith("_total")
 
     def metric(self, samples: float | Mapping[Any, float]) -> Metric:
-        """Return the metric with its value, or with a value for each label (a tuple if there are several)."""
+        """``samples`` is the value, or a value for each label (a tuple if there are several)."""
         kind = CounterMetricFamily if self.is_counter else GaugeMetricFamily
         family = kind(self.name.removesuffix("_total"), self.help, labels=self.labels)
         for labels, value in samples.items() if isinstance(samples, Mapping) else [((), samples)]:

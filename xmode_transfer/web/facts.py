@@ -1,6 +1,4 @@
-"""Data for the pages: from the ledger, the configuration in use and the daemon's status. Only this module
-knows the sources of the data; ``layout`` and the templates arrange it.
-"""
+"""Data for the pages: from the ledger, the configuration in use and the daemon's status."""
 
 import re
 import threading
@@ -26,8 +24,7 @@ from xmode_transfer.model.process import Clock, DaemonRecord
 from xmode_transfer.model.records import Delivery, PlannedObject, Run
 from xmode_transfer.web.calendar import FeedRecord, Sheet, sheets, window
 
-KEPT_SECONDS = 3.0
-"""How long an assessment is shared by all viewers."""
+KEPT_SECONDS = 3.0  # how long an assessment is shared by all viewers
 OBJECTS_SHOWN = 100
 RUNS_SHOWN = 50
 FEW = 12
@@ -37,11 +34,9 @@ _Value = TypeVar("_Value")
 
 
 class StatusView(Protocol):
-    """The daemon's own state. Any thread may read it at any time. It returns copies and never blocks."""
+    """The daemon's own state, for any thread. It returns copies and never blocks."""
 
-    def jobs(self) -> Sequence[QueueEntry]:
-        """Return the queue entry of each active customer, by name."""
-        ...
+    def jobs(self) -> Sequence[QueueEntry]: ...
 
     def status(self) -> DaemonRecord: ...
 
@@ -66,7 +61,7 @@ class Cached(Generic[_Value]):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The health of every customer at one moment. ``jobs`` is by customer."""
+    """The health of every customer at one moment."""
 
     at: datetime
     configuration: Configuration
@@ -92,7 +87,6 @@ class Facts:
         self._configuration = configuration
         self._status_view = status_view
         self.moment = Cached(self._assess, KEPT_SECONDS, clock).get
-        """Return the health of every customer, at most a few seconds old."""
 
     def _assess(self) -> Moment:
         configuration = self._configuration()
@@ -109,9 +103,8 @@ class Facts:
         )
 
     def customer(self, name: str, back: int = 0) -> dict[str, Any] | None:
-        """Return everything about one customer; None if it is not configured. ``back`` is how many calendar
-        pages to go back. ``customer`` is None if its file is invalid. ``batches`` has the newest deliveries
-        to each drop folder, old to new: revisions of its one period."""
+        """Return everything about one customer; None if it is not configured. ``customer`` is None if its
+        file is invalid. ``batches`` has the newest deliveries to each drop folder, old to new."""
         moment = self.moment()
         health = moment.assessment.customer(name)
         if health is None:
@@ -157,7 +150,7 @@ class Facts:
         return sheets(records, moment.at, back)
 
     def access(self, name: str) -> AccessReport | None:
-        """Return the last access check of a customer, with its fixes rebuilt from the causes."""
+        """Return the last access check, with its fixes rebuilt from the causes."""
         report = self._ledger.checks.last(name)
         configuration = self._configuration()
         customer = configuration.customers.get(name)
@@ -174,8 +167,8 @@ class Facts:
         return replace(report, findings=tuple(with_fix(item) for item in report.findings))
 
     def delivery(self, delivery_id: str, after: str, find: str) -> dict[str, Any] | None:
-        """Return one delivery with its revisions (newest first), its runs, and one page of its objects; None
-        if it does not exist. ``more`` is True if other objects follow."""
+        """Return one delivery with its revisions, its runs, and one page of its objects; None if it does not
+        exist."""
         delivery = self._ledger.deliveries.get(delivery_id)
         if delivery is None:
             return None
@@ -193,30 +186,23 @@ class Facts:
         }
 
     def runs(self) -> Sequence[tuple[Run, Delivery | None]]:
-        """Return the newest runs of all customers, each with its delivery."""
         return self._with_deliveries(self._ledger.runs.newest(limit=RUNS_SHOWN))
 
     def _with_deliveries(self, runs: Iterable[Run]) -> list[tuple[Run, Delivery | None]]:
         return [(run, self._ledger.deliveries.get(run.delivery_id)) for run in runs]
 
     def search(self, text: str) -> "Hits":
-        """Return the matches of a text."""
         return search(self._configuration(), self._ledger, text)
 
 
-# --- Search
-
-HITS_SHOWN = 50
-"""Hits of each kind."""
-_SUBSCRIPTIONS_SEARCHED = 200
-"""Subscriptions under whose prefix an object's key could be; with its bucket there is one."""
-
-_ObjectHit = tuple[Delivery, PlannedObject | None]
+HITS_SHOWN = 50  # of each kind
+_SUBSCRIPTIONS_SEARCHED = 200  # under whose prefix an object's key could be; with its bucket there is one
+_ObjectHit = tuple[Delivery, PlannedObject | None]  # None for a manifest
 
 
 @dataclass(slots=True)
 class Hits:
-    """Matches of a text; an object is None for a manifest. ``cut`` is True if there are more than shown."""
+    """``cut`` is True if there are more than shown."""
 
     customers: list[Customer] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -231,11 +217,9 @@ class Hits:
 
 
 def search(configuration: Configuration, ledger: Ledger, text: str) -> Hits:
-    """Search for customers by name, company, external ID, role and bucket, feeds by name, in any case;
-    deliveries by their ID; objects by the start of their key, with or without ``s3://bucket/``. Reads only by
-    indexes of the ledger, so it is fast whatever the ledger holds. Raises LedgerError."""
-    hits = Hits()
-    wanted = text.strip()
+    """Search for customers and feeds in any case, deliveries by their ID, and objects by the start of their
+    key, with or without ``s3://bucket/``. Reads only by indexes of the ledger."""
+    hits, wanted = Hits(), text.strip()
     if not wanted:
         return hits
     folded = wanted.casefold()
@@ -266,8 +250,7 @@ def _words_of(customer: Customer) -> str:
 
 
 def _objects(configuration: Configuration, ledger: Ledger, text: str, hits: Hits) -> Iterator[_ObjectHit]:
-    """Yield objects with keys that start with the text. The key has feed, period and name: each object is
-    looked up in the one delivery where it would be."""
+    """Yield objects with keys that start with the text: by its feed and period, it can be in one delivery."""
     bucket, key = None, text
     if match := re.fullmatch(r"s3://([^/]+)/(.*)", text):
         bucket, key = match[1], match[2]
@@ -305,7 +288,7 @@ def _in_feed(ledger: Ledger, customer: Customer, feed: Feed, path: str, key: str
 
 
 def _period_label(feed: Feed, path: str) -> str | None:
-    """Return the label of the period in whose directory a path is; None if it names no whole period."""
+    """Return the period in whose directory a path is; None if it names no whole period."""
     partition = feed.partition_template
     if partition is None:
         return "none"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from xmode_transfer.alerting.health_records import SOUND, CustomerHealth, Health, Issue, worst
@@ -24,30 +24,28 @@ RESOLVED_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """Equal issues of several feeds of one customer: the same cause, message and hint."""
+    """Issues of one customer with the same cause, message and hint."""
 
     first: Issue
     periods: Sequence[str]
 
 
 def grouped(issues: Iterable[Issue]) -> list[Grouped]:
-    """Group equal issues, in the order of their first occurrence."""
     found: dict[tuple[str, str, str], list[Issue]] = {}
     for issue in issues:
         found.setdefault((issue.cause, issue.message, issue.hint), []).append(issue)
-    return [
-        Grouped(min(same, key=attrgetter("since_at")), [_feed_and_period(item) for item in same if item.feed])
-        for same in found.values()
-    ]
-
-
-def _feed_and_period(issue: Issue) -> str:
-    period = issue.period if issue.period not in (None, "none") else ""
-    return f"{issue.feed} {period}".rstrip()
+    result = []
+    for same in found.values():
+        periods = []
+        for issue in same:
+            if issue.feed:
+                period = issue.period if issue.period not in (None, "none") else ""
+                periods.append(f"{issue.feed} {period}".rstrip())
+        result.append(Grouped(min(same, key=attrgetter("since_at")), periods))
+    return result
 
 
 def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]:
-    """Return the values of the overview: issues first, then all customers, or those of one state."""
     assessment = moment.assessment
     customers = assessment.customers
     issues = sorted(
@@ -62,13 +60,14 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
     page_count = max(1, -(-len(wanted) // CUSTOMERS_SHOWN))
     page = min(max(page, 1), page_count)
     counts = assessment.counts
+    word = worst(item.health for item in customers if item.health not in (Health.PENDING, Health.RETIRED))
     return {
         "verdict": verdict(customers, assessment.warnings),
-        "worst": _worst(customers, assessment.warnings),
+        "worst": Health.FAILING if assessment.warnings and word in SOUND else word,
         "customer_count": len(customers),
         "feed_count": len(moment.configuration.feeds),
         "notices": grouped(assessment.warnings),
-        "counts": [(word, counts[word]) for word in Health if counts[word]],
+        "counts": [(health, counts[health]) for health in Health if counts[health]],
         "chosen": chosen or "",
         "issues": issues[:ISSUES_SHOWN],
         "issue_count": len(issues),
@@ -86,19 +85,12 @@ def overview(moment: Moment, chosen: Health | None, page: int) -> dict[str, Any]
 def _now(entries: Sequence[QueueEntry]) -> dict[str, Any]:
     by_age = sorted(entries, key=attrgetter("since_at"))
     idle = (JobState.RESTING, JobState.SUSPENDED)
-    coming = [
-        (entry.next_at, entry.customer, entry) for entry in entries if entry.state in idle and entry.next_at
-    ]
+    coming = [entry for entry in entries if entry.state in idle and entry.next_at]
     return {
         "running": [entry for entry in by_age if entry.state is JobState.RUNNING],
         "queued": [entry for entry in by_age if entry.state is JobState.QUEUED],
-        "coming": [entry for _, _, entry in sorted(coming, key=itemgetter(0, 1))[:COMING_SHOWN]],
+        "coming": sorted(coming, key=attrgetter("next_at", "customer"))[:COMING_SHOWN],
     }
-
-
-def _worst(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> Health:
-    word = worst(item.health for item in customers if item.health not in (Health.PENDING, Health.RETIRED))
-    return Health.FAILING if warnings and word in SOUND else word
 
 
 def verdict(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> str:
@@ -128,7 +120,6 @@ def verdict(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> s
 
 
 def alerts(known: Sequence[Alert]) -> dict[str, Any]:
-    """Return open alerts, urgent first, then the latest resolved ones."""
     is_open = [alert for alert in known if alert.state is AlertState.OPEN]
     resolved = [alert for alert in known if alert.state is AlertState.RESOLVED]
     return {
@@ -137,17 +128,13 @@ def alerts(known: Sequence[Alert]) -> dict[str, Any]:
     }
 
 
-# --- The calendar
-
-
 def legend(sheets: Sequence[Sheet]) -> list[Mark]:
-    """Return the marks in use, in the order of the legend."""
     there = {cell.mark for sheet in sheets for _, cells in sheet.rows for cell in cells}
     return [mark for mark in Mark if mark in there and mark is not Mark.NOTHING]
 
 
 def label(cell: Cell) -> str:
-    """Return the text of a cell, for its tooltip and for screen readers."""
+    """For the cell's tooltip and for screen readers."""
     text = f"{cell.feed} {cell.period}: {cell.mark}"
     if cell.delivery is not None and cell.delivery.object_count:
         text += f", {states.count(cell.delivery.object_count, 'object')}"
@@ -155,21 +142,20 @@ def label(cell: Cell) -> str:
 
 
 def heads(sheet: Sheet) -> list[tuple[str, int]]:
-    """Return the headings above several periods, each with the number of columns that it spans."""
+    """Return the headings above several periods, each with its number of columns."""
     form = {PeriodKind.DAY: "%B %Y", PeriodKind.WEEK: "%G"}.get(sheet.kind, "%Y")
     groups = groupby(sheet.periods, lambda period: period.start.strftime(form))
     return [(head, len(list(periods))) for head, periods in groups]
 
 
 def heading(period: Period) -> str:
-    """Return the heading above one period."""
     if period.kind is PeriodKind.DAY:
         return str(period.start.day)
     return period.start.strftime("%V" if period.kind is PeriodKind.WEEK else "%b")
 
 
 def by_day(sheet: Sheet, cells: Sequence[Cell]) -> Iterator[tuple[str, dict[int, Cell]]]:
-    """Split a row of hours into one line per day, oldest first: its heading, and the cells by hour."""
+    """Split a row of hours into one line per day: its heading, and the cells by hour."""
     pairs = zip(sheet.periods, cells, strict=True)
     for day, hours in groupby(pairs, lambda pair: pair[0].start.date()):
         yield f"{day:%a} {day.day} {day:%b}", {period.start.hour: cell for period, cell in hours}

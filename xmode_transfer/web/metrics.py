@@ -1,8 +1,5 @@
 """Metrics for Prometheus: health of customers, status of the daemon and the fleet, counters of this process.
-
-There are few series: one per customer for its health, four per subscription, and more only where they apply.
-There are no histograms and no unbounded labels.
-"""
+There are no histograms and no unbounded labels."""
 
 import threading
 from collections import Counter, defaultdict
@@ -27,8 +24,7 @@ from xmode_transfer.web import catalogue as of
 from xmode_transfer.web.catalogue import Described
 from xmode_transfer.web.facts import Cached, StatusView
 
-KEPT_SECONDS = 5.0
-"""How long metrics from the ledger are cached, so that several Prometheus servers share them."""
+KEPT_SECONDS = 5.0  # metrics from the ledger are cached: several Prometheus servers share them
 
 
 def renderer(
@@ -39,11 +35,8 @@ def renderer(
     open_alerts: Callable[[], Iterable[str]],
     fleet: WorkQueue | None,
 ) -> Callable[[], bytes]:
-    """Return a function that renders a scrape (Prometheus text format 0.0.4). Any thread may call it.
-
-    ``open_alerts`` returns the cause of each open alert. ``fleet`` is the queue of a fleet. If the ledger
-    cannot be read, the text says so and has the metrics that need no ledger.
-    """
+    """Return a function that renders a scrape (Prometheus text format 0.0.4), for any thread. If the ledger
+    cannot be read, the text says so and has the metrics that need no ledger."""
     process = _registry(counters.collect, partial(_of_daemon, status_view))
 
     def of_ledger() -> bytes:
@@ -66,8 +59,7 @@ def renderer(
 
 
 def of_process(counters: "Counters") -> Callable[[], bytes]:
-    """Like ``renderer``, for a worker: metrics of the process alone. Daemons report customers and the
-    fleet."""
+    """Like ``renderer``, for a worker: metrics of the process alone."""
     return partial(generate_latest, _registry(counters.collect))
 
 
@@ -86,9 +78,6 @@ def _registry(*functions: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
     for function in functions:
         registry.register(_Collected(function))
     return registry
-
-
-# --- This process, from memory
 
 
 class Counters:
@@ -146,11 +135,7 @@ def _by_state(entries: Iterable[QueueEntry]) -> dict[str, int]:
     return {state: counts[state] for state in JobState}
 
 
-# --- A fleet, from its queue
-
-
 def _of_fleet(queue: WorkQueue, now: datetime) -> Iterator[Metric]:
-    """Raises LedgerError."""
     entries = queue.snapshot()
     yield of.FLEET_CUSTOMERS.metric(_by_state(entries))
     # Suspended customers have their own queue, which may be slow.
@@ -159,24 +144,14 @@ def _of_fleet(queue: WorkQueue, now: datetime) -> Iterator[Metric]:
     workers: dict[str, list[WorkerRecord]] = {"working": [], "troubled": [], "stopping": [], "silent": []}
     for worker in queue.workers():
         if worker.stopped_at is None:
-            workers[_state(worker, now)].append(worker)
+            state = "stopping" if worker.stopping else "troubled" if worker.trouble else "working"
+            workers[state if worker.is_alive(now) else "silent"].append(worker)
     yield of.FLEET_WORKERS.metric({state: len(found) for state, found in workers.items()})
     yield of.FLEET_SLOTS.metric(sum(worker.places for worker in workers["working"]))
     # A stopping worker keeps its jobs; those of a silent one are taken over.
     living = [*workers["working"], *workers["troubled"], *workers["stopping"]]
     yield of.FLEET_BUSY.metric(sum(worker.busy for worker in living))
     yield of.FLEET_STALLED.metric(sum(worker.waiting for worker in living))
-
-
-def _state(worker: WorkerRecord, now: datetime) -> str:
-    if not worker.is_alive(now):
-        return "silent"
-    if worker.stopping:
-        return "stopping"
-    return "troubled" if worker.trouble else "working"
-
-
-# --- Customers, from one assessment
 
 
 def _totals(found: Assessment) -> Iterator[Metric]:
@@ -239,17 +214,14 @@ def _of_customer(item: CustomerHealth, now: datetime) -> Iterator[tuple[Describe
 
 @lru_cache(maxsize=10_000)
 def _end_of(label: str) -> datetime | None:
-    """Return when the period ended, by the calendar in UTC; None for a drop folder: its period never ends."""
+    """Return when the period ended in UTC; None for a drop folder: its period never ends."""
     period = period_labelled(label)
     if period is None or period.kind is PeriodKind.NONE:
         return None
     return period.end.replace(tzinfo=UTC)
 
 
-# --- The work that is left
-
 _NOT_WORKABLE = frozenset({Health.BROKEN, Health.BLOCKED, Health.PENDING, Health.RETIRED})
-"""Customers with this health receive nothing, however many workers there are."""
 
 
 def left_of(part: SubscriptionHealth) -> int:
@@ -258,26 +230,22 @@ def left_of(part: SubscriptionHealth) -> int:
 
 
 def work_of(found: Assessment) -> tuple[int, datetime | None]:
-    """Return the bytes that workers could send now, and since when the oldest of that work has waited.
-
-    A due period is estimated by the newest delivery of its subscription; without one, by the feed's average
-    over all customers. Excludes suspended customers and subscriptions with failing deliveries.
-    """
+    """Return the bytes that workers could send now, and since when the oldest of that work has waited. A due
+    period is estimated by the subscription's newest delivery, or the feed's average over all customers."""
+    parts = [(customer, part) for customer in found.customers for part in customer.subscriptions]
     sizes: dict[str, list[int]] = defaultdict(list)
-    for customer in found.customers:
-        for part in customer.subscriptions:
-            if part.last_delivered is not None:
-                sizes[part.feed].append(part.last_delivered.total_bytes)
+    for _, part in parts:
+        if part.last_delivered is not None:
+            sizes[part.feed].append(part.last_delivered.total_bytes)
     usual = {feed: sum(each) / len(each) for feed, each in sizes.items()}
     size, waiting_since = 0, []
-    for customer in found.customers:
-        for part in customer.subscriptions:
-            if customer.health in _NOT_WORKABLE or part.health is Health.FAILING:
-                continue
-            last = part.last_delivered
-            each = usual.get(part.feed, 0.0) if last is None else last.total_bytes
-            size += left_of(part) + round(part.due_count * each)
-            if part.due and part.scan is not None and part.scan.due_since_at is not None:
-                waiting_since.append(part.scan.due_since_at)
-            waiting_since += [item.since_at for item in part.open]
+    for customer, part in parts:
+        if customer.health in _NOT_WORKABLE or part.health is Health.FAILING:
+            continue
+        last = part.last_delivered
+        each = usual.get(part.feed, 0.0) if last is None else last.total_bytes
+        size += left_of(part) + round(part.due_count * each)
+        if part.due and part.scan is not None and part.scan.due_since_at is not None:
+            waiting_since.append(part.scan.due_since_at)
+        waiting_since += [item.since_at for item in part.open]
     return size, min(waiting_since, default=None)

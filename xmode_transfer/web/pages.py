@@ -1,6 +1,5 @@
 """The pages: load the data and render a template. Handlers are plain functions, so that each runs in a thread
-and a slow one blocks no other.
-"""
+and a slow one blocks no other."""
 
 import hashlib
 import json
@@ -38,8 +37,6 @@ STATIC: Mapping[str, str] = {
     "page.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
-"""The files under /static/, with their types."""
-
 _RESPONSIBLE = {"vendor": "vendor", "customer": "customer", "aws": "AWS or the network"}
 
 
@@ -53,7 +50,7 @@ def age(at: datetime, now: datetime) -> str:
 
 
 def span(since: datetime, now: datetime) -> str:
-    """How long something has lasted: ``3 min``; ``a moment`` when that is less than one."""
+    """``3 min``, or ``a moment`` when that is less than one."""
     return _span((now - since).total_seconds()) or "a moment"
 
 
@@ -81,7 +78,7 @@ def short(at: datetime, now: datetime) -> str:
 
 
 def throughput(run: Run) -> float | None:
-    """Return the average bytes a second; None if the run sent nothing or is not finished."""
+    """In bytes a second; None if the run sent nothing or is not finished."""
     return run.bytes / run.seconds if run.bytes and run.seconds > 0 else None
 
 
@@ -94,7 +91,6 @@ def ticked(text: str) -> Markup:
 
 
 def link(path: str, **query: object) -> str:
-    """Return a path with its query, without empty values."""
     given = {name: value for name, value in query.items() if value not in ("", None, 0)}
     return f"{quote(path)}?{urlencode(given)}" if given else quote(path)
 
@@ -106,7 +102,7 @@ def static(name: str) -> bytes:
 
 @cache
 def static_link(name: str) -> str:
-    """Return a URL with a content hash, so that browsers can cache the file forever."""
+    """The content hash lets browsers cache the file forever."""
     return f"/static/{name}?v={hashlib.sha256(static(name)).hexdigest()[:12]}"
 
 
@@ -166,8 +162,6 @@ _MOST_BACK = 1000
 
 
 class Pages:
-    """Routes and handlers of the pages."""
-
     def __init__(self, facts: Facts, clock: Clock) -> None:
         self._facts = facts
         self._clock = clock
@@ -213,17 +207,13 @@ class Pages:
         if moment.assessment.customer(name) is None:
             raise HTTPException(404, f"There is no customer {name}.")
         check = self._facts.access(name)
-        fixable = [
-            item
-            for item in (check.findings if check else ())
-            if item.fix is not None and item.severity is not Severity.INFO
-        ]
+        found = check.findings if check else ()
+        fixable = [item for item in found if item.fix is not None and item.severity is not Severity.INFO]
         return self._page("access.html", moment, name=name, check=check, fixable=fixable)
 
     def delivery(self, request: Request) -> Response:
-        found = self._facts.delivery(
-            request.path_params["delivery_id"], _text(request, "after"), _text(request, "find")
-        )
+        after, find = _text(request, "after"), _text(request, "find")
+        found = self._facts.delivery(request.path_params["delivery_id"], after, find)
         if found is None:
             raise HTTPException(404, "There is no such delivery.")
         return self._page("delivery.html", self._facts.moment(), **found)
@@ -242,7 +232,6 @@ class Pages:
         return self._page("search.html", moment, query=text, hits=self._facts.search(text), healths=healths)
 
     def problem(self, _: Request, error: Exception) -> Response:
-        """Render an error page."""
         status, heading, message, hint = 500, "Internal error", "See the log for the traceback.", ""
         if isinstance(error, HTTPException):
             status, heading, message = error.status_code, "Not found", str(error.detail)
@@ -250,16 +239,8 @@ class Pages:
             status, heading, message, hint = 503, "Temporarily unavailable", error.message, error.hint
         else:
             telemetry.error(Event.DEFECT, error=type(error).__name__, message=str(error))
-        html = render(
-            "problem.html",
-            here="",
-            query="",
-            at=self._clock.now(),
-            open_alerts=0,
-            heading=heading,
-            message=message,
-            hint=hint,
-        )
+        page = {"here": "", "query": "", "at": self._clock.now(), "open_alerts": 0}
+        html = render("problem.html", **page, heading=heading, message=message, hint=hint)
         return HTMLResponse(html, status)
 
     def _page(
@@ -278,7 +259,7 @@ def _static(request: Request) -> Response:
 
 
 def _number(request: Request, name: str) -> int:
-    """Parse a number of the query; 0 if invalid."""
+    """Return 0 if it is invalid."""
     text = request.query_params.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 

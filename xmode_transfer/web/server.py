@@ -1,8 +1,5 @@
-"""The status page's server: uvicorn in a thread.
-
-uvicorn waits forever for an unfinished request and does not limit connections per client: a few hundred
-half-sent requests would block all other clients. This server limits the time and number of connections.
-"""
+"""The status page's server: uvicorn in a thread. uvicorn waits forever for an unfinished request and does not
+limit connections per client; this server limits both."""
 
 import asyncio
 import socket
@@ -27,24 +24,16 @@ from xmode_transfer.web.facts import StatusView
 
 _START_SECONDS = 10.0
 _END_SECONDS = 3
-_SHORTEST_TOKEN = 16
-"""Minimum length in characters: guessing is not rate-limited."""
-
+_SHORTEST_TOKEN = 16  # characters: guessing is not rate-limited
 REQUEST_SECONDS = 30.0
-"""Maximum time from when a connection is ready for a request until its response is written. A client that
-takes longer to send the request, or to read the previous response, is disconnected."""
-AT_ONCE = 200
-"""Maximum number of connections."""
-AT_ONCE_PER_PEER = 32
-"""Maximum number of connections from one address; also of a reverse proxy."""
+"""Maximum time from when a connection is ready for a request until its response is written."""
+AT_ONCE = 200  # connections
+AT_ONCE_PER_PEER = 32  # connections from one address; also of a reverse proxy
 
 
 class Connection(H11Protocol):
-    """A connection with a timeout that makes room for newer ones.
-
-    If there are too many, from one address or in total, the one that has waited longest without a complete
-    request is closed. If none waits, all are being answered, and the new one gets 503.
-    """
+    """A connection with a timeout. If there are too many, from one address or in total, the one that has
+    waited longest without a complete request is closed. If none waits, the new one gets 503."""
 
     _timer: asyncio.TimerHandle | None = None
     _free_since = 0.0
@@ -100,7 +89,7 @@ class Connection(H11Protocol):
 
 
 class Server:
-    """Serves an app until ``close``. ``probes`` is the separate listener of its probes, if any."""
+    """``probes`` is the separate listener of its probes, if any."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         self.probes: Server | None = None
@@ -160,18 +149,14 @@ def serve(
     status_view: StatusView,
     metrics: Callable[[], bytes],
 ) -> Server:
-    """Serve the status page in a thread of its own. Return once it serves.
-
-    ``configuration`` returns the one in use, ``metrics`` the text for Prometheus. Raises ConfigError if an
-    address cannot be listened on, or the token cannot be read or is too short.
-    """
+    """Serve the status page in a thread of its own. Return once it serves. Raises ConfigError."""
     probes = Probes(ledger, clock, configuration, status_view)
     app = application(_rules(settings), ledger, clock, configuration, status_view, metrics, probes)
     return _serve_with_probes(settings, app, probing(probes))
 
 
 def serve_waiting(settings: StatusPage) -> Server:
-    """Serve only the probes, for a daemon that waits for its ledger. Raises as ``serve``."""
+    """Serve only the probes, for a daemon that waits for its ledger. Raises ConfigError."""
     return _serve_with_probes(settings, waiting(_rules(settings)), waiting(Rules(None)))
 
 
@@ -181,8 +166,7 @@ def serve_metrics(
     silent_seconds: Callable[[], float],
     unready: Callable[[], str | None],
 ) -> Server:
-    """Serve /healthz, /readyz and /metrics of a worker (see ``measuring``). ``settings`` are the page's, with
-    the worker's own address. Raises as ``serve``."""
+    """Serve /healthz, /readyz and /metrics of a worker (see ``measuring``). Raises ConfigError."""
     server = _serve(
         measuring(_rules(settings), metrics, silent_seconds, unready),
         settings.listen,
@@ -194,7 +178,6 @@ def serve_metrics(
 
 
 def _serve_with_probes(settings: StatusPage, app: ASGIApp, probing: ASGIApp) -> Server:
-    """Serve ``app``, and ``probing`` beside it if the probes have their own listener."""
     server = _serve(
         app,
         settings.listen,
@@ -224,7 +207,6 @@ def _serve_with_probes(settings: StatusPage, app: ASGIApp, probing: ASGIApp) -> 
 
 
 def _rules(settings: StatusPage) -> Rules:
-    """Raises ConfigError for a token that could be guessed."""
     token = None
     if settings.token is not None:
         token = read_secret(settings.token, "status_page.token")

@@ -7,21 +7,16 @@ from xmode_transfer.model.keys import count
 __all__ = ["RESPONSIBLE", "count", "duration", "shape", "size", "style", "tone"]
 
 _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
-    (
-        "check",
-        "good",
-    ): "healthy delivered ok adopted attested cleaned removed proven ours active resolved sent valid",
+    ("check", "good"): "healthy delivered ok adopted attested cleaned removed proven ours active resolved"
+    " sent valid",
     ("check-late", "warn"): "delivered_late",
     ("check-twice", "good"): "corrected",
     ("check", "quiet"): "skipped",
     ("target", "info"): "due planned queued dry_run expires found manifest notice waiting",
     ("play", "info"): "running",
     ("clock", "warn"): "late",
-    (
-        "diamond",
-        "warn",
-    ): "no_source attention missing warning acl_changed unreadable unchecked elsewhere unclear"
-    " superseded incomplete unconfirmed refused stays",
+    ("diamond", "warn"): "no_source attention missing warning acl_changed unreadable unchecked elsewhere"
+    " unclear superseded incomplete unconfirmed refused stays",
     ("barred", "held"): "blocked suspended already_running retained gone",
     ("barred", "bad"): "denied",
     ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped fix"
@@ -41,7 +36,6 @@ RESPONSIBLE: Mapping[str, str] = {
     "customer": "the customer",
     "aws": "AWS, or the network to it",
 }
-"""The responsible party in words, by its name in JSON."""
 
 
 def _shape_and_tone(word: str) -> tuple[str, str]:
@@ -49,7 +43,7 @@ def _shape_and_tone(word: str) -> tuple[str, str]:
 
 
 def shape(word: str) -> str:
-    """Return the page's symbol for a state. It says the same as the colour, also in print."""
+    """Return the page's symbol for a state: it says the same as the colour, also in print."""
     return _shape_and_tone(word)[0]
 
 
@@ -59,7 +53,7 @@ def tone(word: str) -> str:
 
 
 def style(word: str) -> str:
-    """Return the terminal's colour for a state."""
+    """Return the terminal's colour."""
     return _STYLES.get(tone(word), "bright_black")
 
 
