@@ -15,7 +15,7 @@ from xmode_transfer.config.secrets import shown
 from xmode_transfer.ledger import schema
 from xmode_transfer.ledger.database import Database, missing
 from xmode_transfer.ledger.files import BESIDE, Progress
-from xmode_transfer.ledger.leases import RETURNED
+from xmode_transfer.ledger.leases import REVOKED
 from xmode_transfer.ledger.rows import text_of
 from xmode_transfer.ledger.schema import Contents, connect, is_postgres
 from xmode_transfer.ledger.sqlite import path_of
@@ -120,11 +120,7 @@ def copy(
                 if not keep:
                     # Before the copy is committed: a full disk is found while nothing has happened yet.
                     schema.mark_moved(old, source.now(old, clock))
-                    old.execute(
-                        sa.update(leases)
-                        .where(leases.c.holder.is_not(None))
-                        .values(generation=leases.c.generation + 1, **RETURNED)
-                    )
+                    old.execute(sa.update(leases).where(leases.c.holder.is_not(None)).values(REVOKED))
         return result
 
 
@@ -140,13 +136,13 @@ def _copy_tables(
     done = 0
 
     def summed(table: Table, database: Database, connection: Connection, *, copies: bool) -> CopiedTable:
-        """The checksum does not depend on the order of the rows."""
         nonlocal done
         rows = total = 0
         for page in _pages(database, connection, table):
             if copies:
                 _put(new, table, page)
             for row in page:
+                # A sum does not depend on the order of the rows, which differs between databases.
                 digest = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest()
                 total += int.from_bytes(digest)
             rows += len(page)

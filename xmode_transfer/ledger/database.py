@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _UNKNOWN = "-"
-_ENDED_STATES = frozenset("ZX")  # a zombie has ended; only its parent has not asked yet
 
 
 def this_process() -> str:
@@ -59,7 +58,7 @@ def is_dead(holder: str) -> bool | None:
     if seen is None:
         return None
     state, start = seen
-    return start != started or state in _ENDED_STATES
+    return start != started or state in "ZX"  # a zombie has ended; only its parent has not asked yet
 
 
 def _host() -> str:

@@ -45,8 +45,6 @@ IS_NEWEST = ~exists().where(
 
 
 class Deliveries(LedgerPart):
-    """The deliveries."""
-
     def get(self, delivery_id: str) -> Delivery | None:
         return self._first(DELIVERY, DELIVERIES.where(deliveries.c.id == delivery_id))
 
@@ -109,11 +107,8 @@ class Deliveries(LedgerPart):
                     hint="Nothing was written. Two processes have planned the same revision; the next run "
                     "continues the existing one.",
                 )
-            connection.execute(
-                insert(deliveries).values(
-                    period_id=number, revision=delivery.revision, **DELIVERY.values(delivery)
-                )
-            )
+            values = {"period_id": number, "revision": delivery.revision, **DELIVERY.values(delivery)}
+            connection.execute(insert(deliveries).values(values))
 
         self._fenced(lease, action)
 
@@ -132,8 +127,6 @@ class Deliveries(LedgerPart):
 
 
 class Runs(LedgerPart):
-    """The executions of deliveries."""
-
     def start(self, lease: Lease, run: Run) -> None:
         """Add a run. Idempotent for the same ID."""
         adding = self._database.insert(runs).values(RUN.values(run)).on_conflict_do_nothing()
@@ -167,9 +160,8 @@ def of_period(
 
 def place(connection: Connection, delivery_id: str) -> tuple[int, int] | None:
     """Return the delivery's ``period_id`` and revision."""
-    row = connection.execute(
-        select(deliveries.c.period_id, deliveries.c.revision).where(deliveries.c.id == delivery_id)
-    ).one_or_none()
+    query = select(deliveries.c.period_id, deliveries.c.revision).where(deliveries.c.id == delivery_id)
+    row = connection.execute(query).one_or_none()
     return None if row is None else (row.period_id, row.revision)
 
 
@@ -181,9 +173,8 @@ def known_place(connection: Connection, delivery_id: str) -> tuple[int, int]:
 
 
 def period_id(connection: Connection, customer: str, feed: str, period: str) -> int | None:
-    return connection.execute(
-        select(periods.c.id).filter_by(customer=customer, feed=feed, period=period)
-    ).scalar_one_or_none()
+    query = select(periods.c.id).filter_by(customer=customer, feed=feed, period=period)
+    return connection.execute(query).scalar_one_or_none()
 
 
 class Uploads(LedgerPart):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from shlex import quote as shell_quoted
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -141,17 +141,13 @@ def _check_server(database: Database, connection: sa.Connection) -> LedgerCheck:
     found = schema.version_of(connection, database)
     if found is None:
         raise missing(database.where)
-    damage = tuple(_server_damage(connection))
-    return schema.checked(connection.exec_driver_sql, database.where, found, damage, on_server=True)
-
-
-def _server_damage(connection: sa.Connection) -> list[str]:
-    """Return what the server does not enforce, or should have prevented."""
-    lines = [str(line) for line in connection.execute(_UNPROVEN).scalars()]
+    # What the server does not enforce, or should have prevented.
+    damage = [str(line) for line in connection.execute(_UNPROVEN).scalars()]
     for table in metadata.sorted_tables:
         for constraint in sorted(table.foreign_key_constraints, key=lambda item: str(item.name)):
-            lines += _orphans(connection, constraint)
-    return lines
+            damage += _orphans(connection, constraint)
+    query = connection.exec_driver_sql
+    return schema.checked(query, database.where, found, tuple(damage), on_server=True)
 
 
 def _orphans(connection: sa.Connection, constraint: sa.ForeignKeyConstraint) -> list[str]:
@@ -330,21 +326,17 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
 def _set_aside(target: Path, now: datetime) -> Path | None:
     if not target.exists():
         return None
+    wanted = f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"
     with _translated(target):
-        kept = _new_name(target.with_name(f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"))
+        for number in count(1):
+            kept = target.with_name(wanted if number == 1 else f"{wanted}-{number}")
+            # An empty file reserves the name: a rename would replace another's.
+            with suppress(FileExistsError):
+                os.close(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                break
         target.rename(kept)
         for suffix in BESIDE:
             beside = target.with_name(target.name + suffix)
             if beside.exists():
                 beside.rename(kept.with_name(kept.name + suffix))
     return kept
-
-
-def _new_name(wanted: Path) -> Path:
-    """Return the name, or the first free one with a number behind it, reserved by an empty file: a rename
-    would replace another."""
-    for name in chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))):
-        with suppress(FileExistsError):
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            return name
-    raise AssertionError("numbers have no end")

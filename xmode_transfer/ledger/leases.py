@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RETURNED: Mapping[str, None] = {"holder": None, "presence": None, "claimed_at": None, "expires_at": None}
 """Without a holder. The row stays, so that its generation never starts again."""
+REVOKED: Mapping[str, Any] = {**RETURNED, "generation": leases.c.generation + 1}
 _TRIED = "written/and-taken-back"
 
 # Locks on a lease's row, where the database locks rows. Writers under a lease and its renewal do not wait for
@@ -31,8 +32,6 @@ EXCLUSIVE: Lock = {}  # FOR UPDATE
 
 
 class Leases(LedgerPart):
-    """The leases that processes claim and renew."""
-
     def __init__(self, database: Database, writer: GroupCommit, clock: "Clock") -> None:
         super().__init__(database, writer)
         self._clock = clock
@@ -58,11 +57,8 @@ class Leases(LedgerPart):
         self, connection: Connection, name: str, holder: str, presence: str | None, ttl_seconds: float
     ) -> Lease:
         """``claim`` in the caller's transaction."""
-        connection.execute(
-            self._database.insert(leases)
-            .values(name=name, generation=0)
-            .on_conflict_do_nothing(index_elements=["name"])
-        )
+        adding = self._database.insert(leases).values(name=name, generation=0)
+        connection.execute(adding.on_conflict_do_nothing(index_elements=["name"]))
         found = _row(connection, name, EXCLUSIVE)
         now = self._database.now(connection, self._clock)
         if not is_claimable(connection, self._database, found, now):
@@ -124,7 +120,7 @@ def revoke(connection: Connection, name: str, holder: str) -> None:
     held = _named(name) & (leases.c.holder == holder)
     in_order = select(leases.c.name).where(held).order_by(leases.c.name)
     connection.execute(in_order.with_for_update(**EXCLUSIVE)).all()
-    connection.execute(update(leases).where(held).values(generation=leases.c.generation + 1, **RETURNED))
+    connection.execute(update(leases).where(held).values(REVOKED))
 
 
 def is_claimable(connection: Connection, database: Database, row: Any, now: datetime) -> bool:

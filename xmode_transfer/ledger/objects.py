@@ -38,8 +38,6 @@ _REVISION, _REMOVED, _SUPERSEDED = 14, 15, 16  # the columns after an object's a
 
 
 class Objects(LedgerPart):
-    """The objects of deliveries."""
-
     def __init__(self, database: Database, writer: GroupCommit) -> None:
         super().__init__(database, writer)
         # A foreign key refuses the receipt of an object that was never planned.

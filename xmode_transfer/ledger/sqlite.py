@@ -69,23 +69,16 @@ _DISK = Message(
 )
 # SQLite's primary result codes, the low byte of extended ones (https://www.sqlite.org/rescode.html).
 _BY_CODE = {
-    sqlite3.SQLITE_BUSY: LOCKED,
-    sqlite3.SQLITE_LOCKED: LOCKED,
-    sqlite3.SQLITE_PERM: READ_ONLY,
-    sqlite3.SQLITE_READONLY: READ_ONLY,
-    sqlite3.SQLITE_AUTH: READ_ONLY,
+    **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), LOCKED),
+    **dict.fromkeys((sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH), READ_ONLY),
     sqlite3.SQLITE_FULL: FULL,
-    sqlite3.SQLITE_CORRUPT: CORRUPT,
-    sqlite3.SQLITE_NOTADB: CORRUPT,
+    **dict.fromkeys((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB), CORRUPT),
     sqlite3.SQLITE_CANTOPEN: _NO_FILE,
     sqlite3.SQLITE_IOERR: _DISK,
 }
 _BY_ERRNO = {
-    errno.ENOSPC: FULL,
-    errno.EDQUOT: FULL,
-    errno.EACCES: READ_ONLY,
-    errno.EPERM: READ_ONLY,
-    errno.EROFS: READ_ONLY,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), READ_ONLY),
 }
 
 

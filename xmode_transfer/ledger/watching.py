@@ -104,9 +104,8 @@ class Discrepancies(LedgerPart):
                 if scope.covers(row.feed, row.period)
             }
             for feed, period in {(feed, period) for feed, period, _ in since}:
-                connection.execute(
-                    delete(discrepancies).filter_by(customer=customer, feed=feed, period=period)
-                )
+                of_period = delete(discrepancies).filter_by(customer=customer, feed=feed, period=period)
+                connection.execute(of_period)
             values = [
                 {
                     "customer": customer,
@@ -122,8 +121,6 @@ class Discrepancies(LedgerPart):
 
 
 class Alerts(LedgerPart):
-    """The causes that are alerts, and their notifications."""
-
     def known(self) -> list[Alert]:
         return self._records(ALERT, select(alerts).order_by(alerts.c.fingerprint))
 
@@ -141,8 +138,6 @@ class Alerts(LedgerPart):
 
 
 class Notices(LedgerPart):
-    """The notices in customers' buckets."""
-
     def find(
         self, customer: str | None = None, statuses: Iterable[NoticeStatus] | None = None
     ) -> list[Notice]:

@@ -74,23 +74,15 @@ class ProcrastinateQueue(LedgerPart):
                 connection.execute(delete(queue_customers).where(queue_customers.c.customer.in_(gone)))
             for name in sorted(name for name in there.keys() & wanted.keys() if there[name] != wanted[name]):
                 connection.execute(update(queue_customers).where(_is(name)).values(weight=wanted[name]))
-            connection.execute(
-                self._database.insert(queue_clock).on_conflict_do_nothing(), {"id": 1, "clock": 0.0}
-            )
-            if new := sorted(wanted.keys() - there.keys()):
-                connection.execute(
-                    self._database.insert(queue_customers).on_conflict_do_nothing(),
-                    [
-                        {
-                            "customer": name,
-                            "weight": wanted[name],
-                            "spent": 0.0,
-                            "backfill": False,
-                            **ENTRY.values(entries.get(name) or QueueEntry(name, JobState.RESTING, now)),
-                        }
-                        for name in new
-                    ],
-                )
+            starting = self._database.insert(queue_clock).on_conflict_do_nothing()
+            connection.execute(starting, {"id": 1, "clock": 0.0})
+            rows = []
+            for name in sorted(wanted.keys() - there.keys()):
+                entry = entries.get(name) or QueueEntry(name, JobState.RESTING, now)
+                cost = {"weight": wanted[name], "spent": 0.0, "backfill": False}
+                rows.append({"customer": name, **cost, **ENTRY.values(entry)})
+            if rows:
+                connection.execute(self._database.insert(queue_customers).on_conflict_do_nothing(), rows)
 
         if self._read(_weights) != wanted:
             self._alone(action)
@@ -136,15 +128,15 @@ class ProcrastinateQueue(LedgerPart):
         the server, leases of another one do not expire: their holders are about to renew them."""
         now = self._database.now(connection, self._clock)
 
-        def may_renew(row: Any) -> bool:
-            is_dead = self._database.is_dead
-            return row.presence is not None and not is_dead(connection, row.holder, row.presence)
+        def had_time(row: Any) -> bool:
+            if life is None or row.presence in (life, None):
+                return True
+            return self._database.is_dead(connection, row.holder, row.presence)
 
         return [
             row
             for row in connection.execute(sql.HELD, {"under": customer_lease(""), "id": number}).all()
-            if leases.is_claimable(connection, self._database, row, now)
-            and (life in (None, row.presence) or not may_renew(row))
+            if leases.is_claimable(connection, self._database, row, now) and had_time(row)
         ]
 
     def _take(self, connection: Connection, found: Any, life: str | None) -> bool:
@@ -175,13 +167,9 @@ class ProcrastinateQueue(LedgerPart):
     def workers(self) -> list[WorkerRecord]:
         def action(connection: Connection) -> list[WorkerRecord]:
             now = self._database.now(connection, self._clock)
-            query = (
-                select(workers)
-                .where(workers.c.seen_at >= now - _WORKERS_KEPT)
-                .order_by(workers.c.seen_at.desc(), workers.c.holder)
-            )
+            recent = select(workers).where(workers.c.seen_at >= now - _WORKERS_KEPT)
             found = []
-            for row in connection.execute(query).all():
+            for row in connection.execute(recent.order_by(workers.c.seen_at.desc(), workers.c.holder)).all():
                 is_quiet = row.stopped_at is None and now - row.seen_at >= QUIET_AFTER
                 lease = f"worker/{row.holder}"
                 gone = is_quiet and leases.is_orphaned(connection, self._database, lease)
