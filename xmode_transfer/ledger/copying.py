@@ -201,8 +201,14 @@ def _without_users(connection: Connection, source: Database, clock: "Clock") -> 
         if lease.expires_at > now and not source.is_dead(connection, lease.holder, lease.presence):
             since = text_of(lease.claimed_at)
             raise _in_use(f"{lease.name} is being worked on, by {holder_shown(lease.holder)} since {since}")
-    for other in _others(connection):
-        raise _in_use(f"another process has it open, {other}")
+    # One that waits for work holds no lease. A session that has just ended, such as one of our own checks of
+    # the server, is listed for a moment.
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while _on_server(connection) and (others := connection.exec_driver_sql(_OTHERS).scalars().all()):
+        if time.monotonic() > deadline:
+            raise _in_use(f"another process has it open, {others[0]}")
+        time.sleep(0.05)
+        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
     living = sa.select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds)
     for daemon in connection.execute(living.where(daemons.c.stopped_at.is_(None))):
         silent_at = daemon.ticked_at + longest_silence(daemon.tick_seconds)
@@ -210,19 +216,6 @@ def _without_users(connection: Connection, source: Database, clock: "Clock") -> 
             ticked = text_of(daemon.ticked_at)
             raise _in_use(f"a daemon works with it, {holder_shown(daemon.holder)}, which ticked at {ticked}")
     return len(held)
-
-
-def _others(connection: Connection) -> list[str]:
-    """Return our other processes that have the database open: one that waits for work holds no lease."""
-    # A session that has just ended, such as one of our own checks of the server, is listed for a moment.
-    deadline = time.monotonic() + _ENDING_SECONDS
-    while _on_server(connection):
-        found = [str(row[0]) for row in connection.exec_driver_sql(_OTHERS)]
-        if not found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
-        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
-    return []
 
 
 def _in_use(why: str) -> AlreadyRunning:

@@ -233,6 +233,7 @@ discrepancies = _sorted_table(
 
 alerts = _sorted_table("alerts", *ALERT.columns(), PrimaryKeyConstraint("fingerprint"))
 
+# The row is written before the object.
 notices = _sorted_table(
     "notices",
     *NOTICE.columns(),
