@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
 
 def open_ledger(url: str, clock: "Clock", *, holder: str | None = None, waits: bool = True) -> "Ledger":
-    """Open the ledger at a URL such as ``sqlite:////var/lib/xmode/ledger.db`` or
-    ``postgresql://xmode@db/xmode``, and create its schema or bring it up to date.
+    """Open the ledger of that URL, and create its schema or bring it up to date.
 
-    A relative path is relative to the working directory. ``?timeout=5`` waits so many seconds for another
-    process's lock instead of 30. ``holder`` (default: ``database.this_process()``) is the name under which
-    this process claims leases; other machines notice its death at once for this name only. With ``waits``,
-    wait for a server that is starting. Raises ConfigError for an invalid URL, LedgerTooNew for a ledger of a
-    later version, and the other LedgerErrors.
+    ``?timeout=5`` waits so many seconds for another process's lock instead of 30. ``holder`` (default:
+    ``database.this_process()``) is the name under which this process claims leases; other machines notice its
+    death at once for this name only. With ``waits``, wait for a server that is starting. Raises ConfigError
+    for an invalid URL, and LedgerErrors.
     """
     database = schema.connect(url, create=True, holder=holder, waits=waits)
     try:
@@ -37,12 +35,10 @@ def open_ledger(url: str, clock: "Clock", *, holder: str | None = None, waits: b
 
 
 class Ledger:
-    """The durable record, opened by ``open_ledger``. What a method has acknowledged survives kill -9 and
-    power loss.
+    """The durable record: what a method has acknowledged survives kill -9 and power loss. Thread-safe.
 
-    Methods that take a ``lease`` raise LeaseLost, and write nothing, if the lease was taken over. Every
-    method may raise LedgerLocked, LedgerReadOnly, LedgerFull or LedgerCorrupt; then nothing of that call was
-    written. Thread-safe.
+    A method that raises a LedgerError has written nothing. Those that take a ``lease`` raise LeaseLost if it
+    was taken over.
     """
 
     def __init__(self, database: Database, clock: "Clock") -> None:
@@ -62,11 +58,9 @@ class Ledger:
         self.notices = Notices(database, writer)
         self.daemons = Daemons(database, writer)
         self.queue = ProcrastinateQueue(database, writer, clock)
-        """A fleet's queue, on PostgreSQL."""
 
     def snapshot(self) -> Snapshot:
-        """Return the state of every subscription, in one consistent view. Its cost depends on the number of
-        subscriptions and of open deliveries, not on the length of the history."""
+        """Return every subscription's state in one view. Its cost does not grow with the history."""
         return snapshot.snapshot(self._database)
 
     def prove_writable(self) -> None:
@@ -74,9 +68,8 @@ class Ledger:
         self._writer.call(lambda c: leases.try_writing(c, self._database))
 
     def hurry(self) -> None:
-        """Stop waiting for a ledger that is away, because the process is to end soon. Every method, also one
-        that waits in another thread, makes one last attempt and returns, or raises LedgerUnreachable, within
-        seconds. Idempotent; does not wait."""
+        """Stop waiting for a ledger that is away: every method, also one that waits in another thread, makes
+        one last attempt and returns, or raises LedgerUnreachable, within seconds. Idempotent."""
         self._database.hurry()
 
     def close(self) -> None:

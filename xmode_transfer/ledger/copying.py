@@ -1,5 +1,4 @@
-"""Copying a ledger into another database, such as from SQLite to PostgreSQL: all of it or nothing, compared
-before it counts."""
+"""Copying a ledger into another database, such as from SQLite to PostgreSQL: all of it or nothing."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from xmode_transfer.config.secrets import shown
 from xmode_transfer.ledger import schema
 from xmode_transfer.ledger.database import Database, missing
 from xmode_transfer.ledger.files import BESIDE, Progress
-from xmode_transfer.ledger.leases import RETURNED
+from xmode_transfer.ledger.leases import REVOKED
 from xmode_transfer.ledger.rows import text_of
 from xmode_transfer.ledger.schema import Contents, connect, is_postgres
 from xmode_transfer.ledger.sqlite import path_of
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock
 
 TABLES = tuple(metadata.sorted_tables)
-"""In an order in which a table follows those that it refers to."""
+"""A table follows those that it refers to."""
 _LOCK_SECONDS = 30
 _ENDING_SECONDS = 3.0
 _OTHERS = """
@@ -52,7 +51,7 @@ class CopiedTable:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The result of a copy or a dry run. ``leases_given_back`` counts the leases of dead processes."""
+    """``leases_given_back`` counts the leases of dead processes."""
 
     source: str
     target: str
@@ -75,14 +74,10 @@ def copy(
     progress: Progress | None = None,
 ) -> Moved:
     """Copy the ledger at ``source_url`` into the empty one at ``target_url``, in one transaction there: if it
-    fails, or the process is killed, the target is as empty as before. No other process writes to the source
-    meanwhile. At the end the source is marked as moved, and its leases are revoked; ``keep`` leaves it in
-    use. A dry run checks whether the copy is possible, and writes nothing.
-
-    Raises AlreadyRunning while a live process uses the source, ConfigError if the target is the source, is
-    not empty or has another schema, LedgerCorrupt if the ledger breaks our rules or the two sides differ, and
-    the other LedgerErrors.
-    """
+    fails, the target is as empty as before. No other process writes to the source meanwhile. At the end the
+    source is marked as moved, and its leases are revoked; ``keep`` leaves it in use. A dry run checks whether
+    the copy is possible. Raises AlreadyRunning while a live process uses the source, ConfigError for an
+    unsuitable target, LedgerCorrupt if the ledger breaks our rules or the sides differ, and LedgerErrors."""
     is_source = source_url == target_url
     if not is_source and not is_postgres(source_url) and not is_postgres(target_url):
         is_source = path_of(source_url).resolve() == path_of(target_url).resolve()
@@ -125,11 +120,7 @@ def copy(
                 if not keep:
                     # Before the copy is committed: a full disk is found while nothing has happened yet.
                     schema.mark_moved(old, source.now(old, clock))
-                    old.execute(
-                        sa.update(leases)
-                        .where(leases.c.holder.is_not(None))
-                        .values(generation=leases.c.generation + 1, **RETURNED)
-                    )
+                    old.execute(sa.update(leases).where(leases.c.holder.is_not(None)).values(REVOKED))
         return result
 
 
@@ -141,18 +132,17 @@ def _copy_tables(
     count: int,
     progress: Progress | None,
 ) -> Iterator[CopiedTable]:
-    """Copy each table, read it back from the target, and compare both sides. A row counts as progress when it
-    is copied, and again when it is compared."""
+    """Copy each table, read it back from the target, and compare. Each row counts twice as progress."""
     done = 0
 
     def summed(table: Table, database: Database, connection: Connection, *, copies: bool) -> CopiedTable:
-        """The checksum does not depend on the order of the rows, which differs between databases."""
         nonlocal done
         rows = total = 0
         for page in _pages(database, connection, table):
             if copies:
                 _put(new, table, page)
             for row in page:
+                # A sum does not depend on the order of the rows, which differs between databases.
                 digest = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest()
                 total += int.from_bytes(digest)
             rows += len(page)
@@ -175,8 +165,7 @@ def _copy_tables(
 
 
 def _pages(database: Database, connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield a table's rows by pages, in the order in which SQLite stores them: it then never moves what it
-    has written."""
+    """Yield a table's rows in the order in which SQLite stores them: it never moves what it has written."""
     bare = plain(table)
     # A lease keeps its name and its generation: its holder used another database.
     columns = [sa.null() if table is leases and one.nullable else bare.c[one.name] for one in table.columns]
@@ -189,10 +178,8 @@ def _pages(database: Database, connection: Connection, table: Table) -> Iterator
 
 def plain(table: Table) -> sa.TableClause:
     """The table as the database has it: its texts stay texts."""
-    types = (getattr(one.type, "impl", one.type) for one in table.columns)
-    return sa.table(
-        table.name, *(sa.column(one.name, kind) for one, kind in zip(table.columns, types, strict=True))
-    )
+    columns = (sa.column(one.name, getattr(one.type, "impl", one.type)) for one in table.columns)
+    return sa.table(table.name, *columns)
 
 
 def _check_version(connection: Connection, source: Database) -> None:
@@ -207,38 +194,28 @@ def _check_version(connection: Connection, source: Database) -> None:
 
 
 def _without_users(connection: Connection, source: Database, clock: "Clock") -> int:
-    """Return the number of leases of dead or late holders. Raises AlreadyRunning for a live process."""
+    """Return the number of dead or late holders' leases. Raises AlreadyRunning for a live process."""
     now = source.now(connection, clock)
     held = connection.execute(sa.select(leases).where(leases.c.holder.is_not(None))).all()
     for lease in held:
         if lease.expires_at > now and not source.is_dead(connection, lease.holder, lease.presence):
             since = text_of(lease.claimed_at)
             raise _in_use(f"{lease.name} is being worked on, by {holder_shown(lease.holder)} since {since}")
-    for other in _others(connection):
-        raise _in_use(f"another process has it open, {other}")
-    living = sa.select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds).where(
-        daemons.c.stopped_at.is_(None)
-    )
-    for daemon in connection.execute(living):
+    # One that waits for work holds no lease. A session that has just ended, such as one of our own checks of
+    # the server, is listed for a moment.
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while _on_server(connection) and (others := connection.exec_driver_sql(_OTHERS).scalars().all()):
+        if time.monotonic() > deadline:
+            raise _in_use(f"another process has it open, {others[0]}")
+        time.sleep(0.05)
+        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+    living = sa.select(daemons.c.holder, daemons.c.ticked_at, daemons.c.tick_seconds)
+    for daemon in connection.execute(living.where(daemons.c.stopped_at.is_(None))):
         silent_at = daemon.ticked_at + longest_silence(daemon.tick_seconds)
         if silent_at > now and not source.is_dead(connection, daemon.holder, None):
             ticked = text_of(daemon.ticked_at)
             raise _in_use(f"a daemon works with it, {holder_shown(daemon.holder)}, which ticked at {ticked}")
     return len(held)
-
-
-def _others(connection: Connection) -> list[str]:
-    """Return our other processes that have the database open, on a server. One that waits for work holds no
-    lease, and would continue here."""
-    # A session that has just ended, such as one of our own checks of the server, is listed for a moment.
-    deadline = time.monotonic() + _ENDING_SECONDS
-    while _on_server(connection):
-        found = [str(row[0]) for row in connection.exec_driver_sql(_OTHERS)]
-        if not found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
-        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
-    return []
 
 
 def _in_use(why: str) -> AlreadyRunning:
@@ -261,7 +238,7 @@ def _check_rules(connection: Connection, database: Database) -> None:
 
 
 def _check_empty(connection: Connection, target: Database) -> bool:
-    """Return True if our tables exist. Raises ConfigError if one has rows, or for another version."""
+    """Return True if our tables exist."""
     found = schema.version_of(connection, target)
     if found is None:
         return False
@@ -305,7 +282,6 @@ def _exists(url: str) -> bool:
 
 @contextmanager
 def _removed_on_failure(url: str) -> Iterator[None]:
-    """Remove a file that was created for a copy which then failed."""
     existed = _exists(url)
     try:
         yield
@@ -320,7 +296,7 @@ def _removed_on_failure(url: str) -> Iterator[None]:
 
 
 def _lock(connection: Connection, mode: str) -> None:
-    """Lock all tables until the transaction ends: SHARE keeps writers away, ACCESS EXCLUSIVE also readers."""
+    """SHARE keeps writers away until the transaction ends, ACCESS EXCLUSIVE also readers."""
     if not _on_server(connection):
         return
     names = ", ".join(_quoted(connection, table) for table in TABLES)
@@ -331,7 +307,6 @@ def _lock(connection: Connection, mode: str) -> None:
 
 
 def _put(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add rows with a value for every column, in the columns' order."""
     names = [column.name for column in table.columns]
     if not _on_server(connection):
         connection.execute(sa.insert(plain(table)), [dict(zip(names, row, strict=True)) for row in rows])
@@ -345,8 +320,7 @@ def _put(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) 
 
 
 def _finish(connection: Connection) -> None:
-    """Set a server's sequences, and its statistics: without them the checks that follow could be planned as
-    if the tables were empty."""
+    """Set a server's sequences and statistics: else checks are planned as if the tables were empty."""
     for table in TABLES if _on_server(connection) else ():
         name, numbered = _quoted(connection, table), table.autoincrement_column
         if numbered is not None:

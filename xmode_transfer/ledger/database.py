@@ -1,8 +1,5 @@
-"""What the ledger needs of a database, and the identity of the processes that hold leases in it.
-
-``Database`` hides the differences between SQLite and PostgreSQL; the rest of the package is written once, in
-SQLAlchemy's expressions.
-"""
+"""What the ledger needs of a database, SQLite or PostgreSQL, and the identity of the processes that hold
+leases in it."""
 
 import os
 import socket
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _UNKNOWN = "-"
-_ENDED_STATES = frozenset("ZX")  # a zombie has ended; only its parent has not asked yet
 
 
 def this_process() -> str:
@@ -40,11 +36,8 @@ def this_process() -> str:
 
 
 def is_dead(holder: str) -> bool | None:
-    """Return True if the holder is known to have ended, False if it is known to live, otherwise None.
-
-    Only a holder of this host, this boot and this process-ID namespace can be known. Without /proc (macOS)
-    the answer is None, and the lease has to expire.
-    """
+    """Return True if the holder is known to have ended, False if it is known to live, otherwise None, such as
+    for another host, boot or process-ID namespace, or without /proc (macOS)."""
     parts = holder.split("/")
     if len(parts) != 4 or _UNKNOWN in parts or not parts[2].isdigit():
         return None
@@ -65,7 +58,7 @@ def is_dead(holder: str) -> bool | None:
     if seen is None:
         return None
     state, start = seen
-    return start != started or state in _ENDED_STATES
+    return start != started or state in "ZX"  # a zombie has ended; only its parent has not asked yet
 
 
 def _host() -> str:
@@ -82,22 +75,18 @@ def _boot() -> str:
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:
-    """Return the state letter and the start time in clock ticks since boot (proc(5), ``stat``, fields 3 and
-    22)."""
+    """Return fields 3 and 22 of proc(5)'s ``stat``; the start time is in clock ticks since boot."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
     # The second field is the command in parentheses and may contain spaces and parentheses.
     fields = text.rpartition(")")[2].split()
-    if len(fields) < 20:
-        return None
-    return fields[0], fields[19]
+    return None if len(fields) < 20 else (fields[0], fields[19])
 
 
 class Message(NamedTuple):
-    """An error without the ledger's location and the database's own words. Both texts may name ``{where}``,
-    those about a file also its ``{directory}``."""
+    """Both texts may name ``{where}``, those about a file also its ``{directory}``."""
 
     kind: type[XmodeError]
     text: str
@@ -138,12 +127,12 @@ T = TypeVar("T")
 RowTuples = list[tuple[Any, ...]]
 
 BEGIN = "xmode_begin"
-"""The option of a connection with the statement that begins its next transaction."""
+"""The option of a connection: the statement that begins its next transaction."""
 
 
 def pooled(dialect: str, connect: Callable[[], Any], begin: str, **more: Any) -> Engine:
-    """Return an engine whose connections begin a transaction with ``begin``, or with their option ``BEGIN``.
-    The driver must not begin any by itself."""
+    """Return an engine whose connections begin a transaction with ``begin``, or with their option ``BEGIN``;
+    the driver itself must not."""
 
     def begins(connection: Connection) -> None:
         with closing(connection.connection.cursor()) as cursor:
@@ -163,8 +152,7 @@ def pooled(dialect: str, connect: Callable[[], Any], begin: str, **more: Any) ->
 
 
 class Prepared:
-    """A statement that is compiled once, when it is first used, and runs on the driver's plain tuples: for
-    what runs once for each of a million rows."""
+    """A statement that is compiled once and runs on the driver's plain tuples, for a million rows."""
 
     def __init__(self, database: "Database", statement: ClauseElement) -> None:
         self._database = database
@@ -188,11 +176,10 @@ class Prepared:
         return tuple(given[name] for name in self._compiled.positiontup or ())
 
     def fetch(self, **values: object) -> RowTuples:
-        """Return all rows, read in a transaction of their own."""
+        """Return all rows, in a transaction of its own."""
         return self._database.read(lambda connection: self.run(connection, **values))
 
     def run(self, connection: Connection, **values: object) -> RowTuples:
-        """Run it once in the caller's transaction; return its rows, if it has any."""
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(self.sql, self.arguments(**values))
             return cast("RowTuples", cursor.fetchall() if cursor.description else [])
@@ -209,10 +196,8 @@ class Prepared:
 
 
 class Database(ABC):
-    """A ledger's database. Thread-safe. ``where`` is its location for messages, without a password.
-
-    Its methods raise LedgerErrors; the driver's own errors do not leave this package.
-    """
+    """A ledger's database. ``where`` is its location for messages, without a password. Raises LedgerErrors,
+    never the driver's own errors. Thread-safe."""
 
     no_ledger: ClassVar[Message]
 
@@ -224,7 +209,7 @@ class Database(ABC):
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[Connection]:
-        """One consistent view of the database until the block ends; blocks no other transaction."""
+        """One view of the database until the block ends; blocks no other transaction."""
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[Connection]:
@@ -239,13 +224,13 @@ class Database(ABC):
         """``writing`` on an open connection."""
 
     def read(self, action: Callable[[Connection], T]) -> T:
-        """Run the action in a transaction that reads. If the connection is lost, it runs again in another
-        one, so it must not consume an iterator of the caller."""
+        """Run the action in a transaction that reads. It may run again if the connection is lost: it must not
+        consume an iterator of the caller."""
         return self.retrying(lambda: _within(self.reading(), action))
 
     def write(self, action: Callable[[Connection], T]) -> T:
-        """Run the action in a transaction that writes. It may run again after a commit without an answer:
-        its effect must be the same if it is run twice."""
+        """Run the action in a transaction that writes. It may run again after a commit without an answer: the
+        effect must be the same."""
         return self.retrying(lambda: _within(self.writing(), action))
 
     def retrying(self, work: Callable[[], T]) -> T:
@@ -264,18 +249,15 @@ class Database(ABC):
         """Raise the ledger's errors instead of the driver's."""
 
     def prepared(self, statement: ClauseElement) -> Prepared:
-        """Return the statement, compiled once for this database."""
-        found = self._prepared.get(statement)
-        if found is None:
-            found = self._prepared[statement] = Prepared(self, statement)
-        return found
+        if statement not in self._prepared:
+            self._prepared[statement] = Prepared(self, statement)
+        return self._prepared[statement]
 
     def upserting(self, table: Table) -> Prepared:
         """``upsert`` for rows with a value for every column, in the columns' order."""
         return Prepared(self, self.upsert(table))
 
     def run_many(self, connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Run a statement for each row of arguments, in the caller's transaction."""
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(sql, rows)
 
@@ -295,11 +277,11 @@ class Database(ABC):
 
     @abstractmethod
     def now(self, connection: Connection, clock: "Clock") -> datetime:
-        """Return the time by which leases end, in UTC: one clock for all processes that claim them."""
+        """Return the time in UTC, by one clock for all processes that claim leases."""
 
     def presence(self, holder: str) -> str | None:
-        """Show that the holder lives, in a way that ends with its process; return the mark for its leases.
-        None for another process's holder, and where there is no such way."""
+        """Show that the holder lives, in a way that ends with its process; return the mark for its leases, or
+        None for another process's holder or without such a way."""
         return None
 
     def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
@@ -310,13 +292,11 @@ class Database(ABC):
         """Prevent other processes from changing the schema until the transaction ends."""
 
     def corrupt(self, detail: str) -> XmodeError:
-        """Return the error for a database that holds no ledger."""
         return self.no_ledger.error(self.where, detail)
 
     @abstractmethod
     def space(self) -> tuple[int | None, int]:
-        """Return the bytes that are free on the ledger's disk (None if unknown) and those that the ledger
-        uses."""
+        """Return the bytes that are free on the ledger's disk, if known, and those that the ledger uses."""
 
     @abstractmethod
     def close(self) -> None: ...

@@ -45,10 +45,7 @@ IS_NEWEST = ~exists().where(
 
 
 class Deliveries(LedgerPart):
-    """The deliveries."""
-
     def get(self, delivery_id: str) -> Delivery | None:
-        """Return the delivery of that ID."""
         return self._first(DELIVERY, DELIVERIES.where(deliveries.c.id == delivery_id))
 
     def latest(self, customer: str, feed: str, period: str) -> Delivery | None:
@@ -72,17 +69,14 @@ class Deliveries(LedgerPart):
         return self._records(DELIVERY, only(query, *wanted))
 
     def calendar(self, customer: str, feed: str | None = None, since: str | None = None) -> list[Delivery]:
-        """Return the delivery with the highest revision of each period of a customer, in the order of feeds
-        and periods; ``since`` is the label of the oldest period (labels of one kind sort as periods do). A
-        delivered revision above 1 is a correction, or a drop folder's next batch. The snapshot's source scans
-        have the due and waiting periods."""
+        """Return each period's delivery with the highest revision, by feed and period; ``since`` is the label
+        of the oldest period (labels of one kind sort as periods do)."""
         query = DELIVERIES.where(IS_NEWEST, periods.c.period >= (since or ""))
         in_order = query.order_by(periods.c.feed, periods.c.period)
         return self._records(DELIVERY, only(in_order, *of_period(customer, feed)))
 
     def corrections(self, since: datetime) -> list[Delivery]:
-        """Return deliveries that replaced a delivered one since then, oldest first, without the batches of
-        drop folders."""
+        """Return deliveries that replaced a delivered one since then, oldest first, without drop folders'."""
         earlier = deliveries.alias("earlier")
         query = DELIVERIES.where(
             deliveries.c.status == Status.DELIVERED,
@@ -113,16 +107,13 @@ class Deliveries(LedgerPart):
                     hint="Nothing was written. Two processes have planned the same revision; the next run "
                     "continues the existing one.",
                 )
-            connection.execute(
-                insert(deliveries).values(
-                    period_id=number, revision=delivery.revision, **DELIVERY.values(delivery)
-                )
-            )
+            values = {"period_id": number, "revision": delivery.revision, **DELIVERY.values(delivery)}
+            connection.execute(insert(deliveries).values(values))
 
         self._fenced(lease, action)
 
     def update(self, lease: Lease, delivery: Delivery) -> None:
-        """Overwrite status, counts, manifest, failure and times."""
+        """Overwrite everything but the ID and the creation time."""
         values = DELIVERY.values(delivery)
         del values["id"], values["created_at"]
         changing = update(deliveries).where(deliveries.c.id == delivery.id).values(values)
@@ -136,8 +127,6 @@ class Deliveries(LedgerPart):
 
 
 class Runs(LedgerPart):
-    """The executions of deliveries."""
-
     def start(self, lease: Lease, run: Run) -> None:
         """Add a run. Idempotent for the same ID."""
         adding = self._database.insert(runs).values(RUN.values(run)).on_conflict_do_nothing()
@@ -166,20 +155,17 @@ class Runs(LedgerPart):
 def of_period(
     customer: str | None, feed: str | None = None, period: str | None = None
 ) -> tuple[tuple[ColumnElement[str], str | None], ...]:
-    """Conditions for ``only``."""
     return (periods.c.customer, customer), (periods.c.feed, feed), (periods.c.period, period)
 
 
 def place(connection: Connection, delivery_id: str) -> tuple[int, int] | None:
-    """Return the number of the delivery's period, and its revision."""
-    row = connection.execute(
-        select(deliveries.c.period_id, deliveries.c.revision).where(deliveries.c.id == delivery_id)
-    ).one_or_none()
+    """Return the delivery's ``period_id`` and revision."""
+    query = select(deliveries.c.period_id, deliveries.c.revision).where(deliveries.c.id == delivery_id)
+    row = connection.execute(query).one_or_none()
     return None if row is None else (row.period_id, row.revision)
 
 
 def known_place(connection: Connection, delivery_id: str) -> tuple[int, int]:
-    """``place``. Raises LedgerError for an unknown delivery."""
     found = place(connection, delivery_id)
     if found is None:
         raise unknown("delivery", delivery_id)
@@ -187,9 +173,8 @@ def known_place(connection: Connection, delivery_id: str) -> tuple[int, int]:
 
 
 def period_id(connection: Connection, customer: str, feed: str, period: str) -> int | None:
-    return connection.execute(
-        select(periods.c.id).filter_by(customer=customer, feed=feed, period=period)
-    ).scalar_one_or_none()
+    query = select(periods.c.id).filter_by(customer=customer, feed=feed, period=period)
+    return connection.execute(query).scalar_one_or_none()
 
 
 class Uploads(LedgerPart):
@@ -200,7 +185,7 @@ class Uploads(LedgerPart):
         self._parts = Journal(lambda c, upload_id: (_number(c, upload_id),), database.upserting(upload_parts))
 
     def open(self, lease: Lease, upload: MultipartUpload) -> None:
-        """Record a multipart upload before its first part, with the parts that the record has. Idempotent."""
+        """Record an upload, with the parts that it has, before its first part is sent. Idempotent."""
 
         def action(connection: Connection) -> None:
             known_place(connection, upload.delivery_id)
@@ -226,13 +211,12 @@ class Uploads(LedgerPart):
         self._fenced(lease, action)
 
     def record_part(self, lease: Lease, upload_id: str, part: UploadedPart) -> Future[None]:
-        """Group commit: the future is done when the part is on disk."""
+        """The future is done when the part is on disk."""
         values = (part.number, part.size, part.etag, part.checksum)
         return self._writer.record(self._parts, lease, upload_id, values)
 
     def close(self, lease: Lease, upload_id: str, status: UploadStatus) -> None:
-        """Record the end of an upload and the sum of its parts. The parts of a completed or aborted one are
-        deleted."""
+        """Record the end and the sum of the parts; delete those of a completed or aborted upload."""
 
         def action(connection: Connection) -> None:
             number = _number(connection, upload_id)
@@ -260,7 +244,6 @@ class Uploads(LedgerPart):
             (uploads.c.delivery_id, delivery_id),
             (uploads.c.status, statuses),
         )
-
         numbers = query.order_by(None).with_only_columns(uploads.c.id)
         of_uploads = select(upload_parts).where(upload_parts.c.upload.in_(numbers))
 
@@ -268,18 +251,17 @@ class Uploads(LedgerPart):
             parts: dict[int, list[UploadedPart]] = defaultdict(list)
             for row in connection.execute(of_uploads.order_by(upload_parts.c.number)):
                 parts[row.upload].append(PART.record(row))
-            return [_upload_of(row, tuple(parts[row.id])) for row in connection.execute(query)]
+            found = []
+            for row in connection.execute(query):
+                upload = UPLOAD.record(row, parts=tuple(parts[row.id]))
+                sent = sum(part.size for part in upload.parts)
+                found.append(replace(upload, sent_bytes=sent) if sent else upload)
+            return found
 
         return self._read(action)
 
 
-def _upload_of(row: Any, parts: tuple[UploadedPart, ...]) -> MultipartUpload:
-    upload = UPLOAD.record(row, parts=parts)
-    return replace(upload, sent_bytes=sum(part.size for part in parts)) if parts else upload
-
-
 def _number(connection: Connection, upload_id: str) -> int:
-    """Return the number of the upload in its parts. Raises LedgerError for an unknown upload."""
     query = select(uploads.c.id).where(uploads.c.upload_id == upload_id)
     number: int | None = connection.execute(query).scalar_one_or_none()
     if number is None:

@@ -1,8 +1,5 @@
-"""The ledger as a whole: checks; backup and restore of its file. A server's own tools back up its database.
-
-A copy made by `cp` may be inconsistent, and misses the content of the -wal file. SQLite's online backup
-copies one consistent state while others write (https://www.sqlite.org/backup.html).
-"""
+"""Checks of a ledger; backup and restore of its file, with SQLite's online backup: a copy by `cp` may be
+inconsistent, and misses the -wal file (https://www.sqlite.org/backup.html)."""
 
 import fcntl
 import os
@@ -12,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from shlex import quote as shell_quoted
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -32,8 +29,6 @@ Progress = Callable[[int, int], None]
 """A callback with the amount done and the total: pages of a file, or rows."""
 BESIDE = ("-wal", "-shm", "-journal")
 _PAGES_AT_A_TIME = 4096
-_NOT_LIBPQ = ("patience", "timeout", "schema")
-"""Our own parameters of a server's URL."""
 _PASSWORD = "The command asks for the password, or takes it from PGPASSFILE or PGPASSWORD."
 _OUR_SCHEMA = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
 _UNPROVEN = sa.text(
@@ -47,7 +42,7 @@ _UNPROVEN = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A finished backup or restore. ``kept`` is the new name of the ledger that a restore replaced."""
+    """``kept`` is the new name of the ledger that a restore replaced."""
 
     path: Path
     contents: Contents
@@ -56,9 +51,8 @@ class Copied:
 
 
 def check(url: str, file: Path | None = None) -> LedgerCheck:
-    """Check the ledger, or another file such as a backup, while others use it. Raises LedgerError if it does
-    not exist or cannot be read, LedgerTooNew, LedgerCorrupt for what is no ledger, and ConfigError for a
-    ``file`` that does not exist."""
+    """Check the ledger, or another file such as a backup, while others use it. Raises LedgerErrors, and
+    ConfigError for a ``file`` that does not exist."""
     if file is None and is_postgres(url):
         with closing(schema.connect(url, create=False)) as database:
             return database.read(lambda connection: _check_server(database, connection))
@@ -81,9 +75,8 @@ def check(url: str, file: Path | None = None) -> LedgerCheck:
 
 
 def backup(url: str, target: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Copied:
-    """Copy the current state of the ledger into a file while others write. The copy is checked before it gets
-    its name. Raises ConfigError if ``target`` exists, its directory does not, or the ledger is on a
-    server."""
+    """Copy the ledger into a file while others write. The copy is checked before it gets its name. Raises
+    ConfigError for an unsuitable target or a ledger on a server."""
     if is_postgres(url):
         names = dict(parse_qsl(urlsplit(url).query))
         only = f"--schema={shell_quoted(names['schema'])} " if "schema" in names else ""
@@ -109,11 +102,9 @@ def backup(url: str, target: Path, *, overwrite: bool = False, progress: Progres
 
 
 def restore(url: str, file: Path, now: datetime, *, progress: Progress | None = None) -> Copied:
-    """Replace the ledger with a backup; leases in it are returned. The old ledger is renamed and kept.
-
-    Raises AlreadyRunning while a process holds a lease in the old ledger; one that is too damaged to tell is
-    replaced. Raises ConfigError if ``file`` does not exist or the ledger is on a server.
-    """
+    """Replace the ledger with a backup; leases in it are returned. The old ledger is renamed and kept. Raises
+    ConfigError, and AlreadyRunning while a process holds a lease in the old ledger, unless it is too damaged
+    to tell."""
     if is_postgres(url):
         raise ConfigError(
             "the ledger is on a server, whose own tool restores it: pg_restore --clean --if-exists "
@@ -139,29 +130,24 @@ def restore(url: str, file: Path, now: datetime, *, progress: Progress | None = 
 
 
 def _for_libpq(url: str) -> str:
-    """Return the URL for a shell, without a password and without our own parameters."""
+    """Quote the URL for a shell, without a password and our own parameters."""
     base, _, query = shown(url).partition("?")
-    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in _NOT_LIBPQ]
+    ours = ("patience", "timeout", "schema")
+    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in ours]
     return shell_quoted(base + (f"?{'&'.join(kept)}" if kept else ""))
 
 
 def _check_server(database: Database, connection: sa.Connection) -> LedgerCheck:
-    """Check the ledger in one state of the database."""
     found = schema.version_of(connection, database)
     if found is None:
         raise missing(database.where)
-    damage = tuple(_server_damage(connection))
-    return schema.checked(connection.exec_driver_sql, database.where, found, damage, on_server=True)
-
-
-def _server_damage(connection: sa.Connection) -> list[str]:
-    """Return what the server does not enforce, or should have prevented. Reads every table that refers to
-    another."""
-    lines = [str(line) for line in connection.execute(_UNPROVEN).scalars()]
+    # What the server does not enforce, or should have prevented.
+    damage = [str(line) for line in connection.execute(_UNPROVEN).scalars()]
     for table in metadata.sorted_tables:
         for constraint in sorted(table.foreign_key_constraints, key=lambda item: str(item.name)):
-            lines += _orphans(connection, constraint)
-    return lines
+            damage += _orphans(connection, constraint)
+    query = connection.exec_driver_sql
+    return schema.checked(query, database.where, found, tuple(damage), on_server=True)
 
 
 def _orphans(connection: sa.Connection, constraint: sa.ForeignKeyConstraint) -> list[str]:
@@ -186,8 +172,8 @@ def _orphan(table: str, parent: str) -> str:
 
 @contextmanager
 def _partial(target: Path) -> Iterator[Path]:
-    """A path beside the target for the unfinished file, which is gone at the end. Another machine may have a
-    process of the same number."""
+    """A path beside the target for the unfinished file, which is gone at the end. On a shared directory the
+    process ID is not unique."""
     partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield partial
@@ -205,7 +191,6 @@ def _named(file: Path) -> Path:
 
 @contextmanager
 def _as_backup(source: Path, partial: Path) -> Iterator[None]:
-    """Give the advice for a damaged backup instead of the one for a damaged ledger."""
     try:
         yield
     except LedgerCorrupt as error:
@@ -217,7 +202,6 @@ def _as_backup(source: Path, partial: Path) -> Iterator[None]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """One state of the file until the block ends."""
     if not path.is_file():
         raise missing(str(path))
     with _translated(path), closing(_connect(path, "ro")) as connection:
@@ -250,7 +234,6 @@ def _version(connection: sqlite3.Connection, path: Path) -> str:
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield a line for each problem that SQLite finds in the file."""
     for (line,) in connection.execute(f"PRAGMA integrity_check({schema.MOST_PROBLEMS})"):
         if line != "ok":
             yield str(line)
@@ -259,7 +242,7 @@ def _damage(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _copy(connection: sqlite3.Connection, partial: Path, progress: Progress | None) -> None:
-    """The reading connection's transaction is open, so the copy does not restart when others write."""
+    """In the connection's open transaction, so the copy does not restart when others write."""
     with _translated(partial):
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with closing(_connect(partial, "rw")) as copy:
@@ -283,7 +266,7 @@ def _proven(partial: Path) -> Contents:
 
 
 def _put(partial: Path, target: Path) -> None:
-    """Give the finished file its name, on disk when this returns."""
+    """Give the finished file its name, durably."""
     with _translated(target):
         for path in (partial, target.parent):
             descriptor = os.open(path, os.O_RDONLY)
@@ -297,8 +280,8 @@ def _put(partial: Path, target: Path) -> None:
 
 @contextmanager
 def _without_writers(target: Path, now: datetime) -> Iterator[None]:
-    """Hold the write lock of the old ledger while it is replaced: a process that has it open finds another
-    file at its next write, and is refused."""
+    """Hold the old ledger's write lock while it is replaced: a process that has it open finds another file at
+    its next write."""
     try:
         connection = _connect(target, "rw")
     except sqlite3.Error:  # missing, or too damaged
@@ -329,8 +312,8 @@ def _without_writers(target: Path, now: datetime) -> Iterator[None]:
 
 @contextmanager
 def _one_at_a_time(directory: Path) -> Iterator[None]:
-    """One restore after the other, so that each keeps what the one before has put in place. Without effect
-    on a file system without locks."""
+    """One restore after the other, so that each keeps what the one before has put in place. Has no effect on
+    a file system without locks."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -341,24 +324,19 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
 
 
 def _set_aside(target: Path, now: datetime) -> Path | None:
-    """Rename the old ledger, with the files that belong to it."""
     if not target.exists():
         return None
+    wanted = f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"
     with _translated(target):
-        kept = _new_name(target.with_name(f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"))
+        for number in count(1):
+            kept = target.with_name(wanted if number == 1 else f"{wanted}-{number}")
+            # An empty file reserves the name: a rename would replace another's.
+            with suppress(FileExistsError):
+                os.close(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                break
         target.rename(kept)
         for suffix in BESIDE:
             beside = target.with_name(target.name + suffix)
             if beside.exists():
                 beside.rename(kept.with_name(kept.name + suffix))
     return kept
-
-
-def _new_name(wanted: Path) -> Path:
-    """Return the name, or the first free one with a number behind it. An empty file reserves it: a rename
-    would replace a file of that name."""
-    for name in chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))):
-        with suppress(FileExistsError):
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            return name
-    raise AssertionError("numbers have no end")

@@ -1,9 +1,8 @@
-"""The keys in customers' destinations: those that the ledger expects there, and those that operations
-removed."""
+"""The keys in customers' destinations, and those that operations removed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -37,31 +36,19 @@ class Keys(LedgerPart):
     def delivered(
         self, customer: str, feed: str | None = None, period: str | None = None
     ) -> Iterator[DeliveredKey]:
-        """Yield every key that was delivered, manifests included, once each and in order, with the revision
-        that put it. A key that an operation removed is left out, until it is delivered again.
-
-        One sorted walk, read in pages; the database sorts outside of this process's memory."""
+        """Yield every key that was delivered, manifests included, in order, without those that an operation
+        removed. One sorted walk, read in pages: the database sorts outside of this process's memory."""
         objects = (
             select(*_OF_RECEIPT, OF_SUPERSEDED.label("superseded"))
             .join(periods, periods.c.id == receipts.c.period_id)
             .where(~was_removed(receipts))
         )
         no_text = sa.cast(sa.null(), sa.Text)
+        of_delivery = (periods.c.feed, periods.c.period, deliveries.c.revision, deliveries.c.delivered_at)
+        checksum = (no_text, deliveries.c.manifest_checksum, no_text)
+        size = sa.cast(sa.null(), sa.BigInteger)
         manifests = (
-            select(
-                deliveries.c.manifest_key,
-                sa.cast(sa.null(), sa.BigInteger),
-                no_text,
-                periods.c.feed,
-                periods.c.period,
-                deliveries.c.revision,
-                deliveries.c.delivered_at,
-                no_text,
-                no_text,
-                deliveries.c.manifest_checksum,
-                no_text,
-                sa.false(),
-            )
+            select(deliveries.c.manifest_key, size, no_text, *of_delivery, no_text, *checksum, sa.false())
             .join(periods, periods.c.id == deliveries.c.period_id)
             .where(
                 deliveries.c.status == Status.DELIVERED,
@@ -85,8 +72,8 @@ class Keys(LedgerPart):
         self, customer: str, feed: str | None = None, *, refused: bool = False
     ) -> list[DeliveredKey]:
         """Return keys of superseded revisions, where a later one is delivered, by feed, period and key: those
-        that no other revision lists and that were not removed. ``refused`` includes those that the bucket
-        refused to delete."""
+        that no other revision lists and that were not removed. ``refused`` adds what the bucket refused to
+        delete."""
         query = only(
             _unpublished(*_OF_RECEIPT).order_by(
                 periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision
@@ -101,11 +88,9 @@ class Keys(LedgerPart):
         ]
 
     def holdings(self, customer: str) -> list[Holding]:
-        """Return what the destination should hold of each delivery, by feed, period and revision, without
-        deliveries of which nothing is left, not even the manifest.
-
-        Grouped twice: a key that several revisions list counts once, with the last of them. A delivery of
-        which only the manifest is left counts nothing."""
+        """Return what the destination should hold of each delivery of which something is left, by feed,
+        period and revision. A key that several revisions list counts once, with the last; a manifest counts
+        nothing."""
         of_customer = periods.c.customer == customer
         keys = (
             select(
@@ -119,12 +104,9 @@ class Keys(LedgerPart):
             .group_by(receipts.c.period_id, receipts.c.key)
             .subquery()
         )
-        objects = select(
-            keys.c.period_id,
-            keys.c.revision,
-            func.count().label("count"),
-            func.sum(keys.c.size).label("bytes"),
-        ).group_by(keys.c.period_id, keys.c.revision)
+        its = (keys.c.period_id, keys.c.revision)
+        summed = (func.count().label("count"), func.sum(keys.c.size).label("bytes"))
+        objects = select(*its, *summed).group_by(*its)
         manifests = (
             select(deliveries.c.period_id, deliveries.c.revision, sa.literal(0), sa.literal(0))
             .join(periods, periods.c.id == deliveries.c.period_id)
@@ -149,7 +131,7 @@ class Keys(LedgerPart):
 
 
 def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
-    """Return what each customer's bucket refused to delete of it."""
+    """Return what each customer's bucket refused to delete."""
     first = select(func.min(removals.c.at)).where(_REFUSED).correlate(receipts).scalar_subquery()
     left = (
         _unpublished(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
@@ -157,18 +139,16 @@ def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
         .group_by(periods.c.customer, receipts.c.period_id, receipts.c.key, receipts.c.delivered_at)
         .subquery()
     )
-    query = select(left.c.customer, func.count(), func.sum(left.c.size), func.min(left.c.since)).group_by(
-        left.c.customer
-    )
+    query = select(left.c.customer, func.count(), func.sum(left.c.size), func.min(left.c.since))
     return {
         customer: SupersededLeft(count, int(size), since)
-        for customer, count, size, since in connection.execute(query)
+        for customer, count, size, since in connection.execute(query.group_by(left.c.customer))
     }
 
 
 def _unpublished(*columns: Any) -> sa.Select[Any]:
     """Receipts of superseded revisions with keys that no other revision lists, where a later one is
-    published. Starts from the deliveries that failed: there are few."""
+    published. Starts from the failed deliveries: there are few."""
     later, other, its = deliveries.alias("later"), receipts.alias("other"), deliveries.alias("its")
     published = exists().where(
         later.c.period_id == deliveries.c.period_id,
@@ -183,14 +163,12 @@ def _unpublished(*columns: Any) -> sa.Select[Any]:
         its.c.revision == other.c.revision,
         ~is_superseded(its),
     )
-    of_delivery = and_(
-        receipts.c.period_id == deliveries.c.period_id, receipts.c.revision == deliveries.c.revision
-    )
+    same_period = receipts.c.period_id == deliveries.c.period_id
     return (
         select(*columns)
         .select_from(deliveries)
         .join(periods, periods.c.id == deliveries.c.period_id)
-        .join(receipts, of_delivery)
+        .join(receipts, and_(same_period, receipts.c.revision == deliveries.c.revision))
         .where(is_superseded(), published, ~named, ~was_removed(receipts), receipts.c.etag != "")
     )
 
@@ -229,7 +207,7 @@ class Operations(LedgerPart):
     """Operations on customers' buckets other than deliveries, and the keys that they removed."""
 
     def start(self, lease: Lease, operation: OperationRecord) -> None:
-        """Record an operation before its first request. Idempotent for the same ID."""
+        """Record an operation. Idempotent for the same ID."""
         adding = self._database.insert(operations).values(OPERATION.values(operation))
         self._fenced(lease, lambda c: c.execute(adding.on_conflict_do_nothing()))
 
@@ -240,24 +218,27 @@ class Operations(LedgerPart):
     def newest(
         self, customer: str | None = None, kind: OperationKind | None = None, limit: int | None = 20
     ) -> list[OperationRecord]:
-        """Return operations, the last started first."""
+        """Return operations, newest first."""
         query = select(operations).order_by(operations.c.started_at.desc(), operations.c.id.desc())
         wanted = ((operations.c.customer, customer), (operations.c.kind, kind))
         return self._records(OPERATION, only(query.limit(limit), *wanted))
 
     def record_removals(self, lease: Lease, operation_id: str, found: Sequence[Removal]) -> None:
-        """Add or replace an operation's removals by key, in one commit. Their periods must be known."""
+        """Add or replace an operation's removals by key. Their periods must be known."""
 
         def action(connection: Connection) -> None:
             customer = connection.execute(_customer_of(operation_id)).scalar_one_or_none()
             if customer is None:
                 raise unknown("operation", operation_id)
             numbers = {}
-            for period in {(item.feed, item.period) for item in found}:
-                numbers[period] = period_id(connection, customer, *period)
-                if numbers[period] is None:
-                    raise unknown("period", "/".join((customer, *period)))
-            rows = [_row(numbers[item.feed, item.period], operation_id, item) for item in found]
+            for of_feed in {(item.feed, item.period) for item in found}:
+                numbers[of_feed] = period_id(connection, customer, *of_feed)
+                if numbers[of_feed] is None:
+                    raise unknown("period", "/".join((customer, *of_feed)))
+            rows = []
+            for key, feed, period, *put, delivered_at, reason, outcome, at in found:
+                place = (numbers[feed, period], operation_id, key)
+                rows.append((*place, *put, text_of(delivered_at), reason, str(outcome), text_of(at)))
             self._database.upserting(removals).run_many(connection, rows)
 
         self._fenced(lease, action)
@@ -269,8 +250,7 @@ class Operations(LedgerPart):
         period: str | None = None,
         outcomes: Iterable[RemovalOutcome] | None = None,
     ) -> Iterator[Removal]:
-        """Yield an operation's removals by period and key. Each page is a query of its own: removals that are
-        recorded meanwhile may be missing, or have their earlier outcome."""
+        """Yield an operation's removals by period and key, read in pages while others may add some."""
         of_customer = and_(operations.c.id == removals.c.act_id, operations.c.customer == periods.c.customer)
         query = only(
             select(removals, periods.c.feed, periods.c.period)
@@ -300,8 +280,8 @@ class Operations(LedgerPart):
         outcome: RemovalOutcome,
         at: datetime,
     ) -> set[str]:
-        """Set the outcome of those keys that one of a customer's unfinished operations had planned to remove;
-        return them."""
+        """Set the outcome of the keys that one customer's unfinished operations had planned to remove; return
+        them."""
         if not unfinished:
             return set()
         named = list(keys)
@@ -315,9 +295,8 @@ class Operations(LedgerPart):
 
         def action(connection: Connection) -> set[str]:
             settled: set[str] = set()
-            source = iter(named)
-            while some := list(islice(source, _KEYS_AT_A_TIME)):
-                meant = and_(of_operations, removals.c.key.in_(some))
+            for start in range(0, len(named), _KEYS_AT_A_TIME):
+                meant = and_(of_operations, removals.c.key.in_(named[start : start + _KEYS_AT_A_TIME]))
                 settled |= set(connection.execute(select(removals.c.key).where(meant)).scalars())
                 connection.execute(sa.update(removals).where(meant).values(outcome=outcome, at=at))
             return settled
@@ -337,9 +316,3 @@ class Operations(LedgerPart):
 
 def _customer_of(operation_id: str) -> sa.Select[Any]:
     return select(operations.c.customer).where(operations.c.id == operation_id)
-
-
-def _row(period: int | None, operation_id: str, removal: Removal) -> tuple[object, ...]:
-    """Return the columns' values in order, for the driver."""
-    key, _, _, *put, delivered_at, reason, outcome, at = removal
-    return (period, operation_id, key, *put, text_of(delivered_at), reason, str(outcome), text_of(at))

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from xmode_transfer.model.process import Clock
 
 RETURNED: Mapping[str, None] = {"holder": None, "presence": None, "claimed_at": None, "expires_at": None}
-"""The columns of a lease without a holder. Its row stays, so that its generation never starts again."""
+"""Without a holder. The row stays, so that its generation never starts again."""
+REVOKED: Mapping[str, Any] = {**RETURNED, "generation": leases.c.generation + 1}
 _TRIED = "written/and-taken-back"
 
-# The lock on a lease's row until the transaction ends, where the database locks rows. Writers under a lease
-# and its renewal do not wait for each other. A change of the holder waits for both, and they for it. The row
-# must be locked as EXCLUSIVE *before* such a change: the change alone would not stop writers.
+# Locks on a lease's row, where the database locks rows. Writers under a lease and its renewal do not wait for
+# each other. The row must be locked as EXCLUSIVE *before* its holder changes: the change alone would not stop
+# writers.
 Lock = Mapping[str, Any]
 WRITING: Lock = {"read": True, "key_share": True}  # FOR KEY SHARE
 RENEWING: Lock = {"key_share": True}  # FOR NO KEY UPDATE
@@ -31,8 +32,6 @@ EXCLUSIVE: Lock = {}  # FOR UPDATE
 
 
 class Leases(LedgerPart):
-    """The leases that processes claim and renew."""
-
     def __init__(self, database: Database, writer: GroupCommit, clock: "Clock") -> None:
         super().__init__(database, writer)
         self._clock = clock
@@ -48,24 +47,55 @@ class Leases(LedgerPart):
                 row = _row(connection, name, EXCLUSIVE)
                 if row is not None and lease == _lease_of(row):
                     return lease
-            lease = claim(connection, self._database, name, holder, presence, self._clock, ttl_seconds)
+            lease = self.claim_in(connection, name, holder, presence, ttl_seconds)
             written.append(lease)
             return lease
 
         return self._write(action)
 
+    def claim_in(
+        self, connection: Connection, name: str, holder: str, presence: str | None, ttl_seconds: float
+    ) -> Lease:
+        """``claim`` in the caller's transaction."""
+        adding = self._database.insert(leases).values(name=name, generation=0)
+        connection.execute(adding.on_conflict_do_nothing(index_elements=["name"]))
+        found = _row(connection, name, EXCLUSIVE)
+        now = self._database.now(connection, self._clock)
+        if not is_claimable(connection, self._database, found, now):
+            raise AlreadyRunning(
+                f"{name} is already being worked on, by {holder_shown(found.holder)} since "
+                f"{text_of(found.claimed_at)}.",
+                hint=f"Let it finish. If its process dies, the lease ends at {text_of(found.expires_at)} at "
+                "the latest, or at once if the process is known to be gone.",
+            )
+        lease = Lease(name, found.generation + 1, holder, now + timedelta(seconds=ttl_seconds))
+        times = {"claimed_at": now, "expires_at": lease.expires_at}
+        taking = update(leases).where(leases.c.name == name)
+        connection.execute(
+            taking.values(generation=lease.generation, holder=holder, presence=presence, **times)
+        )
+        return lease
+
     def renew(self, lease: Lease, ttl_seconds: float) -> Lease:
         """Extend a lease that is still ours."""
         presence = self._database.presence(lease.holder)
-        return self._write(lambda c: renew(c, self._database, lease, presence, self._clock, ttl_seconds))
+
+        def action(connection: Connection) -> Lease:
+            check(connection, lease, RENEWING)
+            expires_at = self._database.now(connection, self._clock) + timedelta(seconds=ttl_seconds)
+            renewing = update(leases).where(leases.c.name == lease.name)
+            connection.execute(renewing.values(expires_at=expires_at, presence=presence))
+            return replace(lease, expires_at=expires_at)
+
+        return self._write(action)
 
     def release(self, lease: Lease) -> None:
         """Return the lease; no error if it is no longer ours."""
         self._write(lambda c: release(c, lease))
 
     def held(self, name: str) -> list[Lease]:
-        """Return the leases that are held now, by name: the one of that name, or all below a name that ends
-        in ``/``. A lease that could be claimed is not held."""
+        """Return the lease of that name, or all below a name that ends in ``/``, if held now. A lease that
+        could be claimed is not held."""
 
         def action(connection: Connection) -> list[Lease]:
             query = select(leases).where(_named(name), leases.c.holder.is_not(None)).order_by(leases.c.name)
@@ -74,63 +104,6 @@ class Leases(LedgerPart):
             return [_lease_of(row) for row in rows if not is_claimable(connection, self._database, row, now)]
 
         return self._read(action)
-
-
-def claim(
-    connection: Connection,
-    database: Database,
-    name: str,
-    holder: str,
-    presence: str | None,
-    clock: "Clock",
-    ttl_seconds: float,
-) -> Lease:
-    """Raises AlreadyRunning."""
-    connection.execute(
-        database.insert(leases)
-        .values(name=name, generation=0)
-        .on_conflict_do_nothing(index_elements=["name"])
-    )
-    found = _row(connection, name, EXCLUSIVE)
-    now = database.now(connection, clock)
-    if not is_claimable(connection, database, found, now):
-        raise AlreadyRunning(
-            f"{name} is already being worked on, by {holder_shown(found.holder)} since "
-            f"{text_of(found.claimed_at)}.",
-            hint=f"Let it finish. If its process dies, the lease ends at {text_of(found.expires_at)} at the "
-            "latest, or at once if the process is known to be gone.",
-        )
-    lease = Lease(name, found.generation + 1, holder, now + timedelta(seconds=ttl_seconds))
-    connection.execute(
-        update(leases)
-        .where(leases.c.name == name)
-        .values(
-            generation=lease.generation,
-            holder=holder,
-            presence=presence,
-            claimed_at=now,
-            expires_at=lease.expires_at,
-        )
-    )
-    return lease
-
-
-def renew(
-    connection: Connection,
-    database: Database,
-    lease: Lease,
-    presence: str | None,
-    clock: "Clock",
-    ttl_seconds: float,
-) -> Lease:
-    check(connection, lease, RENEWING)
-    renewed = replace(lease, expires_at=database.now(connection, clock) + timedelta(seconds=ttl_seconds))
-    connection.execute(
-        update(leases)
-        .where(leases.c.name == lease.name)
-        .values(expires_at=renewed.expires_at, presence=presence)
-    )
-    return renewed
 
 
 def release(connection: Connection, lease: Lease) -> None:
@@ -143,17 +116,15 @@ def release(connection: Connection, lease: Lease) -> None:
 
 
 def revoke(connection: Connection, name: str, holder: str) -> None:
-    """Take a lease, or all below a name that ends in ``/``, from a holder that is gone: if it wakes, its
-    writes are refused."""
+    """Take the leases of that name (see ``held``) from a holder: if it wakes, its writes are refused."""
     held = _named(name) & (leases.c.holder == holder)
     in_order = select(leases.c.name).where(held).order_by(leases.c.name)
     connection.execute(in_order.with_for_update(**EXCLUSIVE)).all()
-    connection.execute(update(leases).where(held).values(generation=leases.c.generation + 1, **RETURNED))
+    connection.execute(update(leases).where(held).values(REVOKED))
 
 
 def is_claimable(connection: Connection, database: Database, row: Any, now: datetime) -> bool:
-    """Return True if the lease of the row, a row of nulls included, was returned, has expired, or its holder
-    is known to be dead."""
+    """Return True if the row's lease was returned or never existed, has expired, or its holder is dead."""
     if row.holder is None or row.expires_at <= now:
         return True
     return database.is_dead(connection, row.holder, row.presence)
@@ -168,10 +139,8 @@ def is_orphaned(connection: Connection, database: Database, name: str) -> bool:
 
 
 def check(connection: Connection, lease: Lease, lock: Lock = WRITING) -> None:
-    """Raise LeaseLost unless the lease is still its holder's; it stays so until the transaction ends.
-
-    An expired lease that no other process has claimed is still valid: its holder is late, but alone.
-    """
+    """Raise LeaseLost unless the lease is still its holder's, until the transaction ends. An expired lease
+    that no other process has claimed is still valid: its holder is late, but alone."""
     found = _row(connection, lease.name, lock)
     if found is not None and found.generation == lease.generation and found.holder is not None:
         return
@@ -206,7 +175,6 @@ def _row(connection: Connection, name: str, lock: Lock | None = None) -> Any:
 
 
 def try_writing(connection: Connection, database: Database) -> None:
-    """Add a row and delete it in the caller's transaction: its page is written to the disk all the same, so
-    that a full or a read-only disk is found."""
+    """Add a row and delete it: its page is written all the same, so a full or read-only disk is found."""
     connection.execute(database.insert(leases).values(name=_TRIED, generation=0))
     connection.execute(delete(leases).where(leases.c.name == _TRIED))

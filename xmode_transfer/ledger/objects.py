@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateTable, DropTable
 from sqlalchemy.sql import ClauseElement
 
 from xmode_transfer.ledger import deliveries, statements
-from xmode_transfer.ledger.database import Database, Prepared, RowTuples
+from xmode_transfer.ledger.database import Database, Prepared
 from xmode_transfer.ledger.rows import text_of, time_of
 from xmode_transfer.ledger.statements import LIKE_ESCAPE, SAME_OBJECT
 from xmode_transfer.ledger.tables import MISSING, missing, objects, receipts, staged_objects
@@ -38,17 +38,14 @@ _REVISION, _REMOVED, _SUPERSEDED = 14, 15, 16  # the columns after an object's a
 
 
 class Objects(LedgerPart):
-    """The objects of deliveries."""
-
     def __init__(self, database: Database, writer: GroupCommit) -> None:
         super().__init__(database, writer)
         # A foreign key refuses the receipt of an object that was never planned.
         self._receipts = Journal(deliveries.known_place, database.upserting(receipts))
 
     def plan(self, lease: Lease, delivery_id: str, planned: Iterable[PlannedObject]) -> int:
-        """Add or replace planned objects by name, streamed; return their number. An object with a receipt
-        stays as it is. ``carried`` objects get a copy of their receipt in an earlier revision; it must
-        exist."""
+        """Add or replace planned objects by name, streamed; return their number. One with a receipt stays as
+        it is; a ``carried`` one gets a copy of its receipt in an earlier revision, which must exist."""
         with self._database.repeatable(planned) as repeatable:
             return self._database.retrying(lambda: self._plan(lease, delivery_id, repeatable()))
 
@@ -68,7 +65,6 @@ class Objects(LedgerPart):
         return count
 
     def _merge_stage(self, connection: Connection, delivery_id: str) -> None:
-        """Put the staged objects into the plan, and copy the receipts of carried ones."""
         period_id, revision = deliveries.known_place(connection, delivery_id)
         place = {"period_id": period_id, "revision": revision}
         merging = self._database.upsert(objects).from_select(*statements.MERGED)
@@ -85,37 +81,32 @@ class Objects(LedgerPart):
     def restamp(
         self, lease: Lease, customer: str, feed: str, period: str, files: Iterable[SourceFile]
     ) -> None:
-        """Record the new ``modified_ns`` and ``identity`` of files with unchanged content, on the objects
-        that ``delivered`` returns for their names."""
+        """Record the new ``modified_ns`` and ``identity`` of files with unchanged content, on the objects of
+        ``delivered``."""
         touched = list(files)
         statement = self._database.prepared(statements.RESTAMP_OBJECT)
 
         def action(connection: Connection) -> None:
             number = deliveries.period_id(connection, customer, feed, period)
-            if number is not None:
-                rows = [
-                    statement.arguments(
-                        of_period=number,
-                        of_name=file.name,
-                        new_modified_ns=file.modified_ns,
-                        new_identity=file.identity,
-                    )
-                    for file in touched
-                ]
-                statement.run_many(connection, rows)
+            if number is None:
+                return
+            rows = []
+            for file in touched:
+                new = {"new_modified_ns": file.modified_ns, "new_identity": file.identity}
+                rows.append(statement.arguments(of_period=number, of_name=file.name, **new))
+            statement.run_many(connection, rows)
 
         self._fenced(lease, action)
 
     def forget(self, lease: Lease, delivery_id: str, names: Iterable[str]) -> int:
-        """Delete planned objects without a receipt, since their source files are gone; return their
-        number."""
+        """Delete planned objects without a receipt; return their number."""
         gone = list(names)
         is_pending = ~exists().where(SAME_OBJECT)
         return self._change(lease, delivery_id, lambda c, place: _drop(c, objects, place, gone, is_pending))
 
     def send_again(self, lease: Lease, delivery_id: str, again: Sequence[PlannedObject]) -> None:
-        """Delete the receipts of objects that are gone from the bucket, so that they are pending, and replace
-        what was planned under their names."""
+        """Delete the receipts of objects that are gone from the bucket, and replace what was planned under
+        their names."""
 
         def action(connection: Connection, place: tuple[int, int]) -> None:
             _drop(connection, receipts, place, [item.name for item in again])
@@ -125,8 +116,8 @@ class Objects(LedgerPart):
         self._change(lease, delivery_id, action)
 
     def leave_out(self, lease: Lease, delivery_id: str, gone: Sequence[MissingObject]) -> None:
-        """Take objects and their receipts out of the delivery, and record that its manifest does not list
-        them. If such a name is planned again, it is in the delivery again."""
+        """Take objects and their receipts out of the delivery, until they are planned again; its manifest
+        does not list them."""
         names = [item.name for item in gone]
 
         def action(connection: Connection, place: tuple[int, int]) -> None:
@@ -141,7 +132,6 @@ class Objects(LedgerPart):
     def spread_receipts(self, lease: Lease, delivery_id: str) -> None:
         """Copy the delivery's receipts to all other revisions of its period that list the same keys: an
         object that was delivered again under its key is another object for all of them."""
-
         spreading = self._database.prepared(statements.SPREAD_RECEIPTS)
         self._change(
             lease, delivery_id, lambda c, place: spreading.run(c, period_id=place[0], revision=place[1])
@@ -150,25 +140,22 @@ class Objects(LedgerPart):
     def _change(
         self, lease: Lease, delivery_id: str, action: Callable[[Connection, tuple[int, int]], T]
     ) -> T:
-        """Run the action under the lease, with the number of the delivery's period and its revision."""
+        """Run the action under the lease, with the delivery's ``period_id`` and revision."""
         return self._fenced(lease, lambda c: action(c, deliveries.known_place(c, delivery_id)))
 
     def record_receipt(self, lease: Lease, delivery_id: str, receipt: Receipt) -> Future[None]:
-        """Group commit: the future is done when the receipt is on disk."""
+        """The future is done when the receipt is on disk."""
         return self._writer.record(self._receipts, lease, delivery_id, receipt_row(receipt))
 
     def totals(self, delivery_id: str) -> tuple[int, int]:
-        """Return the number of planned objects, and their bytes."""
-        query = (
-            select(func.count(), func.coalesce(func.sum(objects.c.size), 0))
-            .select_from(objects.join(deliveries_))
-            .where(deliveries_.c.id == delivery_id)
-        )
+        """Return the number of planned objects and their bytes."""
+        counted = select(func.count(), func.coalesce(func.sum(objects.c.size), 0))
+        query = counted.select_from(objects.join(deliveries_)).where(deliveries_.c.id == delivery_id)
         ((count, total),) = self._rows(query)
         return int(count), int(total)
 
     def last_proof(self, delivery_id: str) -> datetime | None:
-        """Return the time of the delivery's newest receipt, or None without one."""
+        """Return the time of the delivery's newest receipt."""
         # Through the plan: a drop folder's period has the receipts of all its batches.
         query = (
             select(func.max(receipts.c.delivered_at))
@@ -180,13 +167,11 @@ class Objects(LedgerPart):
 
     def planned(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt | None]]:
         """Yield the delivery's objects by name, each with its receipt if it has one."""
-        for page in self._pages(statements.PLANNED_PAGE, delivery_id):
-            yield from pairs_of(page)
+        return pairs_of(self._walk(statements.PLANNED_PAGE, delivery_id))
 
     def proven(self, delivery_id: str) -> Iterator[tuple[PlannedObject, Receipt]]:
         """Yield the objects with a receipt, by name. The receipt says if its object was removed since."""
-        for page in self._pages(statements.PROVEN_PAGE, delivery_id):
-            yield from cast("Iterator[tuple[PlannedObject, Receipt]]", pairs_of(page))
+        return _proven(self._walk(statements.PROVEN_PAGE, delivery_id))
 
     def page(
         self,
@@ -197,8 +182,8 @@ class Objects(LedgerPart):
         containing: str = "",
         limit: int = 100,
     ) -> list[tuple[PlannedObject, Receipt | None]]:
-        """Return the first ``limit`` objects with names after ``after`` that begin with ``beginning`` and
-        contain ``containing``, case-insensitively. A receipt says if its object was removed since."""
+        """Return the first objects with names after ``after`` that begin with ``beginning`` and contain
+        ``containing``, case-insensitively. A receipt says if its object was removed since."""
         found = self._read(lambda c: deliveries.place(c, delivery_id))
         if found is None:
             return []
@@ -215,41 +200,35 @@ class Objects(LedgerPart):
         return list(pairs_of(page))
 
     def pending(self, delivery_id: str) -> Iterator[PlannedObject]:
-        """Yield the planned objects without a receipt, by name. One that gets its receipt meanwhile may still
-        appear."""
-        for page in self._pages(statements.PENDING_PAGE, delivery_id):
-            yield from objects_of(page)
+        """Yield the planned objects without a receipt, by name. One that gets it meanwhile may appear."""
+        return objects_of(self._walk(statements.PENDING_PAGE, delivery_id))
 
     def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
         """Yield what ``leave_out`` took out of the delivery, by name."""
-        for page in self._pages(statements.MISSING_PAGE, delivery_id):
-            for name, key, size, algorithm, value, reason in page:
-                yield MissingObject(name, key, size, Checksum(algorithm, value), MissingReason(reason))
+        for name, key, size, *checksum, reason in self._walk(statements.MISSING_PAGE, delivery_id):
+            yield MissingObject(name, key, size, Checksum(*checksum), MissingReason(reason))
 
     def delivered(self, customer: str, feed: str, period: str) -> Iterator[tuple[PlannedObject, Receipt]]:
-        """Yield the object of the highest revision of every source name that was ever delivered in the
-        period, by name. A drop folder's plan is made against this. The receipt says if its object was removed
-        since, and if its revision was superseded."""
+        """Yield every source name that was ever delivered in the period, in order, with its object of the
+        highest revision. The receipt says if its object was removed since, and if its revision was
+        superseded."""
         number = self._read(lambda c: deliveries.period_id(c, customer, feed, period))
         if number is None:
             return
-        pages = _pages(self._database, statements.DELIVERED_PAGE, period_id=number)
-        rows = chain.from_iterable(pages)
+        rows = _walk(self._database, statements.DELIVERED_PAGE, period_id=number)
         # The revisions of one name follow each other, the highest last.
         highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
-        yield from cast("Iterator[tuple[PlannedObject, Receipt]]", pairs_of(highest))
+        yield from _proven(highest)
 
-    def _pages(self, statement: ClauseElement, delivery_id: str) -> Iterator[RowTuples]:
+    def _walk(self, statement: ClauseElement, delivery_id: str) -> Iterator[tuple[Any, ...]]:
         found = self._read(lambda c: deliveries.place(c, delivery_id))
         if found is not None:
-            yield from _pages(self._database, statement, period_id=found[0], revision=found[1])
+            yield from _walk(self._database, statement, period_id=found[0], revision=found[1])
 
 
 def stage(connection: Connection, database: Database, planned: Iterable[PlannedObject]) -> int:
-    """Put the objects into a table of this connection alone; return their number.
-
-    The source is still being listed meanwhile, which may take minutes, so no lock is held.
-    """
+    """Put the objects into a table of this connection alone; return their number. The source is still being
+    listed meanwhile, which may take minutes, so no lock is held."""
     with connection.begin():
         connection.execute(DropTable(staged_objects, if_exists=True))
         connection.execute(CreateTable(staged_objects))
@@ -268,7 +247,6 @@ def _drop(
     names: Sequence[str],
     *which: ColumnElement[bool],
 ) -> int:
-    """Delete rows of a delivery by their names; return their number."""
     count = 0
     dropping = delete(table).where(table.c.period_id == place[0], table.c.revision == place[1], *which)
     for start in range(0, len(names), _NAMED_AT_A_TIME):
@@ -277,8 +255,8 @@ def _drop(
     return count
 
 
-def _pages(database: Database, statement: ClauseElement, **values: int) -> Iterator[RowTuples]:
-    """Yield a statement's rows in pages, which are small at first, for callers that need only the first rows.
+def _walk(database: Database, statement: ClauseElement, **values: int) -> Iterator[tuple[Any, ...]]:
+    """Yield a statement's rows, read in pages, which are small at first, for callers that need only few.
 
     Each page is a query of its own, so that a reader that takes hours (an upload) holds neither a
     connection nor an old state of the database, which would prevent SQLite from emptying its log.
@@ -286,7 +264,7 @@ def _pages(database: Database, statement: ClauseElement, **values: int) -> Itera
     query, after, revision, size = database.prepared(statement), "", 0, _FIRST_PAGE
     while True:
         page = query.fetch(**values, after=after, after_revision=revision, limit=size)
-        yield page
+        yield from page
         if len(page) < size:
             return
         after, revision = page[-1][0], page[-1][_REVISION] if len(page[-1]) > _REVISION else 0
@@ -294,13 +272,11 @@ def _pages(database: Database, statement: ClauseElement, **values: int) -> Itera
 
 
 def receipt_row(receipt: Receipt) -> tuple[object, ...]:
-    """Return the columns of a receipt."""
     name, key, size, checksum, etag, delivered_at, version_id, sha256, _, _ = receipt
     return (name, key, size, *checksum, etag, text_of(delivered_at), version_id, sha256)
 
 
 def objects_of(page: Iterable[tuple[Any, ...]]) -> Iterator[PlannedObject]:
-    """Read rows of an object's columns."""
     for name, key, size, modified_ns, identity, carried in page:
         yield PlannedObject._make((name, key, size, modified_ns, identity, carried == 1))
 
@@ -321,3 +297,7 @@ def pairs_of(page: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, R
         at = time_of(delivered_at)
         proof = (name, key, size, checksum, etag, at, version_id, sha256, removed, superseded)
         yield item, Receipt._make(proof)
+
+
+def _proven(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[PlannedObject, Receipt]]:
+    return cast("Iterator[tuple[PlannedObject, Receipt]]", pairs_of(rows))

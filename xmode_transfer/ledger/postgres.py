@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '60s'"
-"""A writer that lost its connection keeps its locks no longer than that."""
+"""A writer that lost its connection keeps its locks no longer."""
 _DEFAULT = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _SCHEMA_LOCK = 0x786D6F6465  # "xmode"
 _OLDEST_VERSION = 13
@@ -68,12 +68,8 @@ _STAGE_INCOMING = (
 
 
 class PostgresDatabase(Database):
-    """A ledger in a PostgreSQL database. Readers see one state and block no transaction. Writers wait for
-    each other only where they write the same rows: a writer locks the row of its lease.
-
-    A connection that breaks is replaced, and the whole transaction is run again, also if it broke during the
-    commit and the outcome is unknown.
-    """
+    """Writers wait for each other only where they write the same rows. If a connection breaks, the whole
+    transaction is run again, also if it broke during the commit and the outcome is unknown."""
 
     no_ledger = postgres_errors.NOT_OURS
 
@@ -105,7 +101,8 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
-        with self._translated_on(self._policy.run(self._connection)) as connection:
+        opened = self._policy.run(lambda: self._connecting(self._engine.connect))
+        with self._translated_on(opened) as connection:
             yield connection
 
     @contextmanager
@@ -123,7 +120,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def repeatable(self, rows: Iterable[T]) -> Iterator[Callable[[], Iterator[T]]]:
-        """Many rows are on disk: a listing can be read once, and may have millions."""
+        """A listing can be read once, and may have millions of rows: they are on disk."""
         with tempfile.SpooledTemporaryFile(_SPOOL_MEMORY_BYTES) as file:
             source = iter(rows)
             while some := list(islice(source, _SPOOLED_AT_A_TIME)):
@@ -146,21 +143,19 @@ class PostgresDatabase(Database):
         try:
             yield
         except (DBAPIError, psycopg.Error) as error:
-            raise postgres_errors.from_server(getattr(error, "orig", None) or error, self.where) from error
+            raise postgres_errors.from_server(error, self.where) from error
 
-    def _connection(self) -> Connection:
+    def _connecting(self, connect: Callable[[], T]) -> T:
         if self._closed.is_set():
             raise closed(self.where)
         try:
-            return self._engine.connect()
+            return connect()
         except (DBAPIError, psycopg.Error) as error:
-            raise postgres_errors.from_connecting(
-                getattr(error, "orig", None) or error, self.where
-            ) from error
+            raise postgres_errors.from_connecting(error, self.where) from error
 
     def _begun(self, how: str) -> Connection:
         """Return a connection in a transaction that the server has begun."""
-        connection = self._connection()
+        connection = self._connecting(self._engine.connect)
         try:
             with self.translated():
                 connection.execution_options(**{BEGIN: how})
@@ -202,15 +197,7 @@ class PostgresDatabase(Database):
     def presence(self, holder: str) -> str | None:
         if holder != self._liveness.holder:
             return None
-        return self._policy.run(self._present)
-
-    def _present(self) -> str:
-        if self._closed.is_set():
-            raise closed(self.where)
-        try:
-            return self._liveness.mark()
-        except psycopg.Error as error:
-            raise postgres_errors.from_connecting(error, self.where) from error
+        return self._policy.run(lambda: self._connecting(self._liveness.mark))
 
     def is_dead(self, connection: Connection, holder: str, presence: str | None) -> bool:
         known = is_dead(holder)
@@ -220,7 +207,6 @@ class PostgresDatabase(Database):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
 
     def space(self) -> tuple[int | None, int]:
-        """Include indexes."""
         names = {"names": [table.name for table in metadata.sorted_tables]}
         return None, int(self.read(lambda c: c.execute(_USED_BYTES, names).scalar_one()))
 
@@ -234,8 +220,8 @@ class PostgresDatabase(Database):
 
 
 def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
-    """Open the database. With ``waits``, wait for a server that is starting; do not wait for one that cannot
-    be reached, since the URL is more likely wrong."""
+    """Open the database. ``waits`` waits for a server that is starting, but not for one that cannot be
+    reached: the URL is more likely wrong."""
     address = parse(url)
     database = PostgresDatabase(address, holder)
     try:
@@ -249,8 +235,8 @@ def connect(url: str, *, holder: str, waits: bool = True) -> PostgresDatabase:
 
 @contextmanager
 def connected(url: str) -> Iterator[tuple["psycopg.Connection[Any]", str]]:
-    """A connection of its own, which commits each statement, and the database's name for messages. Raises
-    LedgerError instead of the driver's errors, also for those of the block."""
+    """A connection that commits each statement, and the database's name for messages. Raises LedgerErrors,
+    also for the block."""
     address = parse(url)
     try:
         connection = psycopg.connect(address.conninfo, autocommit=True)

@@ -1,9 +1,8 @@
-"""Connections to a server: its address, retries during an outage, a watchdog, and the liveness of processes.
-
-libpq gets the parameters of the URL that it knows (https://www.postgresql.org/docs/current/libpq-connect.html).
-"""
+"""Connections to a server: its address, retries during an outage, a watchdog, and the liveness of
+processes."""
 
 import hashlib
+import math
 import os
 import re
 import socket
@@ -46,7 +45,7 @@ _DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's address. ``conninfo`` may contain a password; ``where`` never does."""
+    """``conninfo`` may contain a password; ``where`` never does."""
 
     where: str
     conninfo: str = field(repr=False)
@@ -55,8 +54,8 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Raises ConfigError for a URL that libpq does not understand. Its own message is not repeated: it quotes
-    the URL, and with it the password."""
+    """Raises ConfigError for a URL that libpq does not understand, without its message, which may quote the
+    password (parameters: https://www.postgresql.org/docs/current/libpq-connect.html)."""
     base, _, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     ours = {name: value for name, value in pairs if name in ("patience", "timeout", "schema")}
@@ -138,8 +137,8 @@ _WATCH_SECONDS = 0.5
 
 
 class ReconnectPolicy:
-    """Retries after passing errors (``PASSING``), for ``seconds`` since the first. The log has one event when
-    the server is away, and one when it is back, for all threads."""
+    """Retries after passing errors (``PASSING``), for ``seconds`` since the first. Logs once for all threads
+    when the server is away, and when it is back."""
 
     def __init__(self, where: str, seconds: float) -> None:
         self._where = where
@@ -147,14 +146,14 @@ class ReconnectPolicy:
         self._over = threading.Event()
         self._door = threading.Lock()
         self._away_since: float | None = None
-        self._gone_since: float | None = None
+        self._gone_since = -math.inf
 
     def run(self, attempt: Callable[[], T]) -> T:
-        """Return the attempt's result. Raises its errors; a passing one that lasted as a final one."""
+        """Return the attempt's result. Raises its errors, a passing one that lasted as a final one."""
         began: float | None = None
         pause = 0.0  # a connection that broke while it was unused is replaced at once, and not reported
         while True:
-            if self._is_gone():
+            if self._over.is_set() and time.monotonic() - self._gone_since < _GONE_SECONDS:
                 raise final(AWAY.error(self._where, "it does not answer"))
             try:
                 answer = attempt()
@@ -185,15 +184,9 @@ class ReconnectPolicy:
         """Record that the server did not answer."""
         self._gone_since = time.monotonic()
 
-    def _is_gone(self) -> bool:
-        since = self._gone_since
-        return self._over.is_set() and since is not None and time.monotonic() - since < _GONE_SECONDS
-
     def _report(self, error: XmodeError, since: float) -> None:
-        if isinstance(error, Contended):
-            return
         with self._door:
-            if self._away_since is not None:
+            if isinstance(error, Contended) or self._away_since is not None:
                 return
             self._away_since = since
         telemetry.log(telemetry.Event.LEDGER_UNAVAILABLE, ledger=self._where, **error.log_context())
@@ -202,11 +195,8 @@ class ReconnectPolicy:
         with self._door:
             since, self._away_since = self._away_since, None
         if since is not None:
-            telemetry.log(
-                telemetry.Event.LEDGER_RECOVERED,
-                ledger=self._where,
-                seconds=round(time.monotonic() - since, 1),
-            )
+            seconds = round(time.monotonic() - since, 1)
+            telemetry.log(telemetry.Event.LEDGER_RECOVERED, ledger=self._where, seconds=seconds)
 
 
 class WatchedConnection(psycopg.Connection[Any]):
@@ -227,7 +217,7 @@ class WatchedConnection(psycopg.Connection[Any]):
 
     def give_up(self, seconds: float) -> bool:
         """Break the connection, from any thread, if it has waited for so long: the waiting thread gets the
-        driver's error for a lost connection. Return True if it did."""
+        driver's error. Return True if it did."""
         with self._door:  # the socket stays open meanwhile, so that its number is not reused
             if self._since is None or time.monotonic() - self._since < seconds:
                 return False
@@ -252,7 +242,7 @@ class Watchdog:
             self._open.add(connection)
 
     def hurry(self) -> None:
-        """Allow ``ANSWER_SECONDS`` for each answer from now on. Idempotent."""
+        """Idempotent."""
         with self._door:
             if self._hurried or self._ended.is_set():
                 return
@@ -321,7 +311,6 @@ class Liveness:
 
 
 def is_gone(connection: Connection, holder: str, presence: str) -> bool:
-    """Return True if the holder's process, which left this mark, has ended."""
     number = _number(holder) % 2**64
     values = {"presence": presence, "high": number >> 32, "low": number % 2**32}
     return bool(connection.execute(_IS_GONE, values).scalar_one())

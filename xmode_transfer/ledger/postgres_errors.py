@@ -1,7 +1,6 @@
 """The errors of PostgreSQL and its client library, as errors that a person can act on.
 
-The server's refusals have an SQLSTATE. A connection that fails has none in libpq, only a text, which the
-server may write in another language: such a text is reported as it is.
+The server's refusals have an SQLSTATE. A connection that fails has only a text, perhaps in another language.
 """
 
 import re
@@ -152,19 +151,19 @@ _BY_STATE = {
 
 
 def is_starting(error: XmodeError) -> bool:
-    """Return True if the server says that it will be ready soon."""
     return re.search(_STARTING, error.message) is not None
 
 
 def from_connecting(error: BaseException, where: str) -> XmodeError:
     """Return the ledger's error for a connection that failed."""
-    detail = _one_line(error)
+    detail = _one_line(getattr(error, "orig", None) or error)
     message = next((message for texts, message in _BY_TEXT.items() if re.search(texts, detail)), AWAY)
     return message.error(where, detail)
 
 
 def from_server(error: BaseException, where: str) -> XmodeError:
     """Return the ledger's error for an error on a connection."""
+    error = getattr(error, "orig", None) or error
     state = getattr(error, "sqlstate", None) or ""
     if state == "53300":  # too many connections, of one kind or another
         return from_connecting(error, where)
@@ -178,7 +177,7 @@ def from_server(error: BaseException, where: str) -> XmodeError:
 
 
 def final(error: XmodeError, seconds: float = 0) -> XmodeError:
-    """Return the error for callers, which is not retried here any more."""
+    """Return the error for callers, without further retries."""
     waited = f" It was tried for {seconds:.0f} seconds." if seconds >= 1 else ""
     kind = next(kind for kind in (LedgerUnreachable, LedgerReadOnly, LedgerLocked) if isinstance(error, kind))
     return kind(f"{error.message}{waited}", hint=error.hint)

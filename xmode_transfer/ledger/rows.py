@@ -1,8 +1,5 @@
-"""Column types, and the columns and rows of records.
-
-The fields of a model's record are the columns of its table, by name and type. A field that is a record itself
-becomes one column for each of its fields.
-"""
+"""The mapping of records to rows: fields are columns, by name and type. A field that is a record itself is
+one column for each of its fields."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -114,32 +111,30 @@ class _Field(NamedTuple):
 
 
 class Rows(Generic[R]):
-    """The mapping between records of one kind, a dataclass or a NamedTuple, and rows. The table has no
-    columns for the fields in ``elsewhere``: a query joins them, or ``record`` takes them."""
+    """The rows of one kind of record, a dataclass or a NamedTuple. The table has no columns for the fields in
+    ``elsewhere``: a query joins them, or ``record`` takes them."""
 
     def __init__(self, record: type[R], *, elsewhere: Collection[str] = ()) -> None:
         self._record = record
         self._fields: dict[str, _Field] = {}
         for name, (kind, optional) in _kinds(record).items():
-            plain = name in elsewhere or not _is_record(kind)
+            plain = name in elsewhere or not (is_dataclass(kind) or hasattr(kind, "_fields"))
             columns = (_Column(name, kind, optional),) if plain else _columns_of(kind, optional)
             self._fields[name] = _Field(kind, optional, columns)
         self._stored = {name: field for name, field in self._fields.items() if name not in elsewhere}
 
     def columns(self) -> Iterator[sa.Column[Any]]:
-        """The table's columns, in the order of the fields."""
         for field in self._stored.values():
             for column in field.columns:
                 yield sa.Column(column.name, _type_of(column.kind), nullable=column.nullable)
 
     def record(self, row: Any, **elsewhere: Any) -> R:
-        """Return the record of a row of SQLAlchemy's."""
         row = row._mapping
         found = {name: _value(field, row) for name, field in self._fields.items() if name not in elsewhere}
         return self._record(**found, **elsewhere)
 
     def values(self, record: R) -> dict[str, Any]:
-        """Return the record's values by column, for SQLAlchemy."""
+        """Return the record's values by column."""
         found = {}
         for name, field in self._stored.items():
             value = getattr(record, name)
@@ -159,18 +154,11 @@ def _kinds(record: type) -> dict[str, tuple[Any, bool]]:
     return found
 
 
-def _is_record(kind: Any) -> bool:
-    return is_dataclass(kind) or hasattr(kind, "_fields")
-
-
 def _columns_of(kind: Any, optional: bool) -> tuple[_Column, ...]:
-    names = {part: part for part in _kinds(kind)}
-    if kind is Failure:
-        names = {part: f"failure_{part}" for part in names}
-    elif kind is Checksum:
-        names = {"algorithm": "algorithm", "value": "checksum"}
+    prefix = "failure_" if kind is Failure else ""
+    renamed = {"value": "checksum"} if kind is Checksum else {}
     return tuple(
-        _Column(names[part], of_part, optional or may_be_null, part)
+        _Column(renamed.get(part, prefix + part), of_part, optional or may_be_null, part)
         for part, (of_part, may_be_null) in _kinds(kind).items()
     )
 

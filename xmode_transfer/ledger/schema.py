@@ -20,20 +20,18 @@ from xmode_transfer.model.records import Status
 MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSION_TABLE = "alembic_version"
 _MOVED = "moved "
-"""The beginning of the version of a ledger that was moved to another database; the time follows."""
+"""The beginning of the version of a ledger that was copied elsewhere; the time follows."""
 _NEIGHBOURS = "procrastinate_"
 """Tables that may exist beside a ledger's: the fleet's queue, which upgrades its own schema."""
 
 
 def is_postgres(url: str) -> bool:
-    """Return True if a ledger's URL names a database on a PostgreSQL server."""
     return backend(url) == POSTGRESQL
 
 
 def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = True) -> Database:
-    """Open the database. ``create`` allows a new SQLite file, readable by its owner only; a database on a
-    server must exist. ``holder`` is the name under which this process claims leases. With ``waits``, wait for
-    a server that is starting. Raises ConfigError for an invalid URL, and without the extra ``cluster``."""
+    """Open the database. ``create`` allows a new SQLite file; a database on a server must exist. See
+    ``open_ledger`` for ``holder`` and ``waits``. Raises ConfigError also without the extra ``cluster``."""
     if not is_postgres(url):
         return sqlite.connect(url, create=create)
     try:
@@ -51,8 +49,8 @@ def connect(url: str, *, create: bool, holder: str | None = None, waits: bool = 
 
 
 def prepare(database: Database) -> None:
-    """Create the schema if it is absent, or migrate an older one. If two processes do so at once, the first
-    migrates under a lock and the second finds it done. Raises LedgerTooNew for a later version."""
+    """Create the schema, or migrate an older one. Of two processes the first does so under a lock, and the
+    second finds it done. Raises LedgerTooNew for a later version."""
     if database.read(lambda connection: version_of(connection, database)) != SCHEMA_VERSION:
         before = database.write(lambda connection: _upgrade(connection, database))
         if before is not None:
@@ -75,8 +73,7 @@ def _upgrade(connection: sa.Connection, database: Database) -> str | None:
 
 
 def version_of(connection: sa.Connection, database: Database) -> str | None:
-    """Return the version, or None for an empty database. Raises LedgerTooNew, LedgerCorrupt for a database
-    with other content, and LedgerError for a ledger that was moved."""
+    """Return the version, or None for an empty database. Raises LedgerCorrupt for other content."""
     tables = sa.inspect(connection).get_table_names()
     if _VERSION_TABLE not in tables:
         others = sorted(name for name in tables if not name.startswith(_NEIGHBOURS))
@@ -90,8 +87,7 @@ def version_of(connection: sa.Connection, database: Database) -> str | None:
 
 
 def known(found: str, where: str) -> str:
-    """Return the version. Raises LedgerTooNew for a later one, and LedgerError for a ledger that was
-    moved."""
+    """Return the version. Raises LedgerError for a later one or a moved ledger."""
     if found.startswith(_MOVED):
         raise LedgerError(
             f"The ledger {where} was moved to another database on {found.removeprefix(_MOVED)}.",
@@ -109,7 +105,7 @@ def known(found: str, where: str) -> str:
 
 
 def create_tables(connection: sa.Connection) -> None:
-    """Create the current tables in an empty database. The migrations lead to the same (a test compares)."""
+    """Create the current tables. The migrations lead to the same (a test compares)."""
     metadata.create_all(connection)
     connection.exec_driver_sql(f"CREATE TABLE {_VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)")
     connection.exec_driver_sql(f"INSERT INTO {_VERSION_TABLE} VALUES ('{SCHEMA_VERSION}')")
@@ -133,7 +129,7 @@ def migrate(connection: sa.Connection) -> None:
 
 
 MOST_PROBLEMS = 100
-"""The most rows that are reported for each rule."""
+"""For each rule."""
 
 Query = Callable[[str], Iterable[Any]]
 """Runs a query without parameters and returns its rows: a method of either driver's connection."""
@@ -178,9 +174,9 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LedgerCheck:
-    """``damage`` has the problems that the database finds in itself, ``contradictions`` those that our rules
-    find; ``contents`` is None if the file is too damaged to count. ``older``: the next start migrates it, and
-    our rules do not apply until then."""
+    """``damage`` is what the database finds, ``contradictions`` what our rules find. ``contents`` is None if
+    the file is too damaged to count. Our rules do not apply to an ``older`` one, which the next start
+    migrates."""
 
     where: str
     contents: Contents | None
@@ -213,10 +209,8 @@ def contradictions(query: Query) -> tuple[str, ...]:
 
 
 def contents(query: Query, version: str) -> Contents:
-    """Count what is in a ledger of any version so far."""
-    ((customers, deliveries, receipts, total),) = query(
+    (counts,) = query(
         "SELECT (SELECT count(DISTINCT customer) FROM periods), (SELECT count(*) FROM deliveries), "
         "(SELECT count(*) FROM receipts), (SELECT coalesce(sum(size), 0) FROM receipts)"
     )
-    # PostgreSQL sums in decimal numbers
-    return Contents(version, int(customers), int(deliveries), int(receipts), int(total))
+    return Contents(version, *map(int, counts))  # PostgreSQL sums in decimal numbers

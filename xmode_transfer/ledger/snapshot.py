@@ -1,8 +1,5 @@
-"""The snapshot of every subscription's state.
-
-A ledger has months of deliveries of thousands of subscriptions. The snapshot reads none of that history: it
-steps from one subscription to the next along an index, and takes the newest row of each.
-"""
+"""The snapshot of every subscription's state. It does not read the history: it steps from one subscription to
+the next along an index, and takes the newest row of each."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -49,18 +46,19 @@ from xmode_transfer.model.upkeep import Discrepancy, OperationKind
 
 R = TypeVar("R")
 
-_OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
 SUMMED_OBJECTS = 50_000
 """The most planned objects of which a snapshot counts the sent ones: it is taken every few seconds."""
 _DELIVERIES_AT_A_TIME = 500
 
 
 def snapshot(database: Database) -> Snapshot:
-    free, used = database.space()
-    return database.read(lambda connection: _snapshot(connection, free, used))
+    space = database.space()
+    return database.read(lambda connection: _snapshot(connection, *space))
 
 
 def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
+    not_attested = select(periods.c.customer, periods.c.feed, func.count()).join_from(deliveries, periods)
+    skipped = select(skipped_periods.c.customer, skipped_periods.c.feed, func.max(skipped_periods.c.period))
     return Snapshot(
         scans=_by_subscription(SCAN, connection, select(scans)),
         delivered=_delivered(connection),
@@ -73,8 +71,8 @@ def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
         cleanups=_cleanups(connection),
         discrepancies=_discrepancies(connection),
         superseded=keys.superseded_left(connection),
-        skipped=_skipped(connection),
-        not_attested=_not_attested(connection),
+        skipped=_each_value(connection, skipped),
+        not_attested=_each_value(connection, not_attested.where(deliveries.c.not_attested.is_not(None))),
         daemon=next(iter(watching.newest(connection, 1)), None),
         free_bytes=free,
         used_bytes=used,
@@ -85,18 +83,14 @@ def _by_subscription(rows: Rows[R], connection: Connection, query: sa.Select[Any
     return {(row.customer, row.feed): rows.record(row) for row in connection.execute(query)}
 
 
-def _not_attested(connection: Connection) -> dict[Subscription, int]:
-    counted = (
-        select(periods.c.customer, periods.c.feed, func.count())
-        .join_from(deliveries, periods)
-        .where(deliveries.c.not_attested.is_not(None))
-        .group_by(periods.c.customer, periods.c.feed)
-    )
-    return {(customer, feed): count for customer, feed, count in connection.execute(counted)}
+def _each_value(connection: Connection, query: sa.Select[Any]) -> dict[Subscription, Any]:
+    """Run a query for customer, feed and an aggregate."""
+    rows = connection.execute(query.group_by(*list(query.selected_columns)[:2]))
+    return {(customer, feed): value for customer, feed, value in rows}
 
 
 def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
-    """Return each subscription's delivery of the newest delivered period."""
+    """Return each subscription's newest delivered period."""
     known = _each(periods, "customer", "feed")
     of_known, done, revision = periods.alias("of_known"), deliveries.alias("done"), deliveries.alias("last")
     delivered = Status.DELIVERED
@@ -128,9 +122,10 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
         .correlate(deliveries)
         .scalar_subquery()
     )
+    unfinished = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
     query = (
         DELIVERIES.add_columns(since_at.label("since_at"))
-        .where(deliveries.c.status.in_(_OPEN), IS_NEWEST)
+        .where(deliveries.c.status.in_(unfinished), IS_NEWEST)
         .order_by(periods.c.period)
     )
     rows = connection.execute(query).all()
@@ -145,8 +140,8 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
 
 
 def _sent_bytes(connection: Connection, begun: Sequence[Delivery]) -> dict[str, int]:
-    """Return the bytes with receipts of each delivery that has some. If there are too many objects to count,
-    the deliveries with the largest objects come first."""
+    """Return the bytes that were sent of each delivery; if there are too many objects to count, only of those
+    with the largest objects."""
     chosen, left = [], SUMMED_OBJECTS
     for item in sorted(begun, key=lambda item: item.total_bytes / max(1, item.object_count), reverse=True):
         if 0 < item.object_count <= left:
@@ -195,8 +190,7 @@ def _orphaned(connection: Connection) -> dict[str, OrphanedUploads]:
 
 
 def _checks(connection: Connection) -> dict[str, CheckSummary]:
-    """Return each customer's last check; if it is not ok, with its grave findings and the time of the first
-    such check."""
+    """Return each customer's last check; if it is not ok, with its grave findings and since when."""
     known = _each(access_checks, "customer")
     of_known, good, bad = (access_checks.alias(name) for name in ("of_known", "good", "bad"))
     newest = _newest(known, of_known, of_known.c.checked_at)
@@ -217,16 +211,13 @@ def _checks(connection: Connection) -> dict[str, CheckSummary]:
         .correlate(access_checks)
         .scalar_subquery()
     )
-    query = (
-        select(access_checks, bad_since.label("bad_since"))
-        .select_from(known)
-        .join(access_checks, access_checks.c.id == newest)
-    )
+    query = select(access_checks, bad_since.label("bad_since")).select_from(known)
+    rows = connection.execute(query.join(access_checks, access_checks.c.id == newest)).all()
     return {
         row.customer: CheckSummary(row.checked_at, row.outcome)
         if row.outcome == "ok"
         else _bad_check(connection, row)
-        for row in connection.execute(query).all()
+        for row in rows
     }
 
 
@@ -254,7 +245,7 @@ def _bad_check(connection: Connection, row: Any) -> CheckSummary:
 
 
 def _has_sent(connection: Connection, check: Any) -> bool:
-    """Return True if a run that started after the check has put an object into the customer's bucket."""
+    """Return True if a run that started after the check has sent an object to the customer."""
     query = (
         select(runs.c.id)
         .join(deliveries, deliveries.c.id == runs.c.delivery_id)
@@ -285,7 +276,6 @@ def _cleanups(connection: Connection) -> dict[str, CleanupSummary]:
 
 
 def _discrepancies(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]:
-    """Return them by customer, in the order of feeds and periods."""
     columns = discrepancies.c
     query = select(discrepancies).order_by(columns.customer, columns.feed, columns.period, columns.flaw)
     found: dict[str, list[Discrepancy]] = {}
@@ -294,24 +284,18 @@ def _discrepancies(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]
     return {customer: tuple(items) for customer, items in found.items()}
 
 
-def _skipped(connection: Connection) -> dict[Subscription, str]:
-    subscription = (skipped_periods.c.customer, skipped_periods.c.feed)
-    query = select(*subscription, func.max(skipped_periods.c.period)).group_by(*subscription)
-    return {(customer, feed): period for customer, feed, period in connection.execute(query)}
-
-
 def _newest(
     known: sa.CTE, table: Any, at: ColumnElement[Any], *which: ColumnElement[bool]
 ) -> sa.ScalarSelect[Any]:
-    """The ID of the last row, by ``at``, that belongs to a row of ``known`` and satisfies the conditions."""
+    """The ID of the last row, by ``at``, of those that belong to a row of ``known``."""
     same = (table.c[column.name] == column for column in known.c)
     query = select(table.c.id).where(*same, *which).order_by(at.desc(), table.c.id.desc()).limit(1)
     return query.correlate(known).scalar_subquery()
 
 
 def _each(table: Table, *names: str) -> sa.CTE:
-    """Each combination of the leading columns of one of the table's indices, by steps along the index: one
-    for each combination, however many rows there are. The table has an ``id``."""
+    """Each combination of the leading columns of an index, by one step along the index for each, however many
+    rows there are. The table has an ``id``."""
     beginning, beyond, following = table.alias("beginning"), table.alias("beyond"), table.alias("following")
     columns = [beginning.c[name] for name in names]
     first = select(*columns).order_by(*columns).limit(1).subquery("first")

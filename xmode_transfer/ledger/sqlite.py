@@ -67,31 +67,22 @@ _DISK = Message(
     "Nothing was written. The operator has to check the disk (`dmesg`); the ledger must be on a local disk, "
     "not on a network file system.",
 )
-# By the primary result codes of SQLite (https://www.sqlite.org/rescode.html); extended codes carry them in
-# the low byte.
+# SQLite's primary result codes, the low byte of extended ones (https://www.sqlite.org/rescode.html).
 _BY_CODE = {
-    sqlite3.SQLITE_BUSY: LOCKED,
-    sqlite3.SQLITE_LOCKED: LOCKED,
-    sqlite3.SQLITE_PERM: READ_ONLY,
-    sqlite3.SQLITE_READONLY: READ_ONLY,
-    sqlite3.SQLITE_AUTH: READ_ONLY,
+    **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), LOCKED),
+    **dict.fromkeys((sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH), READ_ONLY),
     sqlite3.SQLITE_FULL: FULL,
-    sqlite3.SQLITE_CORRUPT: CORRUPT,
-    sqlite3.SQLITE_NOTADB: CORRUPT,
+    **dict.fromkeys((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB), CORRUPT),
     sqlite3.SQLITE_CANTOPEN: _NO_FILE,
     sqlite3.SQLITE_IOERR: _DISK,
 }
 _BY_ERRNO = {
-    errno.ENOSPC: FULL,
-    errno.EDQUOT: FULL,
-    errno.EACCES: READ_ONLY,
-    errno.EPERM: READ_ONLY,
-    errno.EROFS: READ_ONLY,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), READ_ONLY),
 }
 
 
 def from_sqlite(error: BaseException, where: str) -> XmodeError:
-    """Return the ledger's error for a ``sqlite3.Error``."""
     detail = str(error).rstrip(".") or type(error).__name__
     code = getattr(error, "sqlite_errorcode", None)
     if code is None and isinstance(error, sqlite3.DatabaseError) and "not a database" in detail:
@@ -107,7 +98,6 @@ def from_sqlite(error: BaseException, where: str) -> XmodeError:
 
 
 def from_os(error: OSError, where: str) -> XmodeError:
-    """Return the ledger's error for an OSError of its file or directory."""
     detail = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
     return _BY_ERRNO.get(error.errno or 0, _NO_FILE).error(where, detail)
 
@@ -116,12 +106,9 @@ BUSY_TIMEOUT_SECONDS = 30.0
 
 
 class SqliteDatabase(Database):
-    """A ledger in an SQLite file.
-
-    A writer takes the file's only write lock when it begins, so that what it reads stays true until the
-    commit. The writers of this process first queue in memory, which is fair and wakes at once; then one waits
-    for other processes, up to the busy timeout.
-    """
+    """A writer takes the file's only write lock when it begins: what it reads stays true until the commit.
+    The writers of this process queue in memory, which is fair and wakes at once; one then waits for other
+    processes, up to the busy timeout."""
 
     no_ledger = CORRUPT
 
@@ -152,8 +139,8 @@ class SqliteDatabase(Database):
     @contextmanager
     def begin_writing(self, connection: Connection) -> Iterator[None]:
         with self._writers:
-            # IMMEDIATE takes the write lock now. A transaction that reads first and locks later is refused at
-            # that moment, without waiting, if another has written in between.
+            # A transaction that reads first and locks later is refused, without waiting, if another has
+            # written in between.
             connection.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
             try:
                 with connection.begin():
@@ -176,11 +163,9 @@ class SqliteDatabase(Database):
             raise from_sqlite(getattr(error, "orig", None) or error, self.where) from error
 
     def now(self, connection: Connection, clock: "Clock") -> datetime:
-        """Return this machine's time: the file has one machine."""
         return clock.now()
 
     def space(self) -> tuple[int | None, int]:
-        """The -wal file counts too."""
         used = 0
         for end in ("", "-wal"):
             with suppress(OSError):
@@ -198,7 +183,7 @@ class SqliteDatabase(Database):
 
 
 def connect(url: str, *, create: bool) -> SqliteDatabase:
-    """Open the database; ``create`` allows a new file, readable by its owner only."""
+    """Open the file; ``create`` allows a new one, readable by its owner only."""
     path, seconds = _parse(url)
     # The mode prevents a new, empty file where an operator has moved ours away.
     uri = f"file:{quote(str(path))}?mode=rw"
@@ -229,7 +214,7 @@ def connect(url: str, *, create: bool) -> SqliteDatabase:
 
 
 def path_of(url: str) -> Path:
-    """Return the file of a ledger's URL. Raises ConfigError for a URL without one."""
+    """Raises ConfigError for a URL without a file."""
     return _parse(url)[0]
 
 
@@ -272,7 +257,6 @@ def _make_file(path: Path, *, create: bool) -> None:
 
 
 def _file_number(path: Path) -> tuple[int, int] | None:
-    """Identify the file, to notice another one in its place."""
     try:
         status = path.stat()
     except OSError:
@@ -281,10 +265,8 @@ def _file_number(path: Path) -> tuple[int, int] | None:
 
 
 def _use_write_ahead_log(connection: Connection, seconds: float) -> None:
-    """Switch the file, once for good, to a log with which readers and the writer do not block each other.
-
-    SQLite's busy timeout covers readers here, but not a process that is about to write, such as one that
-    switches at the same moment: they would wait for each other. So a refused one retries, for as long."""
+    """Switch the file, once for good, to a log with which readers and the writer do not block each other. The
+    busy timeout does not cover a process that switches at the same moment, so a refused one retries."""
     deadline = time.monotonic() + seconds
     with closing(connection.connection.cursor()) as cursor:
         while cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):

@@ -44,7 +44,7 @@ SAME_OBJECT = _same_object(receipts, objects)
 
 def was_removed(table: Any, key: Any = None) -> sa.Exists:
     """An operation removed the key of a row of ``receipts`` (or another table's ``key`` column) as that
-    delivery had put it, by the delivery's own time: a key that was delivered again exists."""
+    delivery had put it: a key that was delivered again exists."""
     return exists().where(
         removals.c.period_id == table.c.period_id,
         removals.c.key == (table.c.key if key is None else key),
@@ -58,8 +58,8 @@ def was_removed(table: Any, key: Any = None) -> sa.Exists:
 
 
 def is_superseded(table: Any = deliveries) -> ColumnElement[bool]:
-    """A row of ``deliveries`` is a revision that was never published and that another one replaced: its
-    manifest was not put, not even by a process that was killed before it recorded that."""
+    """A row of ``deliveries`` was replaced by another revision and never published: its manifest was not put,
+    not even by a process that was killed before it recorded that."""
     cause = func.coalesce(table.c.failure_cause, "")
     return and_(table.c.status == Status.FAILED, cause == SUPERSEDED, table.c.manifest_key.is_(None))
 
@@ -76,7 +76,6 @@ OF_SUPERSEDED = exists().where(
 def _page(
     table: sa.Table, source: sa.FromClause, *columns: Any, where: Sequence[ColumnElement[bool]] = ()
 ) -> sa.Select[Any]:
-    """Rows of one delivery."""
     return (
         select(*columns)
         .select_from(source)
@@ -108,8 +107,8 @@ MISSING_PAGE = _page(
     missing,
     *(missing.c[name] for name in ("name", "key", "size", "algorithm", "checksum", "reason")),
 )
-# A period's receipts after a name and revision. Every receipt has its object; the outer join makes sure that
-# the receipts are walked in order and the objects looked up, not the other way round.
+# Every receipt has its object; the outer join makes sure that the receipts are walked in order, and the
+# objects looked up.
 DELIVERED_PAGE = (
     select(*_OBJECT, *_RECEIPT, receipts.c.revision, was_removed(receipts), OF_SUPERSEDED)
     .select_from(receipts.outerjoin(objects, SAME_OBJECT))
@@ -124,7 +123,6 @@ DELIVERED_PAGE = (
 
 _present = receipts.alias("present")
 _STAGED_HAS_RECEIPT = exists().where(_in_delivery(_present), _present.c.name == staged_objects.c.name)
-# The plan of a delivery: all staged objects but those that have a receipt.
 MERGED = (
     ["period_id", "revision", *staged_objects.c.keys()],
     select(_PERIOD, _REVISION, *staged_objects.c).where(~_STAGED_HAS_RECEIPT),
@@ -141,23 +139,18 @@ _LAST = (
     )
     .scalar_subquery()
 )
-_OF_LAST = and_(
-    _earlier.c.period_id == _PERIOD, _earlier.c.name == staged_objects.c.name, _earlier.c.revision == _LAST
-)
+_same_name = and_(_earlier.c.period_id == _PERIOD, _earlier.c.name == staged_objects.c.name)
 COPY_CARRIED = sa.insert(receipts).from_select(
     ["period_id", "revision", "name", *_PROOF],
     select(_PERIOD, _REVISION, staged_objects.c.name, *(_earlier.c[name] for name in _PROOF))
-    .select_from(staged_objects.join(_earlier, _OF_LAST))
+    .select_from(staged_objects.join(_earlier, and_(_same_name, _earlier.c.revision == _LAST)))
     .where(staged_objects.c.carried, ~_STAGED_HAS_RECEIPT),
 )
-# The number of carried objects without a receipt, and the name of the first.
 NOT_CARRIED = select(func.count(), func.min(staged_objects.c.name)).where(
     staged_objects.c.carried, ~_STAGED_HAS_RECEIPT
 )
-# A planned object is not missing.
-NOT_MISSING = sa.delete(missing).where(
-    _in_delivery(missing), missing.c.name.in_(select(staged_objects.c.name))
-)
+_staged_names = select(staged_objects.c.name)
+NOT_MISSING = sa.delete(missing).where(_in_delivery(missing), missing.c.name.in_(_staged_names))
 
 # The highest revision of a name that has a receipt.
 _NEWEST = (

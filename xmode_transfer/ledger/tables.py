@@ -1,9 +1,7 @@
 """The tables of the ledger, and the mapping of their rows to records. docs/ledger.md describes each column.
 
-This is the schema of ``SCHEMA_VERSION``; the migrations lead to it from the first release's (a test compares
-them). Times are text, ISO 8601 in UTC with microseconds and ``Z``: text that sorts by time, is readable in a
-database shell, and becomes a datetime in a fifth of the time that a number takes. Text sorts by code point in
-every database.
+Times are text, ISO 8601 in UTC with microseconds and ``Z``: it sorts by time, is readable, and becomes a
+datetime in a fifth of the time that a number takes. Text sorts by code point in every database.
 """
 
 import sqlalchemy as sa
@@ -76,7 +74,7 @@ def _of_delivery() -> list[Column[int]]:
 
 _NAMES_DELIVERY = (["period_id", "revision"], ["deliveries.period_id", "deliveries.revision"])
 
-# A period of one customer's feed. Its number replaces the three names in the big tables.
+# The number of a period of one customer's feed replaces the three names in the big tables.
 periods = Table(
     "periods",
     metadata,
@@ -107,7 +105,6 @@ runs = _sorted_table(
     Index(None, "started_at"),
 )
 
-# The plan, stored in the order in which it is read: by the names of one delivery.
 objects = _sorted_table(
     "objects",
     *_of_delivery(),
@@ -116,8 +113,8 @@ objects = _sorted_table(
     ForeignKeyConstraint(*_NAMES_DELIVERY),
 )
 
-# In the primary key the name precedes the revision, so that everything that a period has received is one
-# sequential read, also of a drop folder, whose every batch is a revision.
+# The name precedes the revision, so that everything that a period has received is one sequential read, also
+# of a drop folder, whose every batch is a revision.
 receipts = _sorted_table(
     "receipts",
     *_of_delivery(),
@@ -137,7 +134,6 @@ missing = _sorted_table(
     ForeignKeyConstraint(*_NAMES_DELIVERY),
 )
 
-# A returned lease keeps its row, without a holder, so that its generation never starts again.
 leases = _sorted_table(
     "leases",
     Column("name", TEXT, primary_key=True),
@@ -226,10 +222,8 @@ skipped_periods = _sorted_table(
     PrimaryKeyConstraint("customer", "feed", "period"),
 )
 
-# The last scan of a feed's source for a customer.
 scans = _sorted_table("looks", *SCAN.columns(), PrimaryKeyConstraint("customer", "feed"))
 
-# The last verification's results for each period.
 discrepancies = _sorted_table(
     "discrepancies",
     *_texts("customer"),
@@ -237,10 +231,9 @@ discrepancies = _sorted_table(
     PrimaryKeyConstraint("customer", "feed", "period", "flaw"),
 )
 
-# One row for each cause of an alert; kept for a while after it is resolved.
 alerts = _sorted_table("alerts", *ALERT.columns(), PrimaryKeyConstraint("fingerprint"))
 
-# Notices in customers' buckets; the row is written before the object.
+# The row is written before the object.
 notices = _sorted_table(
     "notices",
     *NOTICE.columns(),
@@ -248,7 +241,7 @@ notices = _sorted_table(
     Index(None, "status"),
 )
 
-# The fleet's queue beside Procrastinate's own tables: the cost of each customer's jobs, and the last result.
+# Beside Procrastinate's own tables: the cost of each customer's jobs, and the last result.
 queue_customers = _sorted_table(
     "queue_customers",
     Column("customer", TEXT, primary_key=True),
@@ -270,7 +263,7 @@ queue_clock = _sorted_table(
 # One life of a worker each.
 workers = _sorted_table("workers", Column("holder", TEXT, primary_key=True), *WORKER.columns())
 
-# A plan while the source is still being listed; each connection has its own.
+# A plan while the source is still being listed.
 staged_objects = Table(
     "staged_objects",
     sa.MetaData(),

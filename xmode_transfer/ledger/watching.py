@@ -44,8 +44,7 @@ class Sources(LedgerPart):
     """The last scan of each source, and skipped periods."""
 
     def record(self, scan: SourceScan) -> SourceScan:
-        """Replace the last scan of a feed's source for a customer; return it with what the one before knew
-        (``SourceScan.after``). A due period that is delivered later is removed from it."""
+        """Replace the last scan of a source; return ``scan.after`` the one before."""
 
         def action(connection: Connection) -> SourceScan:
             known = scan.after(_last(connection, scan.customer, scan.feed))
@@ -55,12 +54,11 @@ class Sources(LedgerPart):
         return self._write(action)
 
     def last(self, customer: str, feed: str) -> SourceScan | None:
-        """Return the last scan."""
         return self._read(lambda c: _last(c, customer, feed))
 
     def skip(self, customer: str, feed: str, markers: Mapping[str, str], skipped_at: datetime) -> None:
-        """Record periods (label to the source's completeness mark) that are not delivered unless a person
-        names them or the source declares them anew. Idempotent."""
+        """Record periods, with their completeness marks, that are not delivered unless a person names them or
+        the source declares them anew. Idempotent."""
         rows = [
             {"customer": customer, "feed": feed, "period": period, "marker": marker, "passed_at": skipped_at}
             for period, marker in markers.items()
@@ -69,18 +67,17 @@ class Sources(LedgerPart):
             self._write(lambda c: c.execute(self._database.upsert(skipped_periods), rows))
 
     def skipped(self, customer: str, feed: str) -> dict[str, str]:
-        """Return the skipped periods by label, with the mark that they had."""
+        """Return the marks of the skipped periods."""
         query = select(skipped_periods).filter_by(customer=customer, feed=feed)
         return {row.period: row.marker for row in self._rows(query)}
 
 
 def settle(connection: Connection, database: Database, delivery: Delivery) -> None:
     """Remove a delivered period from the last scan."""
-    if delivery.status is not Status.DELIVERED:
-        return
-    scan = _last(connection, delivery.customer, delivery.feed)
-    if scan is not None and delivery.period in scan.due:
-        _put(connection, database, scan.without(delivery.period, delivery.updated_at))
+    if delivery.status is Status.DELIVERED:
+        scan = _last(connection, delivery.customer, delivery.feed)
+        if scan is not None and delivery.period in scan.due:
+            _put(connection, database, scan.without(delivery.period, delivery.updated_at))
 
 
 def _last(connection: Connection, customer: str, feed: str) -> SourceScan | None:
@@ -96,8 +93,7 @@ class Discrepancies(LedgerPart):
     """The results of the last verification of each period; the snapshot has them."""
 
     def record(self, customer: str, scope: Scope, found: Iterable[Discrepancy]) -> None:
-        """Replace what is known of the scope with the results of a verification. A discrepancy that was known
-        keeps its ``since_at``."""
+        """Replace what is known of the scope; a discrepancy that was known keeps its ``since_at``."""
         items = list(found)
 
         def action(connection: Connection) -> None:
@@ -108,9 +104,8 @@ class Discrepancies(LedgerPart):
                 if scope.covers(row.feed, row.period)
             }
             for feed, period in {(feed, period) for feed, period, _ in since}:
-                connection.execute(
-                    delete(discrepancies).filter_by(customer=customer, feed=feed, period=period)
-                )
+                of_period = delete(discrepancies).filter_by(customer=customer, feed=feed, period=period)
+                connection.execute(of_period)
             values = [
                 {
                     "customer": customer,
@@ -126,10 +121,7 @@ class Discrepancies(LedgerPart):
 
 
 class Alerts(LedgerPart):
-    """The causes that are alerts, and their notifications."""
-
     def known(self) -> list[Alert]:
-        """Return all alerts, in the order of fingerprints."""
         return self._records(ALERT, select(alerts).order_by(alerts.c.fingerprint))
 
     def record(self, lease: Lease, changed: Iterable[Alert] = (), forgotten: Iterable[str] = ()) -> None:
@@ -146,16 +138,13 @@ class Alerts(LedgerPart):
 
 
 class Notices(LedgerPart):
-    """The notices in customers' buckets."""
-
     def find(
         self, customer: str | None = None, statuses: Iterable[NoticeStatus] | None = None
     ) -> list[Notice]:
         """Return notices, oldest first."""
         query = select(notices).order_by(notices.c.made_at, notices.c.key)
-        return self._records(
-            NOTICE, only(query, (notices.c.customer, customer), (notices.c.status, statuses))
-        )
+        wanted = ((notices.c.customer, customer), (notices.c.status, statuses))
+        return self._records(NOTICE, only(query, *wanted))
 
     def record(self, lease: Lease, changed: Iterable[Notice]) -> None:
         """Add notices, or overwrite those of the same identity: all or nothing."""
@@ -167,8 +156,8 @@ class Checks(LedgerPart):
     """The history of access checks, and the capabilities of destinations."""
 
     def record(self, report: AccessReport) -> None:
-        """Add an access check to the history. Idempotent. Fixes are not stored: they follow from the cause
-        and the customer's file, which the ledger does not repeat."""
+        """Add an access check. Idempotent. Fixes are not stored: they follow from the cause and the
+        customer's file."""
         values = {**CHECK.values(report), "outcome": report.outcome}
         kept = replace(report, findings=tuple(replace(item, fix=None) for item in report.findings))
         findings = [FINDING.values(item) for item in report.findings]
@@ -191,22 +180,20 @@ class Checks(LedgerPart):
         self._write(action)
 
     def last(self, customer: str) -> AccessReport | None:
-        """Return the newest check, its findings in order and without fixes."""
+        """Return the newest check, without fixes."""
         return next(iter(self.newest(customer, 1)), None)
 
     def newest(self, customer: str | None = None, limit: int = 20) -> list[AccessReport]:
-        """Return checks like ``last``, newest first."""
         query = select(access_checks).order_by(access_checks.c.checked_at.desc(), access_checks.c.id.desc())
         newest = only(query, (access_checks.c.customer, customer)).limit(limit)
         return self._read(lambda c: [_report(c, row) for row in c.execute(newest).all()])
 
     def capabilities(self, customer: str) -> Capabilities:
-        """Return what the customer's destination was found to allow."""
         query = select(capabilities).where(capabilities.c.customer == customer)
         return self._first(CAPABILITIES, query) or Capabilities()
 
     def learn(self, customer: str, learned: Capabilities) -> None:
-        """Record the capabilities that are not None; the others stay."""
+        """Record what is not None."""
         values = CAPABILITIES.values(learned)
         adding = self._database.insert(capabilities).values(customer=customer, **values)
         merging = adding.on_conflict_do_update(
@@ -232,7 +219,7 @@ class Daemons(LedgerPart):
     """The daemons that use this ledger, and the scheduled work that they have done."""
 
     def note(self, lease: Lease, daemon: DaemonRecord) -> None:
-        """Add or overwrite the daemon. Daemons that ended long ago are deleted."""
+        """Add or overwrite the daemon; delete old ones."""
         noting = self._database.upsert(daemons).values(DAEMON.values(daemon))
         forgetting = delete(daemons).where(
             daemons.c.ticked_at < daemon.ticked_at - _DAEMONS_KEPT, daemons.c.holder != daemon.holder
@@ -245,15 +232,13 @@ class Daemons(LedgerPart):
         self._fenced(lease, action)
 
     def newest(self, limit: int = 10) -> list[DaemonRecord]:
-        """Return daemons, the one that ticked last first."""
         return self._read(lambda c: newest(c, limit))
 
     def served(self) -> dict[tuple[str, str], datetime]:
-        """Return the last scheduled time that was served, by customer and work."""
+        """Return the last scheduled times that were served, by customer and work."""
         return {(row.customer, row.work): row.served_at for row in self._rows(select(visits))}
 
     def serve(self, customer: str, work: str, served_at: datetime) -> None:
-        """Replace such a time."""
         self._write(lambda c: serve(c, self._database, customer, work, served_at))
 
 

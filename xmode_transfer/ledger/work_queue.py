@@ -11,11 +11,11 @@ Rows are locked in one order: the job, the lease, ``queue_customers``. The clock
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Double, cast, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Double, cast, delete, func, select, update
 
 from xmode_transfer.config.times import Work
 from xmode_transfer.ledger import leases, watching
@@ -55,6 +55,7 @@ class ProcrastinateQueue(LedgerPart):
     def __init__(self, database: Database, writer: GroupCommit, clock: "Clock") -> None:
         super().__init__(database, writer)
         self._clock = clock
+        self._leases = leases.Leases(database, writer, clock)
         self._alone = partial(writer.call, alone=True)
         self._life: str | None = None
         self._life_since = 0.0
@@ -72,28 +73,16 @@ class ProcrastinateQueue(LedgerPart):
                 connection.execute(sql.ABORT, {"customers": gone})
                 connection.execute(delete(queue_customers).where(queue_customers.c.customer.in_(gone)))
             for name in sorted(name for name in there.keys() & wanted.keys() if there[name] != wanted[name]):
-                connection.execute(
-                    update(queue_customers)
-                    .where(queue_customers.c.customer == name)
-                    .values(weight=wanted[name])
-                )
-            connection.execute(
-                self._database.insert(queue_clock).on_conflict_do_nothing(), {"id": 1, "clock": 0.0}
-            )
-            if new := sorted(wanted.keys() - there.keys()):
-                connection.execute(
-                    self._database.insert(queue_customers).on_conflict_do_nothing(),
-                    [
-                        {
-                            "customer": name,
-                            "weight": wanted[name],
-                            "spent": 0.0,
-                            "backfill": False,
-                            **ENTRY.values(entries.get(name) or QueueEntry(name, JobState.RESTING, now)),
-                        }
-                        for name in new
-                    ],
-                )
+                connection.execute(update(queue_customers).where(_is(name)).values(weight=wanted[name]))
+            starting = self._database.insert(queue_clock).on_conflict_do_nothing()
+            connection.execute(starting, {"id": 1, "clock": 0.0})
+            rows = []
+            for name in sorted(wanted.keys() - there.keys()):
+                entry = entries.get(name) or QueueEntry(name, JobState.RESTING, now)
+                cost = {"weight": wanted[name], "spent": 0.0, "backfill": False}
+                rows.append({"customer": name, **cost, **ENTRY.values(entry)})
+            if rows:
+                connection.execute(self._database.insert(queue_customers).on_conflict_do_nothing(), rows)
 
         if self._read(_weights) != wanted:
             self._alone(action)
@@ -122,39 +111,32 @@ class ProcrastinateQueue(LedgerPart):
         return [_entry_of(row) for row in self._read(lambda c: c.execute(sql.SNAPSHOT).all())]
 
     def reap(self) -> list[str]:
-        life = self._young_life()
+        mark, now = self._database.presence(this_process()), self._clock.monotonic()
+        if mark != self._life:
+            self._life, self._life_since = mark, now
+        # The server was restarted or replaced, and other processes have yet to renew their leases.
+        life = mark if now - self._life_since < SETTLING_SECONDS else None
         abandoned = self._read(lambda connection: self._abandoned(connection, life))
         taken = [row.customer for row in abandoned if self._alone(partial(self._take, found=row, life=life))]
-        now = self._clock.monotonic()
         if self._tidied is None or now - self._tidied >= _TIDY_SECONDS:
             self._tidied = now
             self._alone(self._tidy)
         return taken
 
-    def _young_life(self) -> str | None:
-        """Return the mark of the server's life for a while after it is new to this process: the server was
-        restarted or replaced, and other processes have yet to renew their leases."""
-        life, now = self._database.presence(this_process()), self._clock.monotonic()
-        if life != self._life:
-            self._life, self._life_since = life, now
-        return life if now - self._life_since < SETTLING_SECONDS else None
-
     def _abandoned(self, connection: Connection, life: str | None, number: int | None = None) -> list[Any]:
         """Return the running jobs, or the one of that number, with a claimable lease. In a new ``life`` of
-        the server, leases that were last renewed in another one do not expire: their holders could not reach
-        the server, and are about to renew them."""
+        the server, leases of another one do not expire: their holders are about to renew them."""
         now = self._database.now(connection, self._clock)
 
-        def may_renew(row: Any) -> bool:
-            return row.presence is not None and not self._database.is_dead(
-                connection, row.holder, row.presence
-            )
+        def had_time(row: Any) -> bool:
+            if life is None or row.presence in (life, None):
+                return True
+            return self._database.is_dead(connection, row.holder, row.presence)
 
         return [
             row
             for row in connection.execute(sql.HELD, {"under": customer_lease(""), "id": number}).all()
-            if leases.is_claimable(connection, self._database, row, now)
-            and (life in (None, row.presence) or not may_renew(row))
+            if leases.is_claimable(connection, self._database, row, now) and had_time(row)
         ]
 
     def _take(self, connection: Connection, found: Any, life: str | None) -> bool:
@@ -185,21 +167,16 @@ class ProcrastinateQueue(LedgerPart):
     def workers(self) -> list[WorkerRecord]:
         def action(connection: Connection) -> list[WorkerRecord]:
             now = self._database.now(connection, self._clock)
-            query = (
-                select(workers)
-                .where(workers.c.seen_at >= now - _WORKERS_KEPT)
-                .order_by(workers.c.seen_at.desc(), workers.c.holder)
-            )
-            rows = connection.execute(query).all()
-            found = [WORKER.record(row, holder=row.holder, gone=False) for row in rows]
-            return [replace(worker, gone=self._is_gone(connection, worker, now)) for worker in found]
+            recent = select(workers).where(workers.c.seen_at >= now - _WORKERS_KEPT)
+            found = []
+            for row in connection.execute(recent.order_by(workers.c.seen_at.desc(), workers.c.holder)).all():
+                is_quiet = row.stopped_at is None and now - row.seen_at >= QUIET_AFTER
+                lease = f"worker/{row.holder}"
+                gone = is_quiet and leases.is_orphaned(connection, self._database, lease)
+                found.append(WORKER.record(row, holder=row.holder, gone=gone))
+            return found
 
         return self._read(action)
-
-    def _is_gone(self, connection: Connection, worker: WorkerRecord, now: datetime) -> bool:
-        if worker.stopped_at is not None or now - worker.seen_at < QUIET_AFTER:
-            return False
-        return leases.is_orphaned(connection, self._database, f"worker/{worker.holder}")
 
     def next(self, holder: str, ttl_seconds: float, *, suspended: bool) -> Job | None:
         begun: list[Job] = []  # by attempts with an unknown outcome
@@ -223,14 +200,8 @@ class ProcrastinateQueue(LedgerPart):
         self, connection: Connection, row: Any, holder: str, presence: str | None, ttl_seconds: float
     ) -> Job | None:
         try:
-            lease = leases.claim(
-                connection,
-                self._database,
-                customer_lease(row.customer),
-                holder,
-                presence,
-                self._clock,
-                ttl_seconds,
+            lease = self._leases.claim_in(
+                connection, customer_lease(row.customer), holder, presence, ttl_seconds
             )
         except AlreadyRunning:  # a `run` has it
             connection.execute(sql.PUT_BACK, {"id": row.id, "seconds": BUSY_SECONDS})
@@ -238,7 +209,7 @@ class ProcrastinateQueue(LedgerPart):
         cost = 1.0 / cast(queue_customers.c.weight, Double)
         known = connection.execute(
             update(queue_customers)
-            .where(queue_customers.c.customer == row.customer)
+            .where(_is(row.customer))
             .values(spent=row.tag + cost)
             .returning(queue_customers.c.ended, queue_customers.c.serving_at, queue_customers.c.reread_at)
         ).one_or_none()
@@ -247,41 +218,29 @@ class ProcrastinateQueue(LedgerPart):
             connection.execute(sql.FINISH, {"id": row.id, "how": "failed"})
             return None
         now = text_of(self._database.now(connection, self._clock))
-        connection.execute(
-            sql.BEGUN, {"id": row.id, "holder": holder, "generation": lease.generation, "now": now}
-        )
+        begun = {"id": row.id, "holder": holder, "generation": lease.generation, "now": now}
+        connection.execute(sql.BEGUN, begun)
         if row.queue_name == sql.REGULAR:  # the cost of a suspended one is no measure for the others
             connection.execute(sql.MOVE_CLOCK, {"tag": row.tag})
         serving = [at for at in (row.serving_at, known.serving_at) if at is not None]
-        return Job(
-            row.customer,
-            lease,
-            row.skip_backoff,
-            max(serving, default=None),
-            known.ended,
-            known.reread_at,
-            row.id,
-        )
+        serving_at = max(serving, default=None)
+        return Job(row.customer, lease, row.skip_backoff, serving_at, known.ended, known.reread_at, row.id)
 
     def _is_running(self, connection: Connection, job: Job) -> bool:
         values = {"id": job.number, "generation": job.lease.generation}
         return connection.execute(sql.RUNNING, values).one_or_none() is not None
 
     def delivers(self, job: Job, feed: str, period: str) -> None:
-        which = queue_customers.c.customer == job.customer
-        self._fenced(
-            job.lease,
-            lambda c: c.execute(update(queue_customers).where(which).values(feed=feed, period=period)),
-        )
+        noting = update(queue_customers).where(_is(job.customer)).values(feed=feed, period=period)
+        self._fenced(job.lease, lambda c: c.execute(noting))
 
     def done(self, job: Job, result: JobResult) -> None:
-        which = queue_customers.c.customer == job.customer
         written = False  # by an attempt with an unknown outcome
 
         def action(connection: Connection) -> None:
             nonlocal written
             if not self._is_running(connection, job):
-                ended = connection.execute(select(queue_customers.c.ended).where(which)).scalar()
+                ended = connection.execute(select(queue_customers.c.ended).where(_is(job.customer))).scalar()
                 if written and ended in (None, job.lease.generation):
                     return
                 raise LeaseLost(
@@ -302,7 +261,7 @@ class ProcrastinateQueue(LedgerPart):
             }
             if result.reread_at is not None:
                 values["reread_at"] = result.reread_at
-            connection.execute(update(queue_customers).where(which).values(values))
+            connection.execute(update(queue_customers).where(_is(job.customer)).values(values))
             again = JobRequest(job.customer) if result.again else None
             self._enqueue_anew(connection, job.customer, again)
 
@@ -329,6 +288,10 @@ class ProcrastinateQueue(LedgerPart):
 def _weights(connection: Connection) -> dict[str, int]:
     query = select(queue_customers.c.customer, queue_customers.c.weight)
     return {row.customer: row.weight for row in connection.execute(query)}
+
+
+def _is(customer: str) -> ColumnElement[bool]:
+    return queue_customers.c.customer == customer
 
 
 def _request_of(row: Any) -> JobRequest:

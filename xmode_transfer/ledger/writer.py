@@ -1,13 +1,12 @@
 """Group commit, and the base class of the ledger's parts, which write through it.
 
-A durable commit costs about as much for one record as for five hundred. So one thread writes for all: what
-arrived during the last commit goes into the next one together. A future is done only when its record is on
-disk. Within a batch records (receipts, parts) precede calls, and calls keep their order. A thread waits for
-its own calls, so it sees its writes in order; between threads no order is promised.
+A durable commit costs about as much for one record as for five hundred, so one thread writes for all: what
+arrived during the last commit goes into the next. A future is done when its record is on disk. Within a batch
+records (receipts, parts) precede calls, which keep their order; between threads no order is promised.
 
-On PostgreSQL a batch holds the row locks of all its items until the commit. A call that waits for locks which
-other processes hold for as long as one of their batches therefore gets its own transaction (``alone``).
-Otherwise two processes could each hold what the other waits for.
+On PostgreSQL a batch holds the row locks of all its items until the commit. A call that waits for locks of
+other processes' batches gets its own transaction (``alone``): otherwise two processes could each hold what
+the other waits for.
 """
 
 import threading
@@ -34,7 +33,7 @@ T = TypeVar("T")
 
 BATCH_RECORDS = 500
 LINGER_SECONDS = 0.02
-"""How long a record waits for others to share its commit. A commit costs some milliseconds of work."""
+"""How long a record waits for others to share its commit."""
 BUSY_RECORDS = 40
 BUSY_LINGER_SECONDS = 0.04
 """If so many records arrive within the linger time, the batch waits that much longer."""
@@ -42,8 +41,8 @@ _OWNERS_KEPT = 10_000
 
 
 class Journal:
-    """The table for records of one kind. ``find`` returns the columns that identify a record's owner, and
-    raises LedgerError for an unknown owner; ``add`` takes rows: the owner's columns, then the record's."""
+    """The table for records of one kind. ``find`` returns the columns that identify a record's owner, or
+    raises LedgerError; ``add`` takes rows of the owner's columns, then the record's."""
 
     def __init__(self, find: Callable[[Connection, str], tuple[object, ...]], add: Prepared) -> None:
         self._find = find
@@ -99,8 +98,7 @@ class GroupCommit:
         return future
 
     def call(self, action: Callable[[Connection], T], *, alone: bool = False) -> T:
-        """Run the action in a transaction, ``alone`` or together with other items; return after the
-        commit."""
+        """Run the action in a transaction, ``alone`` or with other items; return after the commit."""
         if threading.current_thread() is self._thread:
             # A future's callback: its record is committed, and this thread cannot wait for itself.
             return self._database.write(action)
@@ -137,8 +135,10 @@ class GroupCommit:
 
     def _batches(self) -> Iterator[list[_Item]]:
         while (item := self._queue.get()) is not None:
-            if isinstance(item, _Record):
-                self._linger()
+            # Wait for more records, but not while a caller waits.
+            called = isinstance(item, _Call) or self._called.wait(LINGER_SECONDS)
+            if not called and self._queue.qsize() >= BUSY_RECORDS:
+                self._called.wait(BUSY_LINGER_SECONDS)
             self._called.clear()
             batch, ended = [item], False
             try:
@@ -156,15 +156,8 @@ class GroupCommit:
             if ended:
                 return
 
-    def _linger(self) -> None:
-        """Wait for more records, but not while a caller waits."""
-        called = self._called.wait(LINGER_SECONDS)
-        if not called and self._queue.qsize() >= BUSY_RECORDS:
-            self._called.wait(BUSY_LINGER_SECONDS)
-
     def _write(self, batch: list[_Item]) -> None:
-        """Write the batch in one transaction. If that fails, write each item in its own, so that no item
-        fails because of another."""
+        """Write the batch in one transaction; if that fails, each item in its own."""
         error = self._try(batch)
         if error is None:
             return
@@ -201,13 +194,12 @@ class GroupCommit:
                 continue
             try:
                 with connection.begin_nested(), self._database.translated():
-                    result = item.action(connection)
+                    outcome = item.future, item.action(connection), None
+                outcomes.append(outcome)
             except XmodeError as refusal:
                 if _concerns_all(refusal):
                     raise
                 outcomes.append((item.future, None, refusal))
-            else:
-                outcomes.append((item.future, result, None))
         return outcomes
 
     def _add_records(self, connection: Connection, records: list[_Record]) -> list[_Outcome]:
@@ -217,7 +209,11 @@ class GroupCommit:
         for record in records:
             lease = (record.lease.name, record.lease.generation)
             if lease not in lost:
-                lost[lease] = self._refusal(connection, record.lease)
+                lost[lease] = None
+                try:
+                    self.guard(connection, record.lease)
+                except LeaseLost as error:
+                    lost[lease] = error
             refusal: XmodeError | None = lost[lease]
             if refusal is None:
                 try:
@@ -230,23 +226,16 @@ class GroupCommit:
             journal.add(connection, added)
         return outcomes
 
-    def _refusal(self, connection: Connection, lease: Lease) -> LeaseLost | None:
-        try:
-            self.guard(connection, lease)
-        except LeaseLost as refusal:
-            return refusal
-        return None
-
 
 def _concerns_all(error: BaseException) -> bool:
-    """Return True if the database itself failed, so that no item would succeed alone."""
+    """The database itself failed: no item would succeed alone."""
     return isinstance(error, LedgerLocked | LedgerUnreachable | LedgerCorrupt) or not isinstance(
         error, Exception
     )
 
 
 def _copied(error: BaseException) -> BaseException:
-    """An exception for one waiting thread: one that several threads raise mixes up their tracebacks."""
+    """An exception that several threads raise mixes up their tracebacks."""
     if not isinstance(error, XmodeError):
         return error
     copy = type(error)(error.message, hint=error.hint)
@@ -255,8 +244,7 @@ def _copied(error: BaseException) -> BaseException:
 
 
 class LedgerPart:
-    """The queries about one subject. Methods that take a ``lease`` raise LeaseLost, and write nothing, if the
-    lease was taken over."""
+    """The queries about one subject."""
 
     def __init__(self, database: Database, writer: GroupCommit) -> None:
         self._database = database
