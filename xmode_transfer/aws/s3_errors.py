@@ -1,8 +1,7 @@
 """The meaning of S3's answers, for both engines: codes and statuses as domain errors.
 
-Sources: S3 API reference, "Error responses". AWS's own words go into the message. No decision depends on free
-text, except which key a KMS refusal names, which member a checksum refusal names, and which policy a denial
-names.
+Sources: S3 API reference, "Error responses". No decision depends on AWS's free text, except which key a KMS
+refusal, which member a checksum refusal, and which policy a denial names.
 """
 
 import re
@@ -28,8 +27,6 @@ NETWORK_ERRORS = (aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadEr
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request: S3's name of the operation, the bucket, and the key if there is one."""
-
     operation: str
     bucket: str
     key: str | None = None
@@ -40,8 +37,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer without success. Header names are in lower case. ``code`` is empty if S3 sends no body
-    (HEAD)."""
+    """A failure. Header names are in lower case. ``code`` is empty if S3 sends no body (HEAD)."""
 
     status: int
     code: str
@@ -54,7 +50,6 @@ class Answer:
 
     @property
     def said(self) -> str:
-        """Status, code and AWS's own words, for a message."""
         said = f"{self.status or ''} {self.code}".strip()
         return f"{said} ({self.text})" if self.text else said
 
@@ -127,9 +122,7 @@ _MEANINGS: Mapping[str, _Meaning] = {
 def error_for(answer: Answer, attempt: Attempt, now: datetime) -> errors.XmodeError:
     """Return the domain error for an answer. ``now`` is our clock's time, to measure a clock skew."""
     kind, hint = _meaning(answer, attempt)
-    hint = (
-        hint.format(region=answer.bucket_region or "the Region of the bucket") if "{region}" in hint else hint
-    )
+    hint = hint.replace("{region}", answer.bucket_region or "the Region of the bucket")
     return answer.error(kind, f"{attempt}: {_words(kind, answer, attempt, now)}", hint)
 
 
@@ -186,9 +179,8 @@ def _refusal(answer: Answer, attempt: Attempt) -> _Meaning:
         "no Allow helps, the Deny has to except us" if denial.explicit else "an Allow elsewhere is no help"
     )
     hint = f"AWS: {named(denial)}, so that {helps}. `xmode-transfer check-access` says where to change it"
-    return (
-        errors.DeniedByUs if responsible_of(denial) is errors.Responsible.VENDOR else errors.AccessDenied
-    ), hint
+    ours = responsible_of(denial) is errors.Responsible.VENDOR
+    return errors.DeniedByUs if ours else errors.AccessDenied, hint
 
 
 def _words(kind: type[errors.XmodeError], answer: Answer, attempt: Attempt, now: datetime) -> str:
@@ -268,7 +260,6 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 
 
 def unreadable(attempt: Attempt | str, error: Exception, *, service: str = "S3") -> errors.Unavailable:
-    """Return the error for an answer without its required members."""
     return errors.Unavailable(
         f"{attempt}: the answer is not as {service} gives it: {type(error).__name__} {one_line(str(error))}",
         hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{service}, and at the proxy between. Tried "
@@ -277,7 +268,7 @@ def unreadable(attempt: Attempt | str, error: Exception, *, service: str = "S3")
 
 
 def one_line(said: str) -> str:
-    """Return the other side's words for a message: on one line, printable, and of limited length."""
+    """Return the other side's words on one line, printable, and of limited length."""
     return visible(" ".join(said[:_MAX_QUOTED].split()))
 
 
@@ -288,8 +279,6 @@ def _lowered(headers: Mapping[str, Any]) -> dict[str, str]:
 def error_without_answer(error: Exception, attempt: Attempt) -> errors.XmodeError:
     """Return the domain error for an exception of botocore without an answer, or with an unreadable one."""
     words = f"{attempt}: {one_line(str(error))}"
-    if isinstance(error, aws.ParamValidationError | aws.InvalidRegionError):
-        return errors.RequestRefused(words, hint=_NEVER_RETRIED_HINT)
     if isinstance(error, aws.FlexibleChecksumError):
         return errors.ChecksumMismatch(words, hint=_CHECKSUM_HINT)
     if isinstance(error, aws.SSLError):

@@ -1,5 +1,4 @@
-"""A customer's role session, renewed while it is used, and the limit on how many sessions are opened a
-second."""
+"""A customer's role session, renewed while it is used, and the limit on sessions opened a second."""
 
 import hashlib
 import re
@@ -20,7 +19,6 @@ REFRESH_BEFORE = timedelta(minutes=15)
 USABLE_FOR = timedelta(minutes=2)
 """If the renewal fails, a session with more time left than this is used all the same."""
 RENEWAL_PAUSE_SECONDS = 30.0
-"""The pause between a failed renewal and the next one."""
 SAVED_SECONDS = 1.0
 """The part of an unused budget that is saved up."""
 
@@ -37,7 +35,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class RoleRequest:
-    """The parameters of AssumeRole. Requests that differ in anything never share a session."""
+    """The parameters of AssumeRole. Requests that differ never share a session. ``trial``: the credentials
+    are discarded, and nothing is logged. Only a trial may have no external ID."""
 
     customer: str
     step: Step
@@ -48,16 +47,11 @@ class RoleRequest:
     policy: str
     regions: tuple[str, ...]
     trial: bool = False
-    """A trial of the trust policy: its credentials are discarded, and nothing is logged. Only a trial may
-    have no external ID."""
 
 
 def session_name(step: Step, customer: str) -> str:
-    """Return ``xmode-<step>-<customer>``, the name in the customer's CloudTrail.
-
-    2 to 64 characters of ``[\\w+=,.@-]`` (STS API reference, AssumeRole). A name that is cut ends in a digest
-    of the whole, so that two customers never share one.
-    """
+    """Return the name in the customer's CloudTrail: 2 to 64 characters of ``[\\w+=,.@-]`` (STS API reference,
+    AssumeRole). A name that is cut ends in a digest, so that two customers never share one."""
     legal = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", f"xmode-{step}-{customer}")
     if len(legal) <= 64:
         return legal
@@ -67,8 +61,7 @@ def session_name(step: Step, customer: str) -> str:
 def role_request(
     customer: Customer, step: Step, regions: tuple[str, ...], policy: Mapping[str, Any] | None = None
 ) -> RoleRequest:
-    """Return the request for a session under ``policy``, else under the step's own session policy. Raises
-    RequestRefused if it is longer than STS accepts."""
+    """``policy`` replaces the step's own. Raises RequestRefused if it is longer than STS accepts."""
     try:
         text = compact(step_policy(customer, step) if policy is None else policy)
     except ValueError as error:
@@ -104,8 +97,7 @@ class CredentialsProvider:
 
     def get(self) -> Credentials:
         """Return credentials with enough time left for a request that begins now. One STS call at most is in
-        flight, for any number of threads. Raises RoleRefused (permanent), VendorIdentityError (ours),
-        Throttled or Unavailable."""
+        flight, for any number of threads. Raises RoleRefused, VendorIdentityError, Throttled, Unavailable."""
         with self._lock:
             current = self._current
             if current is not None and self._is_fresh(current):
@@ -119,8 +111,7 @@ class CredentialsProvider:
         return flight.result()
 
     def invalidate(self, credentials: Credentials) -> None:
-        """Report that S3 refused these credentials as expired. The next ``get`` calls STS, once for all
-        threads that have them."""
+        """Report that S3 refused these credentials as expired. The next ``get`` calls STS, once."""
         with self._lock:
             if self._current == credentials:
                 self._current = None
@@ -155,13 +146,10 @@ class CredentialsProvider:
             flight.set_result(credentials)
 
     def _outlives(self, error: BaseException) -> bool:
-        """Return whether the old session may be used after this error. A customer's refusal of the role ends
-        it at once."""
-        if self._current is None or not isinstance(
-            error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError
-        ):
-            return False
-        return self._current.expires_at - self._clock.now() > USABLE_FOR
+        """Return whether the old session may be used after this error. A refusal of the role ends it."""
+        passing = isinstance(error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError)
+        current = self._current
+        return passing and current is not None and current.expires_at - self._clock.now() > USABLE_FOR
 
 
 class SessionBudget:
@@ -181,7 +169,6 @@ class SessionBudget:
         self._next_at = float("-inf")
 
     def share(self, participants: int) -> None:
-        """Share the budget among this number of processes."""
         with self._lock:
             self._participants = max(1, participants)
 
