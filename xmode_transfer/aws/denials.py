@@ -111,11 +111,8 @@ def _policy(denial: Denial, facts: SetupValues, assuming: bool) -> tuple[str, st
             )
             return named or f"the policies of {holder}", shown or listing
         case PolicyType.BOUNDARY:
-            boundary = f"--query {kind.title()}.PermissionsBoundary"
-            return (
-                f"the permissions boundary of {holder}",
-                shown or f"aws iam get-{kind} --{kind}-name {name} {boundary}",
-            )
+            command = f"aws iam get-{kind} --{kind}-name {name} --query {kind.title()}.PermissionsBoundary"
+            return f"the permissions boundary of {holder}", shown or command
         case PolicyType.RESOURCE | PolicyType.TRUST if assuming:
             command = f"aws iam get-role --role-name {facts.role_name} --query Role.AssumeRolePolicyDocument"
             return f"the trust policy of the role {facts.role_name}", command

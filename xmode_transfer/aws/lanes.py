@@ -317,7 +317,11 @@ class Dispatcher:
                     self.lanes.done(job)
                     self._interrupt(job)
                 else:
-                    self._begin(job)
+                    try:
+                        self._begin(job)
+                    except Exception as error:  # noqa: BLE001 - it belongs to the future's caller
+                        self.lanes.done(job)
+                        self._give_up(job, error)
                 job = self.lanes.next() if self.lanes.may_have_room else None
         finally:
             self._local.is_sending = before
@@ -333,11 +337,7 @@ class Dispatcher:
 
     def _begin(self, job: Job) -> None:
         job.sent_at = self._clock.monotonic()
-        try:
-            job.send().add_done_callback(partial(self._answered, job))
-        except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the future
-            self.lanes.done(job)
-            self._give_up(job, error)
+        job.send().add_done_callback(partial(self._answered, job))
 
     def _answered(self, job: Job, sent: Future[Any]) -> None:
         error = sent.exception()

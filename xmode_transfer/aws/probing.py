@@ -242,15 +242,14 @@ def _is_allowed(
             reads_only=True,
             s3={"addressing_style": str(customer.destination.addressing)},
         )
-        try:
-            with closing(client):
-                getattr(client, method)(**parameters)
-        except BodyFailed as failed:
-            raise failed.error from None
+        with closing(client):
+            getattr(client, method)(**parameters)
     except ClientError as error:
         return answer_of(error).code == "NoSuchBucketPolicy"  # the read is allowed, and there is no policy
-    except Interrupted:
-        raise
+    except BodyFailed as failed:
+        if isinstance(failed.error, Interrupted):
+            raise failed.error from None
+        return False
     except (*AWS_ERRORS, XmodeError, *UNREADABLE):
         return False
     return True

@@ -83,6 +83,7 @@ _KMS_HINT = (
     "The bucket encrypts with a KMS key: the role's policy and the key's policy must both allow "
     "kms:GenerateDataKey and kms:Decrypt, and the guide's Deny statement must except them"
 )
+_CLOCK_HINT = "Set this machine's clock (chrony or ntpd); AWS accepts at most 15 minutes"
 _TRIED_AGAIN = "Tried again by itself"
 _CHECKSUM_HINT = f"{_TRIED_AGAIN}. If it stays and the store is not AWS's, set destination.checksums to none"
 CERTIFICATE_HINT = "The server's certificate is not accepted: look at AWS_CA_BUNDLE and this machine's clock"
@@ -91,23 +92,19 @@ NETWORK_HINT = f"{_TRIED_AGAIN}. If it stays, look at this machine's network, pr
 
 _Meaning = tuple[type[errors.StoreError | errors.SessionExpired], str]
 _EXPIRED: _Meaning = (errors.SessionExpired, "Tried again with a new session")
-_SKEWED: _Meaning = (
-    errors.ClockSkew,
-    "Set this machine's clock (chrony or ntpd); AWS accepts at most 15 minutes",
-)
 _SLOW_DOWN: _Meaning = (errors.Throttled, f"{_TRIED_AGAIN}, more slowly")
 _AWAY: _Meaning = (errors.Unavailable, _TRIED_AGAIN)
-_MISMATCH: _Meaning = (errors.ChecksumMismatch, _CHECKSUM_HINT)
 _UPLOAD_ENDED: _Meaning = (errors.UploadNotFound, "")
 _ELSEWHERE: _Meaning = (errors.RequestRefused, "Set destination.region to {region}")
 _MEANINGS: Mapping[str, _Meaning] = {
     code: meaning
     for meaning, codes in (
         (_EXPIRED, "ExpiredToken ExpiredTokenException InvalidToken TokenRefreshRequired InvalidAccessKeyId"),
-        (_SKEWED, "RequestExpired RequestTimeTooSkewed"),
+        ((errors.ClockSkew, _CLOCK_HINT), "RequestExpired RequestTimeTooSkewed"),
         (_SLOW_DOWN, "BandwidthLimitExceeded RequestLimitExceeded ServiceUnavailable SlowDown"),
         (_SLOW_DOWN, "Throttling ThrottlingException TooManyRequests TooManyRequestsException"),
-        (_MISMATCH, "BadDigest XAmzContentChecksumMismatch XAmzContentSHA256Mismatch"),
+        ((errors.ChecksumMismatch, _CHECKSUM_HINT), "BadDigest XAmzContentChecksumMismatch"),
+        ((errors.ChecksumMismatch, _CHECKSUM_HINT), "XAmzContentSHA256Mismatch"),
         ((errors.BucketMissing, _BUCKET_HINT), "NoSuchBucket"),
         ((errors.ObjectNotFound, ""), "NoSuchKey"),
         (_UPLOAD_ENDED, "NoSuchUpload InvalidPart InvalidPartOrder"),

@@ -46,18 +46,6 @@ _PIECE_BYTES = 64 * 1024
 _READS = frozenset({"GET", "HEAD"})
 
 
-def guard(client: Any, stop: threading.Event | None = None, *, reads_only: bool = False) -> Any:
-    """Bound a new client's waits and answers. ``reads_only``: no request changes anything, by any method."""
-    session = client._endpoint.http_session
-    asked = stop or threading.Event()
-    pools = {
-        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, reads_only),
-        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, reads_only),
-    }
-    session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
-    return client
-
-
 def _pool(pool: Any, connection: Any, stop: threading.Event, reads_only: bool) -> Any:
     guarded = type(
         f"Guarded{connection.__name__}", (_Guarded, connection), {"stop": stop, "reads_only": reads_only}
@@ -272,8 +260,9 @@ def make_client(
     reads_only: bool = False,
     **more: Any,
 ) -> Any:
-    """Return a client that waits for nothing without a limit. ``more`` is for botocore's Config. Raises
-    ConfigError for an endpoint variable that is no URL, and botocore's errors."""
+    """Return a client that waits for nothing without a limit. ``reads_only``: no request changes anything, by
+    any method; ``more`` is for botocore's Config. Raises ConfigError for an endpoint variable that is no URL,
+    and botocore's errors."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -293,7 +282,14 @@ def make_client(
             f"no {name} client can be made: {error}",
             hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{name}",
         ) from error
-    return guard(client, stop, reads_only=reads_only)
+    asked = stop or threading.Event()
+    pools = {
+        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, reads_only),
+        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, reads_only),
+    }
+    http = client._endpoint.http_session
+    http._pool_classes_by_scheme = http._manager.pool_classes_by_scheme = pools
+    return client
 
 
 def _time_of(said: object) -> datetime:

@@ -3,14 +3,12 @@
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
-from xmode_transfer.aws.policy.documents import Step, compact, step_policy
-from xmode_transfer.config import Customer
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 
@@ -58,26 +56,6 @@ def session_name(step: Step, customer: str) -> str:
     return f"{legal[:55]}-{hashlib.sha256(customer.encode()).hexdigest()[:8]}"
 
 
-def role_request(
-    customer: Customer, step: Step, regions: tuple[str, ...], policy: Mapping[str, Any] | None = None
-) -> RoleRequest:
-    """``policy`` replaces the step's own. Raises RequestRefused if it is longer than STS accepts."""
-    try:
-        text = compact(step_policy(customer, step) if policy is None else policy)
-    except ValueError as error:
-        raise errors.RequestRefused(f"{customer.name}: {error}") from error
-    return RoleRequest(
-        customer=customer.name,
-        step=step,
-        role_arn=customer.role_arn,
-        account_id=customer.account_id,
-        external_id=customer.external_id,
-        session_name=session_name(step, customer.name),
-        policy=text,
-        regions=regions,
-    )
-
-
 class CredentialsProvider:
     """One customer's session for one step, kept fresh. Thread-safe. Makes no call until ``get``."""
 
@@ -100,12 +78,14 @@ class CredentialsProvider:
         flight, for any number of threads. Raises RoleRefused, VendorIdentityError, Throttled, Unavailable."""
         with self._lock:
             current = self._current
-            if current is not None and self._is_fresh(current):
-                return current
-            flight = self._flight
-            leads = flight is None
-            if flight is None:
-                flight = self._flight = Future()
+            if current is not None:
+                left = current.expires_at - self._clock.now()
+                # After a failed renewal, do not call STS for every request.
+                is_paused = self._clock.monotonic() < self._renew_not_before
+                if left >= REFRESH_BEFORE or (is_paused and left > USABLE_FOR):
+                    return current
+            leads = self._flight is None
+            flight = self._flight = self._flight or Future()
         if leads:
             self._renew(flight)
         return flight.result()
@@ -115,13 +95,6 @@ class CredentialsProvider:
         with self._lock:
             if self._current == credentials:
                 self._current = None
-
-    def _is_fresh(self, credentials: Credentials) -> bool:
-        left = credentials.expires_at - self._clock.now()
-        if left >= REFRESH_BEFORE:
-            return True
-        # After a failed renewal, do not call STS for every request while the session can still be used.
-        return left > USABLE_FOR and self._clock.monotonic() < self._renew_not_before
 
     def _renew(self, flight: Future[Credentials]) -> None:
         """Call STS once for all threads that wait for ``flight``, and end it in any case."""

@@ -160,7 +160,7 @@ class ObjectStore(Protocol):
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
         """Create an object of up to 5 GiB by one PutObject. The future fails with ObjectExists if the key is
-        taken, with SourceChanged if the body is not what was scanned. The caller closes the body."""
+        taken, SourceChanged if the body is not what was scanned: nothing is created. The caller closes it."""
 
     @property
     def resumes(self) -> bool:

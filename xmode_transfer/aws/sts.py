@@ -16,7 +16,7 @@ from botocore.session import Session
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.checksums import BodyFailed
-from xmode_transfer.aws.policy.documents import Step
+from xmode_transfer.aws.policy.documents import Step, compact, step_policy
 from xmode_transfer.aws.s3_errors import (
     AWS_ERRORS,
     NETWORK_ERRORS,
@@ -35,7 +35,7 @@ from xmode_transfer.aws.sessions import (
     CredentialsProvider,
     RoleRequest,
     SessionBudget,
-    role_request,
+    session_name,
 )
 from xmode_transfer.config import Customer, Vendor
 from xmode_transfer.model import errors
@@ -122,7 +122,20 @@ class RoleSessions:
     ) -> RoleRequest:
         # Where the customer has disabled the Region of our STS endpoint, another one answers.
         regions = (self._vendor.sts_region, DEFAULT_REGION[customer.partition], customer.destination.region)
-        return role_request(customer, step, tuple(dict.fromkeys(filter(None, regions))), policy)
+        try:
+            text = compact(step_policy(customer, step) if policy is None else policy)
+        except ValueError as error:
+            raise errors.RequestRefused(f"{customer.name}: {error}") from error
+        return RoleRequest(
+            customer=customer.name,
+            step=step,
+            role_arn=customer.role_arn,
+            account_id=customer.account_id,
+            external_id=customer.external_id,
+            session_name=session_name(step, customer.name),
+            policy=text,
+            regions=tuple(dict.fromkeys(filter(None, regions))),
+        )
 
     def _assume(self, request: RoleRequest) -> Credentials:
         """Open a session in the first Region that the customer's account has not disabled."""

@@ -117,15 +117,10 @@ def no_other_acl(resource: str) -> list[Document]:
     asked: list[tuple[str, list[str], Document]] = [
         ("NoOtherAcl", writing, {"StringNotEquals": {key: ACL}, "Null": {key: "false"}}),
         ("NoAclInBody", ["s3:PutObjectAcl"], {"Null": {key: "true"}}),
-        *(
-            (
-                f"NoGrant{name.title().replace('-', '')}",
-                writing,
-                {"Null": {f"s3:x-amz-grant-{name}": "false"}},
-            )
-            for name in GRANTS
-        ),
     ]
+    for name in GRANTS:
+        sent = {"Null": {f"s3:x-amz-grant-{name}": "false"}}
+        asked.append((f"NoGrant{name.title().replace('-', '')}", writing, sent))
     return [
         {"Sid": sid, "Effect": "Deny", "Action": actions, "Resource": resource, "Condition": condition}
         for sid, actions, condition in asked

@@ -271,35 +271,28 @@ def _named(finding: _Finding, several: bool) -> str:
     return f"statement {finding.statement + 1}{sid}" + (f" of policy {finding.policy + 1}" if several else "")
 
 
+_OBJECT_ACTIONS = (
+    "PutObject GetObject DeleteObject AbortMultipartUpload GetObjectAcl PutObjectAcl GetObjectTagging "
+    "PutObjectTagging PutObjectRetention PutObjectLegalHold"
+)
+_BUCKET_ACTIONS = "GetBucketLocation GetBucketVersioning GetBucketOwnershipControls GetBucketPolicy"
 _ON_OBJECT: Mapping[str, tuple[str, ...]] = {
-    "PutObject": ("s3:PutObject",),
+    **{name: (f"s3:{name}",) for name in _OBJECT_ACTIONS.split()},
     "CreateMultipartUpload": ("s3:PutObject",),
     "UploadPart": ("s3:PutObject",),
     "CompleteMultipartUpload": ("s3:PutObject",),
-    "AbortMultipartUpload": ("s3:AbortMultipartUpload",),
     "ListParts": ("s3:ListMultipartUploadParts",),
     "HeadObject": ("s3:GetObject",),
-    "GetObject": ("s3:GetObject",),
     "GetObjectAttributes": ("s3:GetObject", "s3:GetObjectAttributes"),
-    "GetObjectAcl": ("s3:GetObjectAcl",),
-    "GetObjectTagging": ("s3:GetObjectTagging",),
-    "PutObjectTagging": ("s3:PutObjectTagging",),
-    "PutObjectAcl": ("s3:PutObjectAcl",),
-    "PutObjectRetention": ("s3:PutObjectRetention",),
-    "PutObjectLegalHold": ("s3:PutObjectLegalHold",),
-    "DeleteObject": ("s3:DeleteObject",),
     "CopyObject": ("s3:GetObject", "s3:PutObject"),
 }
 _ON_BUCKET: Mapping[str, tuple[str, ...]] = {
+    **{name: (f"s3:{name}",) for name in _BUCKET_ACTIONS.split()},
     "HeadBucket": ("s3:ListBucket",),
     "ListObjectsV2": ("s3:ListBucket",),
     "ListObjectVersions": ("s3:ListBucketVersions",),
     "ListMultipartUploads": ("s3:ListBucketMultipartUploads",),
-    "GetBucketLocation": ("s3:GetBucketLocation",),
-    "GetBucketVersioning": ("s3:GetBucketVersioning",),
-    "GetBucketOwnershipControls": ("s3:GetBucketOwnershipControls",),
     "GetBucketEncryption": ("s3:GetEncryptionConfiguration",),
-    "GetBucketPolicy": ("s3:GetBucketPolicy",),
     "GetBucketLifecycleConfiguration": ("s3:GetLifecycleConfiguration",),
     "GetObjectLockConfiguration": ("s3:GetBucketObjectLockConfiguration",),
 }

@@ -136,10 +136,6 @@ class Ready(NamedTuple):
     signing: Any
     good_until: float
 
-    def signing_of(self, sha256: str) -> Any:
-        """Return the signing config of a body with this SHA-256 (hex)."""
-        return signing_config(self.region, self.signer, sha256)
-
 
 @dataclass(eq=False)
 class Channel:
@@ -225,13 +221,7 @@ def signing_config(region: str, signer: Any, body: str) -> Any:
 
 CONNECT_TIMEOUT_SECONDS = 10
 SHUTDOWN_SECONDS = 5.0
-_MOST_LOOPS = 4
-_MOST_HOSTS = 256
-_AMPLE_GBPS = 400.0
-"""The client derives its number of connections from this; the real bound is ``connections``."""
 _UNUSABLE = (AwsCrtError, RuntimeError)  # awscrt raises either
-_ANY_REGION = "us-east-1"
-"""The client requires one; each request is signed for its own."""
 
 
 class Clients:
@@ -268,15 +258,15 @@ class Clients:
 
     def _new(self, *, tls: bool) -> Any:
         if self._bootstrap is None:
-            self._loops = EventLoopGroup(max(1, min(_MOST_LOOPS, (os.cpu_count() or 1) // 2)))
-            hosts = min(_MOST_HOSTS, max(64, self._connections))
+            self._loops = EventLoopGroup(max(1, min(4, (os.cpu_count() or 1) // 2)))
+            hosts = min(256, max(64, self._connections))
             self._bootstrap = ClientBootstrap(self._loops, DefaultHostResolver(self._loops, hosts))
         return S3Client(
             bootstrap=self._bootstrap,
-            region=_ANY_REGION,
+            region="us-east-1",  # required; each request is signed for its own
             tls_mode=S3RequestTlsMode.ENABLED if tls else S3RequestTlsMode.DISABLED,
             tls_connection_options=_tls() if tls else None,
-            throughput_target_gbps=_AMPLE_GBPS,
+            throughput_target_gbps=400.0,  # ample: the real bound on connections is the next one
             max_active_connections_override=self._connections,
             connect_timeout_ms=CONNECT_TIMEOUT_SECONDS * 1000,
             retry_config=S3RetryConfig(retry_mode=S3RetryMode.NONE),  # retries are ours

@@ -37,23 +37,6 @@ class Answered(Protocol):
     def on_done(self, error: BaseException | None) -> None: ...
 
 
-def send(
-    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None = None
-) -> Any:
-    """Return an object with ``cancel()``. ``path`` is the file to send if the request has no body."""
-    if IS_DIRECT:
-        return _send_directly(client, operation, request, signing, answered, path)
-    return client.make_request(
-        type=S3RequestType.DEFAULT,
-        operation_name=operation,
-        request=request,
-        signing_config=signing,
-        send_filepath=path,
-        on_headers=lambda headers, **_: answered.on_headers(headers),
-        on_done=lambda error, **_: answered.on_done(error),
-    )
-
-
 _here = threading.local()
 
 
@@ -120,11 +103,21 @@ class _Callbacks:
         self._answered.on_done(error)
 
 
-def _send_directly(
-    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None
+def send(
+    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None = None
 ) -> Any:
+    """Return an object with ``cancel()``. ``path`` is the file to send if the request has no body."""
+    if not IS_DIRECT:
+        return client.make_request(
+            type=S3RequestType.DEFAULT,
+            operation_name=operation,
+            request=request,
+            signing_config=signing,
+            send_filepath=path,
+            on_headers=lambda headers, **_: answered.on_headers(headers),
+            on_done=lambda error, **_: answered.on_done(error),
+        )
     sent = _Request()
-    credentials = recv_path = expected_checksum = None
     sent._binding = _awscrt.s3_client_make_meta_request(
         sent,
         client,
@@ -132,14 +125,14 @@ def _send_directly(
         _DEFAULT,
         operation,
         signing,
-        credentials,
-        recv_path,
+        None,  # credentials
+        None,  # the file to write
         path,
         _REGION,
         0,  # checksum algorithm: ours is a header already
         0,  # checksum location
         False,  # validate the response's checksum
-        expected_checksum,
+        None,  # expected checksum
         0,  # its algorithm
         0,  # validation mode
         0,  # part size

@@ -169,11 +169,9 @@ class SendingEngine(lanes.Dispatcher):
         self.pump()
         for job in list(self._in_flight):
             job.cancel()
-        waited = threading.Event()
-        for _ in range(int(_END_SECONDS / 0.05)):
-            if not self._in_flight:
-                break
-            waited.wait(0.05)
+        end = time.monotonic() + _END_SECONDS
+        while self._in_flight and time.monotonic() < end:
+            time.sleep(0.05)
         self._timer.close()
         self._threads.shutdown(wait=True)
         self._clients.close()
@@ -189,13 +187,6 @@ class SendingEngine(lanes.Dispatcher):
             with suppress(RuntimeError):  # closed meanwhile: then all that waits is interrupted
                 self._threads.submit(self._prepare, job)
             return
-        try:
-            self._send(job, ready, now)
-        except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the future
-            self.lanes.done(job)
-            self._give_up(job, error)
-
-    def _send(self, job: Job, ready: Ready, now: float) -> None:
         # Before the client: an error keeps its frames, and a frame must not keep the client.
         request, signing = job.build(ready)
         client = self._clients.get(tls=ready.endpoint.tls, port=ready.endpoint.port)
@@ -282,9 +273,9 @@ class SendingEngine(lanes.Dispatcher):
             job.renewed = True
             job.channel.renew(used)
             return True
-        region = failure.answer.bucket_region if failure.answer is not None else None
-        redirected = failure.answer is not None and failure.answer.status in _REDIRECTS
-        if region and redirected and region != used.region and not job.moved:
+        answer = failure.answer
+        region = answer.bucket_region if answer is not None and answer.status in _REDIRECTS else None
+        if region and region != used.region and not job.moved:
             job.moved = True
             job.channel.move(used, region)
             return True

@@ -21,7 +21,7 @@ from awscrt.s3 import S3ResponseError
 from xmode_transfer.aws.checksums import ALGORITHM, OpenFile, encode, fill
 from xmode_transfer.aws.lanes import SMALL_BYTES
 from xmode_transfer.aws.s3_calls import S3Calls
-from xmode_transfer.aws.s3_fast.channel import Channel, Endpoints, HeaderList, Ready
+from xmode_transfer.aws.s3_fast.channel import Channel, Endpoints, HeaderList, Ready, signing_config
 from xmode_transfer.aws.s3_fast.direct import Headers, keep_state
 from xmode_transfer.aws.s3_fast.engine import Job, SendingEngine
 from xmode_transfer.aws.s3_portable import PortableStore, PortableStores
@@ -55,18 +55,16 @@ def path_of_descriptor(body: OpenFile) -> str | None:
     return f"{_DESCRIPTORS}/{fileno()}" if _HAS_DESCRIPTORS and fileno is not None else None
 
 
-_OF_PUT = {"etag": 0, "x-amz-version-id": 1, "x-amz-server-side-encryption": 2, CHECKSUM_HEADER: 3}
-
-
 def put_answer(headers: Headers, value: str) -> PutAnswer:
     """``value`` is the body's CRC32 in S3's encoding."""
-    found: list[str | None] = [None, None, None, None]
-    for name, text in headers:
-        index = _OF_PUT.get(name.lower())
-        if index is not None:
-            found[index] = text
-    etag, version_id, encryption, checksum = found
-    return PutAnswer(etag or "", Checksum(ALGORITHM, value), version_id, checksum == value, encryption)
+    found = {name.lower(): text for name, text in headers}
+    return PutAnswer(
+        etag=found.get("etag", ""),
+        checksum=Checksum(ALGORITHM, value),
+        version_id=found.get("x-amz-version-id"),
+        proven=found.get(CHECKSUM_HEADER) == value,
+        encryption=found.get("x-amz-server-side-encryption"),
+    )
 
 
 class HeldBody:
@@ -165,7 +163,7 @@ class BodyJob(Job):
             headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, self._value))
             signing = ready.signing
         else:
-            signing = ready.signing_of(hashlib.sha256(content).hexdigest())
+            signing = signing_config(ready.region, ready.signer, hashlib.sha256(content).hexdigest())
         is_whole = self._offset == 0 and 0 < self.length == self._file.size
         self.path = path_of_descriptor(self._file) if is_whole else None
         body = HeldBody(content) if content and self.path is None else None
