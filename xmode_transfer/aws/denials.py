@@ -98,7 +98,6 @@ def change(denial: Denial, facts: SetupValues, *, assuming: bool = False) -> Fix
 
 
 def _policy(denial: Denial, facts: SetupValues, assuming: bool) -> tuple[str, str | None]:
-    """Return the policy in words, and the call of the AWS CLI that shows it."""
     kind, name = ("user", facts.principal.rpartition("/")[2]) if assuming else ("role", facts.role_name)
     holder = f"our user {name}" if assuming else f"the role {name}"
     named = f"the policy {denial.arn}" if denial.arn else None

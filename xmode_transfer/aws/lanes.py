@@ -127,7 +127,6 @@ class Lanes:
             return self._next()
 
     def add(self, job: Job, *, first: bool = False) -> None:
-        """Queue a job again."""
         with self._lock:
             jobs = job.lane.jobs
             (jobs.appendleft if first else jobs.append)(job)
@@ -201,18 +200,17 @@ class Lanes:
             return None
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
+            lane.in_turn = False
             if not (lane.jobs and lane.open):
-                lane.in_turn = False
-            elif not lane.pace.has_room():
-                lane.in_turn = False
+                continue
+            if not lane.pace.has_room():
                 self._without_room.setdefault(lane.pace, []).append(lane)
             elif lane.bandwidths and self._is_spent(lane):
-                lane.in_turn = False
+                continue
             elif not self._fits(lane.jobs[0]):
-                self._turn.append(lane)
+                self._list(lane)
             else:
                 job = lane.jobs.popleft()
-                lane.in_turn = False
                 self._list(lane)
                 self._take(job)
                 return job

@@ -140,7 +140,6 @@ class ReservedPrefix:
             raise bucket_missing(self._destination.bucket, error) from error
 
     def list(self) -> Sequence[ListedObject]:
-        """Return the first thousand objects."""
         answer = self._calls.call("ListObjectsV2", Prefix=self.prefix, MaxKeys=1000)
         return [listed(row) for row in answer.get("Contents", ())]
 
@@ -153,7 +152,6 @@ class ReservedPrefix:
         return _object(answer, len(body))
 
     def create_upload(self, key: str) -> str:
-        """Open a multipart upload with the ACL; return its ID."""
         return str(self._calls.call("CreateMultipartUpload", key, **self._creation(True))["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:

@@ -306,7 +306,6 @@ def checksum_parameters(crc32: int) -> dict[str, str]:
 
 
 def listed_parts(parts: Sequence[UploadedPart], with_checksums: bool) -> list[dict[str, Any]]:
-    """Return the parts as CompleteMultipartUpload lists them."""
     return [
         {"PartNumber": part.number, "ETag": part.etag}
         | ({"ChecksumCRC32": part.checksum} if with_checksums and part.checksum else {})

@@ -101,11 +101,13 @@ class CredentialsProvider:
         try:
             credentials = self._assume(self.request)
         except BaseException as error:
+            # A refusal of the role ends the old session.
+            passing = isinstance(error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError)
             with self._lock:
                 self._flight = None
-                fallback = self._current if self._outlives(error) else None
+                fallback = self._current if passing else None
                 self._renew_not_before = self._clock.monotonic() + RENEWAL_PAUSE_SECONDS
-            if fallback is not None:
+            if fallback is not None and fallback.expires_at - self._clock.now() > USABLE_FOR:
                 flight.set_result(fallback)
             else:
                 flight.set_exception(error)
@@ -117,12 +119,6 @@ class CredentialsProvider:
                 self._current = credentials
                 self._renew_not_before = 0.0
             flight.set_result(credentials)
-
-    def _outlives(self, error: BaseException) -> bool:
-        """Return whether the old session may be used after this error. A refusal of the role ends it."""
-        passing = isinstance(error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError)
-        current = self._current
-        return passing and current is not None and current.expires_at - self._clock.now() > USABLE_FOR
 
 
 class SessionBudget:

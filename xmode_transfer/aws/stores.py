@@ -54,9 +54,7 @@ def usual(seen: Iterable[ObjectAcl]) -> ObjectAcl | None:
     """Return the most frequent ACL, which our unchanged objects have if the role is outside of the bucket's
     account; of two that are as frequent, the one with more grants of full control."""
     counted = Counter(seen)
-    if not counted:
-        return None
-    return max(counted, key=lambda acl: (counted[acl], len(acl.full_control), acl.owner_id))
+    return max(counted, key=lambda acl: (counted[acl], len(acl.full_control), acl.owner_id), default=None)
 
 
 def difference(found: ObjectAcl, expected: ObjectAcl | None = None, *, bucket_owner: str = "") -> str | None:
@@ -87,7 +85,6 @@ def _same_account(grantee: str, owner_id: str, bucket_owner: str) -> bool:
 
 
 def _short(grantee: str) -> str:
-    """Shorten a canonical ID of 64 digits."""
     if grantee in _GROUPS:
         return _GROUPS[grantee]
     return f"the account {grantee[:12]}…" if len(grantee) == 64 else f"the account {grantee or '?'}"
