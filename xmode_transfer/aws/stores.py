@@ -139,7 +139,7 @@ class Deleted(NamedTuple):
 Opened = Callable[[str, datetime | None], None]
 """Called with the ID of an opened upload, and the time at which the bucket's lifecycle rule ends it."""
 Acknowledged = Callable[[str, UploadedPart], None]
-"""Called with an upload's ID and a part that S3 has acknowledged."""
+"""Called with an upload's ID and an acknowledged part (``on_progress`` counts refused ones too)."""
 
 
 class ObjectStore(Protocol):
