@@ -16,22 +16,18 @@ from xmode_transfer.model.errors import RequestRefused, SourceChanged, XmodeErro
 
 
 class OpenFile(Protocol):
-    """An open source file: one descriptor, so that a file that is replaced by rename is never mixed with its
-    successor."""
+    """An open source file by one descriptor: a file replaced by rename is never mixed with its successor."""
 
     size: int
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly ``length`` bytes. Raises SourceChanged if the file has become shorter.
-        Thread-safe."""
+        """Return exactly ``length`` bytes, or raise SourceChanged. Thread-safe."""
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill ``buffer`` from ``offset`` as far as the file goes; return the number of bytes.
-        Thread-safe."""
+        """Fill ``buffer`` as far as the file goes; return the number of bytes. Thread-safe."""
 
     def check_unchanged(self) -> None:
-        """Raise SourceChanged unless the file still has the size, time and identity that the scan saw, under
-        its path."""
+        """Raise SourceChanged unless the path has the size, time and identity that the scan saw."""
 
     def close(self) -> None:
         """Idempotent."""
@@ -97,8 +93,7 @@ def composite(parts: Sequence[int]) -> str:
 
 
 def multipart_etag(parts: Sequence[str]) -> str | None:
-    """Return the ETag of a multipart object: the MD5 of its parts' MD5s in order, and their number, as S3 and
-    Ceph RGW do. None if a part's ETag is not an MD5, as under SSE-KMS."""
+    """Return a multipart object's ETag, as S3 and Ceph RGW do; None if a part's is no MD5 (SSE-KMS)."""
     try:
         digests = [bytes.fromhex(etag.strip('"')) for etag in parts]
     except ValueError:
@@ -130,9 +125,8 @@ def fill(file: OpenFile, buffer: memoryview, position: int) -> memoryview:
 
 
 def of(file: OpenFile, algorithm: str, offset: int = 0, length: int | None = None) -> str:
-    """Return the checksum of an open file or a range of it, in S3's base64, by S3's name of the algorithm in
-    lower case. Raises SourceChanged if the file ends too soon, RequestRefused for an algorithm that cannot be
-    computed here."""
+    """Return the checksum of a file or a range of it, in S3's base64, by S3's name of the algorithm in lower
+    case. Raises RequestRefused for an algorithm that cannot be computed here."""
     position, end = offset, file.size if length is None else offset + length
     buffer = memoryview(bytearray(max(1, min(_CHUNK_BYTES, end - offset))))
     summed = running(algorithm)
@@ -193,8 +187,7 @@ def read_whole(body: OpenFile, offset: int, length: int) -> tuple[bytes, int]:
 
 
 class StreamedBody(io.BufferedReader):
-    """A range of an open file, for a client that reads, seeks and may send it again. ``failed`` is why it is
-    not what was scanned."""
+    """A range of an open file, which may be sent again. ``failed`` is why it is not what was scanned."""
 
     def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
         self._range = _Range(body, offset, length, crc32)
@@ -209,9 +202,8 @@ class StreamedBody(io.BufferedReader):
 
 
 class _Range(io.RawIOBase):
-    """Checks with its last bytes that the file is unchanged since the scan, and that all bytes have the
-    ``crc32``. Else the connection ends before the request is complete, so S3 creates nothing. Closing it does
-    not close the file."""
+    """Checks with its last bytes that the file is unchanged and all bytes have the ``crc32``. Else the
+    connection ends before the request is complete, so S3 creates nothing."""
 
     def __init__(self, body: OpenFile, offset: int, length: int, crc32: int) -> None:
         self._body = body

@@ -29,8 +29,7 @@ class PolicyType(StrEnum):
 
 
 class Denial(NamedTuple):
-    """``explicit``: a Deny statement applies; else no Allow does. ``action`` and ``arn``, the policy's, are
-    empty if the answer does not name them."""
+    """``explicit``: a Deny statement applies; else no Allow does. ``arn`` is the policy's."""
 
     policy: PolicyType
     explicit: bool
@@ -48,7 +47,6 @@ _ACTION = re.compile(r"not authorized to perform: (?P<action>[\w-]+:\w+)")
 
 
 def denial_in(said: str) -> Denial | None:
-    """Return the denial in AWS's words; None if they do not name a policy."""
     found = _EXPLICIT.search(said)
     explicit = found is not None
     found = found or _IMPLICIT.search(said)
@@ -79,8 +77,7 @@ def named(denial: Denial) -> str:
 
 
 def change(denial: Denial, facts: SetupValues, *, assuming: bool = False) -> Fix:
-    """Return what to change in which policy. Its command only shows the policy: what it denies to others is
-    not known here."""
+    """Return what to change. The command only shows the policy: what it denies to others is unknown here."""
     action = denial.action or "the call"
     policy, command = _policy(denial, facts, assuming)
     role = "our user" if assuming else facts.role_arn
@@ -101,7 +98,6 @@ def change(denial: Denial, facts: SetupValues, *, assuming: bool = False) -> Fix
 
 
 def _policy(denial: Denial, facts: SetupValues, assuming: bool) -> tuple[str, str | None]:
-    """Return the policy in words, and the call of the AWS CLI that shows it."""
     kind, name = ("user", facts.principal.rpartition("/")[2]) if assuming else ("role", facts.role_name)
     holder = f"our user {name}" if assuming else f"the role {name}"
     named = f"the policy {denial.arn}" if denial.arn else None
@@ -114,11 +110,8 @@ def _policy(denial: Denial, facts: SetupValues, assuming: bool) -> tuple[str, st
             )
             return named or f"the policies of {holder}", shown or listing
         case PolicyType.BOUNDARY:
-            boundary = f"--query {kind.title()}.PermissionsBoundary"
-            return (
-                f"the permissions boundary of {holder}",
-                shown or f"aws iam get-{kind} --{kind}-name {name} {boundary}",
-            )
+            command = f"aws iam get-{kind} --{kind}-name {name} --query {kind.title()}.PermissionsBoundary"
+            return f"the permissions boundary of {holder}", shown or command
         case PolicyType.RESOURCE | PolicyType.TRUST if assuming:
             command = f"aws iam get-role --role-name {facts.role_name} --query Role.AssumeRolePolicyDocument"
             return f"the trust policy of the role {facts.role_name}", command
@@ -147,7 +140,6 @@ def _policy(denial: Denial, facts: SetupValues, assuming: bool) -> tuple[str, st
 
 
 def _showing(arn: str) -> str | None:
-    """Return the call that shows a policy with an ARN of its own."""
     if ":iam:" in arn:
         quoted = shlex.quote(arn)
         version = f"aws iam get-policy --policy-arn {quoted} --query Policy.DefaultVersionId --output text"

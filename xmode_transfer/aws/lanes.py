@@ -1,10 +1,6 @@
 """The dispatch of bodies, for both engines: a queue for each open store, the limits that all customers of the
-process share, and the retry of an object.
-
-A job waits in its store's lane until it may be sent, without a thread. It is built and signed only then. The
-engine sends it, with retries of its own for the request. A job that fails with a transient error is sent
-again later, as ``retrying`` says; meanwhile it counts for no limit.
-"""
+process share, and the retry of an object. A job waits without a thread, and is built and signed only when it
+may be sent; while it waits for a retry, it counts for no limit."""
 
 import threading
 import time
@@ -30,13 +26,11 @@ _PATIENCE_SECONDS = 2.0
 
 
 class Job(ABC):
-    """One body to send. ``length`` is its bytes, ``held_bytes`` its share of the memory; ``future`` is what
-    the caller waits for; ``sent_at`` is in the clock's monotonic seconds."""
+    """One body to send. ``operation`` is S3's name, ``held_bytes`` the share of the memory; ``sent_at`` is in
+    the clock's monotonic seconds. The caller retries the object unless ``is_retried``."""
 
     operation: str
-    """S3's name of the operation."""
     is_retried = True
-    """Whether the object is retried here; else the caller does so."""
     retries: Attempts | None = None
     sent_at = 0.0
 
@@ -61,9 +55,8 @@ class Job(ABC):
 
 
 class Lane:
-    """The queue of one store. It is ``open`` while its store has an endpoint and credentials. ``bandwidths``
-    are the limits of the process and of the customer, where there are any. ``context`` has what the log binds
-    where the store was opened."""
+    """The queue of one store. It is ``open`` while its store has an endpoint and credentials. ``context`` has
+    what the log binds where the store was opened."""
 
     __slots__ = ("bandwidths", "context", "ended", "in_turn", "jobs", "open", "outstanding", "pace")
 
@@ -81,8 +74,7 @@ class Lane:
 
 
 class Lanes:
-    """The queues of all open stores. Thread-safe. Stores take turns, so that one with a million files delays
-    no other."""
+    """The queues of all open stores, which take turns: a million files delay no other store. Thread-safe."""
 
     def __init__(
         self, limits: Limits, timer: Timer, wake: Callable[[], None], clock: Clock | None = None
@@ -135,7 +127,6 @@ class Lanes:
             return self._next()
 
     def add(self, job: Job, *, first: bool = False) -> None:
-        """Queue a job again."""
         with self._lock:
             jobs = job.lane.jobs
             (jobs.appendleft if first else jobs.append)(job)
@@ -152,14 +143,13 @@ class Lanes:
         return bool(self._turn) and self._in_flight < self._parallel
 
     def done(self, job: Job, *, succeeded: bool = False) -> None:
-        """Release what the job took."""
         with self._lock:
             self._give_back(job)
             if succeeded:
                 job.lane.pace.succeeded()
 
     def succeeded(self, job: Job) -> Job | None:
-        """Release what the job took, which has succeeded, and return the next one like ``next``."""
+        """Release what the job took, and return the next one like ``next``."""
         with self._lock:
             self._give_back(job)
             job.lane.pace.succeeded()
@@ -170,7 +160,7 @@ class Lanes:
         with self._lock:
             self._give_back(job)
             for bandwidth in job.lane.bandwidths:
-                bandwidth.give_back(job.length)
+                bandwidth.take(-job.length)
             job.lane.open = False
             job.lane.jobs.appendleft(job)
 
@@ -190,7 +180,6 @@ class Lanes:
             return jobs
 
     def take_all(self) -> list[Job]:
-        """Remove and return all jobs that wait."""
         with self._lock:
             taken = [job for lane in self._lanes for job in lane.jobs]
             for lane in self._lanes:
@@ -211,18 +200,17 @@ class Lanes:
             return None
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
+            lane.in_turn = False
             if not (lane.jobs and lane.open):
-                lane.in_turn = False
-            elif not lane.pace.has_room():
-                lane.in_turn = False
+                continue
+            if not lane.pace.has_room():
                 self._without_room.setdefault(lane.pace, []).append(lane)
             elif lane.bandwidths and self._is_spent(lane):
-                lane.in_turn = False
+                continue
             elif not self._fits(lane.jobs[0]):
-                self._turn.append(lane)
+                self._list(lane)
             else:
                 job = lane.jobs.popleft()
-                lane.in_turn = False
                 self._list(lane)
                 self._take(job)
                 return job
@@ -257,16 +245,13 @@ class Lanes:
         if not fits:
             self._oversized.setdefault(job, time.monotonic())
             return False
-        return not self._oversized or self._may_pass(job)
-
-    def _may_pass(self, job: Job) -> bool:
-        """Return whether a large body may pass the others that wait for memory."""
+        if not self._oversized:
+            return True
         first, since = next(iter(self._oversized.items()))
         return job is first or time.monotonic() - since < _PATIENCE_SECONDS
 
     def _is_spent(self, lane: Lane) -> bool:
-        """Return whether the lane's first job must wait for bandwidth. The timer then puts the lane back in
-        turn."""
+        """Return whether the first job must wait for bandwidth. The timer then puts the lane back in turn."""
         if not lane.jobs[0].length:
             return False
         for bandwidth in lane.bandwidths:
@@ -311,8 +296,8 @@ class Dispatcher:
         return job.future
 
     def pump(self) -> None:
-        """Send every job that has room now. A job that ends while another one is being sent leaves this to
-        that one: a long queue must not become a deep stack."""
+        """Send every job that has room now. A job that ends while another is being sent leaves this to that
+        one: a long queue must not become a deep stack."""
         if not self._local.is_sending:
             self._begin_all(self.lanes.next())
 
@@ -323,7 +308,6 @@ class Dispatcher:
         self._timer.close()
 
     def _begin_all(self, job: Job | None) -> None:
-        """Send this job, and every other one that has room."""
         before, self._local.is_sending = self._local.is_sending, True
         try:
             while job is not None:
@@ -331,7 +315,11 @@ class Dispatcher:
                     self.lanes.done(job)
                     self._interrupt(job)
                 else:
-                    self._begin(job)
+                    try:
+                        self._begin(job)
+                    except Exception as error:  # noqa: BLE001 - it belongs to the future's caller
+                        self.lanes.done(job)
+                        self._give_up(job, error)
                 job = self.lanes.next() if self.lanes.may_have_room else None
         finally:
             self._local.is_sending = before
@@ -347,11 +335,7 @@ class Dispatcher:
 
     def _begin(self, job: Job) -> None:
         job.sent_at = self._clock.monotonic()
-        try:
-            job.send().add_done_callback(partial(self._answered, job))
-        except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the future
-            self.lanes.done(job)
-            self._give_up(job, error)
+        job.send().add_done_callback(partial(self._answered, job))
 
     def _answered(self, job: Job, sent: Future[Any]) -> None:
         error = sent.exception()
@@ -365,8 +349,7 @@ class Dispatcher:
         self._fail(job, error)
 
     def _fail(self, job: Job, error: BaseException) -> None:
-        """Retry the object, or fail it, after the request has used up its own retries. The customer's budget
-        holds for both kinds of retries."""
+        """Retry the object, or fail it. The customer's budget holds for these and the request's retries."""
         self.lanes.done(job)
         pause = None
         transient = isinstance(error, XmodeError) and error.retryable

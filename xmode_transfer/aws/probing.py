@@ -1,7 +1,6 @@
 """The requests of an access check: what a customer's role allows us, and what it should not.
 
-Each session is limited to its purpose. The one that writes is narrowed to the reserved prefix, the one that
-looks for excessive rights can make a few harmless reads, and those that try the trust policy can do nothing.
+Each session is limited to its purpose: writes below the reserved prefix, a few harmless reads, or nothing.
 """
 
 import threading
@@ -74,13 +73,11 @@ class Prober:
         self._clock = clock
 
     def verify_identity(self) -> str | None:
-        """Return what ``RoleSessions.verify_identity`` does."""
         return self._sessions.verify_identity()
 
     def assume(self, customer: Customer, external_id: str | None) -> None:
-        """Call AssumeRole with exactly that external ID, or without one. The credentials allow nothing and
-        are discarded. Raises RoleRefused (its ``aws_code`` separates AWS's refusal from others),
-        VendorIdentityError, Throttled, Unavailable, RequestRefused."""
+        """Call AssumeRole with exactly that external ID, or without one. The credentials are discarded. The
+        ``aws_code`` of RoleRefused separates AWS's refusal from others."""
         self._sessions.try_external_id(customer, external_id)
 
     def reserve(self, customer: Customer, region: str | None) -> "ReservedPrefix":
@@ -100,31 +97,27 @@ class Prober:
         return ReservedPrefix(customer, prefix, calls)
 
     def reads(self, *, deep: bool) -> Sequence[str]:
-        """Return the actions that ``excess`` tries."""
         return [action for action, _, _ in (DEEP_READS if deep else READS)]
 
     def excess(self, customer: Customer, *, deep: bool) -> Iterator[str]:
-        """Iterate over the actions that the role should not allow and does, found by harmless reads. The
-        session allows these reads only. ``deep`` tries more of them. Skips reads without an answer. Raises as
-        ``assume``."""
+        """Iterate over the actions that the role should not allow and does, found by harmless reads. ``deep``
+        tries more of them. Skips reads without an answer. Raises as ``assume``."""
         reads = DEEP_READS if deep else READS
         policy = {
             "Version": "2012-10-17",
             "Statement": [{"Effect": "Allow", "Action": [action for action, _, _ in reads], "Resource": "*"}],
         }
         credentials = self._sessions.narrowed(customer, Step.CHECK, policy).get()
-        region = customer.destination.region or DEFAULT_REGION[customer.partition]
         for action, service, method in reads:
-            if _is_allowed(credentials, customer, region, service, method, self._sessions.stop):
+            if _is_allowed(credentials, customer, service, method, self._sessions.stop):
                 yield action
 
 
 class ReservedPrefix:
     """A customer's reserved prefix, ``<prefix>_xmode-check/``, below which a check tries every right.
 
-    The role session is narrowed to it: no mistake of a check can touch anything else. Every request carries
-    the expected bucket owner. Nothing is retried beyond the request's own retries, and nothing is cleaned up:
-    the caller does that. Errors are those of ``ObjectStore``.
+    The role session is narrowed to it: no mistake of a check can touch anything else. The caller retries and
+    cleans up. Errors are those of ``ObjectStore``.
     """
 
     def __init__(self, customer: Customer, prefix: str, calls: S3Calls) -> None:
@@ -135,12 +128,10 @@ class ReservedPrefix:
 
     @property
     def region(self) -> str | None:
-        """The bucket's Region, once an answer has named it."""
         return self._calls.seen_region
 
     def locate(self) -> None:
-        """Learn the Region by HeadBucket. A refusal is no error, since it names the Region too. Raises
-        BucketMissing."""
+        """Learn the Region by HeadBucket, which names it in a refusal too. Raises BucketMissing."""
         try:
             self._calls.call("HeadBucket")
         except AccessDenied:
@@ -149,19 +140,18 @@ class ReservedPrefix:
             raise bucket_missing(self._destination.bucket, error) from error
 
     def list(self) -> Sequence[ListedObject]:
-        """Return the first thousand objects."""
         answer = self._calls.call("ListObjectsV2", Prefix=self.prefix, MaxKeys=1000)
         return [listed(row) for row in answer.get("Contents", ())]
 
     def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
         """Put an object, with the ACL of every delivery or without one, and replace an existing one."""
-        answer = self._calls.call(
-            "PutObject", key, Body=body, ContentLength=len(body), **self._creation(acl), **self._crc32(body)
-        )
+        asked = self._creation(acl)
+        if self._with_checksums:
+            asked |= checksum_parameters(zlib.crc32(body))
+        answer = self._calls.call("PutObject", key, Body=body, ContentLength=len(body), **asked)
         return _object(answer, len(body))
 
     def create_upload(self, key: str) -> str:
-        """Open a multipart upload with the ACL; return its ID."""
         return str(self._calls.call("CreateMultipartUpload", key, **self._creation(True))["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> UploadedPart:
@@ -172,23 +162,20 @@ class ReservedPrefix:
         return UploadedPart(number, len(body), str(answer["ETag"]), str(answer.get("ChecksumCRC32", "")))
 
     def list_parts(self, key: str, upload_id: str) -> Sequence[int]:
-        """Return the numbers of the parts that S3 has."""
         answer = self._calls.call("ListParts", key, UploadId=upload_id)
         return [int(part["PartNumber"]) for part in answer.get("Parts", ())]
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> ProbedObject:
-        """Create the object from its parts. Raises PartsRefused, UploadNotFound."""
+        """Raises PartsRefused, UploadNotFound."""
         listed = {"Parts": listed_parts(parts, self._with_checksums)}
         answer = self._calls.call("CompleteMultipartUpload", key, UploadId=upload_id, MultipartUpload=listed)
         return _object(answer, sum(part.size for part in parts))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """End an upload. Success if it has ended already."""
         with suppress(UploadNotFound):
             self._calls.call("AbortMultipartUpload", key, UploadId=upload_id)
 
     def head(self, key: str) -> ProbedObject | None:
-        """Return the object with its checksum, or None."""
         mode = {"ChecksumMode": "ENABLED"} if self._with_checksums else {}
         try:
             answer = self._calls.call("HeadObject", key, **mode)
@@ -197,17 +184,16 @@ class ReservedPrefix:
         return _object(answer, int(answer["ContentLength"]))
 
     def read(self, key: str) -> bytes:
-        """Return the object's bytes. Raises ObjectNotFound."""
+        """Raises ObjectNotFound."""
         with closing(self._calls.call("GetObject", key)["Body"]) as body:
             return bytes(body.read(_MAX_READ_BYTES))
 
     def acl(self, key: str) -> ObjectAcl:
-        """Return the object's ACL. Raises ObjectNotFound."""
+        """Raises ObjectNotFound."""
         return object_acl(self._calls.call("GetObjectAcl", key))
 
     def delete(self, key: str) -> str | None:
-        """Delete the object without naming a version; return the ID of the delete marker if the bucket is
-        versioned. Success if it is gone."""
+        """Delete the object; return the ID of the delete marker in a versioned bucket."""
         answer = self._calls.call("DeleteObject", key)
         return str(answer["VersionId"]) if answer.get("DeleteMarker") else None
 
@@ -219,9 +205,6 @@ class ReservedPrefix:
         if not acl:
             del asked["ACL"]
         return {**asked, "ContentType": CONTENT_TYPE, "Metadata": stores.metadata(TOKEN, {})}
-
-    def _crc32(self, body: bytes) -> dict[str, str]:
-        return checksum_parameters(zlib.crc32(body)) if self._with_checksums else {}
 
 
 def _object(answer: Mapping[str, Any], size: int) -> ProbedObject:
@@ -236,12 +219,7 @@ def _object(answer: Mapping[str, Any], size: int) -> ProbedObject:
 
 
 def _is_allowed(
-    credentials: Credentials,
-    customer: Customer,
-    region: str,
-    service: str,
-    method: str,
-    stop: threading.Event,
+    credentials: Credentials, customer: Customer, service: str, method: str, stop: threading.Event
 ) -> bool:
     """Return whether the call was allowed; False without a clear answer."""
     parameters: dict[str, str] = {}
@@ -252,26 +230,24 @@ def _is_allowed(
         session.set_credentials(
             credentials.access_key_id, credentials.secret_access_key, credentials.session_token
         )
-        addressing = {"addressing_style": str(customer.destination.addressing)}
         client = make_client(
             session,
             service,
-            region,
+            customer.destination.region or DEFAULT_REGION[customer.partition],
             attempts=2,
             read_timeout_seconds=30,
             stop=stop,
             reads_only=True,
-            s3=addressing,
+            s3={"addressing_style": str(customer.destination.addressing)},
         )
-        try:
-            with closing(client):
-                getattr(client, method)(**parameters)
-        except BodyFailed as failed:
-            raise failed.error from None
+        with closing(client):
+            getattr(client, method)(**parameters)
     except ClientError as error:
         return answer_of(error).code == "NoSuchBucketPolicy"  # the read is allowed, and there is no policy
-    except Interrupted:
-        raise
+    except BodyFailed as failed:
+        if isinstance(failed.error, Interrupted):
+            raise failed.error from None
+        return False
     except (*AWS_ERRORS, XmodeError, *UNREADABLE):
         return False
     return True

@@ -1,5 +1,5 @@
-"""When a request may be sent, and when an object is sent again: the retry rules, the timer, each customer's
-pace and bandwidth. docs/retries.md has all levels of retries and their product."""
+"""When requests are sent, and sent again: the retry rules, the timer, each customer's pace and bandwidth.
+docs/retries.md has all levels of retries and their product."""
 
 import heapq
 import threading
@@ -18,18 +18,15 @@ from xmode_transfer.model.process import Clock
 T = TypeVar("T")
 
 ATTEMPTS = 4
-"""The attempts of one operation in all."""
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 20.0
 """The pause after attempt n is between 0 and ``min(20, 2**n)`` seconds (full jitter). botocore 1.44 pauses
 for less than a second in all between its attempts at a request, which does not outlast an outage."""
 DEADLINE_SECONDS = 300.0
-"""The time after an operation's first failure in which new attempts begin."""
+"""After an operation's first failure, new attempts begin within this time."""
 RETRY_BUDGET = 100.0
-"""Retries that one customer may use up before its successes earn new ones: when nothing works, the load must
-not multiply."""
-RETRY_EARNED = 0.2
-"""The part of a retry that each success earns."""
+"""Retries of one customer before its successes earn new ones: in an outage the load must not multiply."""
+RETRY_EARNED = 0.2  # by each success
 SAVED_SECONDS = 0.1
 """The unused bandwidth that is saved up: enough that a late timer costs nothing."""
 LOOK_SECONDS = 1.0
@@ -77,7 +74,6 @@ class Retries:
     def call(
         self, operation: str, key: str, call: Callable[[], T], *, unless: tuple[type[XmodeError], ...] = ()
     ) -> T:
-        """Make the call until it succeeds or fails for good."""
         attempts = None
         while True:
             try:
@@ -101,10 +97,8 @@ class _Waiting(NamedTuple):
 
 
 class Timer:
-    """One thread that makes calls at their time; it exists only while something waits.
-
-    ``begin`` and ``give_up`` must not block and must not raise.
-    """
+    """One thread that makes calls at their time; it exists only while something waits. The calls must not
+    block and must not raise."""
 
     _STOP_CHECK_SECONDS = 0.2
 
@@ -191,11 +185,8 @@ class Pace:
 
 
 class Allowance:
-    """The bytes that may be sent: the number grows with time and falls with what is sent. Bandwidth is kept
-    on average: a request is sent at full speed, and the next one waits until the debt is paid.
-
-    Not thread-safe: guard it with a lock.
-    """
+    """The bytes that may be sent. Bandwidth is kept on average: a request is sent at full speed, and the next
+    one waits until the debt is paid. Not thread-safe: guard it with a lock."""
 
     __slots__ = ("_clock", "_filled_at", "_level", "_rate", "_read_at", "_timetable")
 
@@ -216,17 +207,11 @@ class Allowance:
         return max(_SOONEST_SECONDS, min(-self._level / self._rate, LOOK_SECONDS))
 
     def take(self, length: int) -> None:
-        """Charge for bytes that are sent now."""
+        """Charge for bytes that are sent now. A negative ``length`` cancels a charge."""
         if self._rate is not None:
             self._level -= length
 
-    def give_back(self, length: int) -> None:
-        """Cancel a charge: the bytes are not sent after all."""
-        if self._rate is not None:
-            self._level += length
-
     def follow(self, timetable: BandwidthLimit) -> None:
-        """Apply another timetable from now on."""
         if timetable != self._timetable:
             self._fill()
             self._timetable = timetable
@@ -244,12 +229,9 @@ class Allowance:
     def _read(self) -> None:
         """Read the timetable. A debt remains under another limit, and ends where there is none."""
         self._read_at = self._filled_at + LOOK_SECONDS
-        limit = self._timetable.limit_at(self._clock.now())
-        if limit is None:
-            self._rate = None
+        self._rate = self._timetable.limit_at(self._clock.now())
+        if self._rate is None:
             self._level = 0.0
-        else:
-            self._rate = limit
 
 
 class Allowances:
@@ -261,8 +243,8 @@ class Allowances:
         self._of_customers: dict[str, Allowance] = {}
 
     def of(self, customer: str, timetable: BandwidthLimit) -> tuple[Allowance, ...]:
-        """Return the allowances that a customer's bodies are charged to. All stores of a customer share one,
-        with the latest timetable."""
+        """Return the allowances that a customer's bodies are charged to. Its stores share the latest
+        timetable."""
         own = self._of_customers.get(customer)
         if own is None and timetable.is_limited:
             own = self._of_customers[customer] = Allowance(timetable, self._clock)

@@ -31,8 +31,7 @@ from xmode_transfer.model.errors import SessionExpired, XmodeError
 from xmode_transfer.model.process import Clock
 
 REQUEST_ATTEMPTS = 5
-"""The attempts of botocore for one request in all, with its own backoff (mode standard); see
-docs/retries.md."""
+"""botocore's attempts at one request in all, with its own backoff (mode standard); see docs/retries.md."""
 READ_TIMEOUT_SECONDS = 60
 
 
@@ -50,8 +49,7 @@ class S3Calls:
         stop: threading.Event | None = None,
         create_only: bool = True,
     ) -> None:
-        """``stop`` ends every call. ``create_only``: PutObject and CompleteMultipartUpload replace
-        nothing."""
+        """``create_only``: PutObject and CompleteMultipartUpload replace nothing."""
         self.bucket = customer.destination.bucket
         self._customer = customer
         self._credentials = _SessionCredentials(credentials)
@@ -67,8 +65,7 @@ class S3Calls:
         """The bucket's Region, once an answer has named it."""
 
     def call(self, operation: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Call an operation by S3's name on this bucket, a second time after an expired session. Raises
-        domain errors."""
+        """Call an operation by S3's name, a second time after an expired session. Raises domain errors."""
         if key is not None:
             parameters["Key"] = key
         return self._call(self.client(), Attempt(operation, self.bucket, key), parameters)
@@ -93,14 +90,14 @@ class S3Calls:
             raise error_without_answer(error, attempt) from error
 
     def locate(self) -> str:
-        """Return the bucket's Region, learnt by one HeadBucket if it is not known."""
+        """Return the bucket's Region, learnt by one HeadBucket if need be."""
         if self.region is None:
             self.client()
         assert self.region is not None
         return self.region
 
     def close(self) -> None:
-        """Close the connections. Idempotent."""
+        """Idempotent."""
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -124,7 +121,7 @@ class S3Calls:
         return answer
 
     def client(self) -> Any:
-        """Return botocore's client for the bucket, after its Region is learnt if need be."""
+        """Return botocore's client for the bucket. May first learn the Region."""
         with self._lock:
             if self._client is None:
                 if self.region is None:
@@ -184,8 +181,7 @@ class S3Calls:
         return client
 
     def _add_owner(self, params: dict[str, Any], model: Any, **_: object) -> None:
-        """Add the expected bucket owner to every call that takes it, also to botocore's own. In place: of
-        several handlers' answers, botocore takes only the first."""
+        """Change the calls in place: of several handlers' answers, botocore takes only the first."""
         if model.input_shape is not None and "ExpectedBucketOwner" in model.input_shape.members:
             params["ExpectedBucketOwner"] = self._customer.bucket_owner
 
@@ -200,8 +196,8 @@ def _add_create_only(params: dict[str, Any], **_: object) -> None:
 
 
 class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]
-    """The credentials that botocore signs with, from the provider for every request. They replace the
-    session's credential chain, so that a customer's client never finds others."""
+    """The provider's credentials, for every request. They replace the session's credential chain, so that a
+    customer's client never finds others."""
 
     def __init__(self, provider: CredentialsProvider) -> None:
         super().__init__("", "", method="xmode-transfer")
@@ -226,7 +222,6 @@ class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]
 
 
 def object_acl(answer: Mapping[str, Any]) -> ObjectAcl:
-    """Return GetObjectAcl's answer, as botocore parses it, in the domain's terms."""
     grants = set()
     for grant in answer.get("Grants", ()):
         grantee = grant.get("Grantee", {})

@@ -1,9 +1,8 @@
 """Deletes many objects by DeleteObjects, each only if it still has the ETag that we know.
 
-S3 compares each key's ETag (S3 API reference, DeleteObjects, ObjectIdentifier). A store that ignores this
-member would delete changed objects, and its answers do not show it. So the first object of a store is deleted
-under a wrong ETag, just after a HEAD has shown that it is the right one: a store that compares refuses, and
-one that does not does no harm. Such a store gets a HEAD before each request instead.
+S3 compares each key's ETag (S3 API reference, DeleteObjects, ObjectIdentifier). A store that ignores it would
+delete changed objects unnoticed. So the first object, which a HEAD has just shown to be the right one, is
+deleted under a wrong ETag: a store that compares refuses. One that does not gets a HEAD before each request.
 """
 
 import threading
@@ -36,8 +35,7 @@ _STATUS_OF = {
 
 @dataclass(eq=False)
 class BatchDeletes:
-    """Deletes objects of one store. Thread-safe. ``head`` and ``delete`` are the store's own for one
-    object."""
+    """Thread-safe. ``head`` and ``delete`` are the store's own for one object."""
 
     calls: S3Calls
     clock: Clock
@@ -50,8 +48,6 @@ class BatchDeletes:
     def __call__(self, wanted: Sequence[Deletion]) -> list[Deleted]:
         if len(wanted) > DELETE_MANY_KEYS:
             raise ValueError(f"{len(wanted)} keys; one request takes {DELETE_MANY_KEYS}")
-        if not wanted:
-            return []
         answers: dict[str, Deleted] = {}
         todo = list(wanted)
         if self._is_untried:
@@ -69,8 +65,7 @@ class BatchDeletes:
         return self._compares is None and self._takes_many
 
     def _find_out(self, todo: list[Deletion], answers: dict[str, Deleted]) -> list[Deletion]:
-        """Learn whether the store compares ETags. Add the answers for the keys that this used; return the
-        rest."""
+        """Learn whether the store compares ETags. Add the answers for the keys used; return the rest."""
         for position, item in enumerate(todo):
             if not self._still_the_same([item], answers):
                 continue
@@ -105,9 +100,7 @@ class BatchDeletes:
         return same
 
     def _send(self, todo: list[Deletion]) -> Iterable[Deleted]:
-        if not todo:
-            return []
-        if self._takes_many:
+        if todo and self._takes_many:
             try:
                 return self._request(todo, compared=bool(self._compares))
             except errors.AccessDenied:
@@ -126,7 +119,6 @@ class BatchDeletes:
         return Deleted(item.key, DeletionResult.DELETED if marker is None else DeletionResult.HIDDEN)
 
     def _request(self, todo: Sequence[Deletion], *, compared: bool) -> list[Deleted]:
-        """Send one DeleteObjects; return one answer a key."""
         objects = [{"Key": item.key} | ({"ETag": item.etag} if compared else {}) for item in todo]
         answer = self.calls.call("DeleteObjects", Delete={"Objects": objects, "Quiet": False})
         deleted = {row.get("Key"): row for row in answer.get("Deleted", ())}

@@ -1,8 +1,7 @@
 """The meaning of S3's answers, for both engines: codes and statuses as domain errors.
 
-Sources: S3 API reference, "Error responses". AWS's own words go into the message. No decision depends on free
-text, except which key a KMS refusal names, which member a checksum refusal names, and which policy a denial
-names.
+Sources: S3 API reference, "Error responses". No decision depends on AWS's free text, except which key a KMS
+refusal, which member a checksum refusal, and which policy a denial names.
 """
 
 import re
@@ -28,8 +27,6 @@ NETWORK_ERRORS = (aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadEr
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request: S3's name of the operation, the bucket, and the key if there is one."""
-
     operation: str
     bucket: str
     key: str | None = None
@@ -40,8 +37,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer without success. Header names are in lower case. ``code`` is empty if S3 sends no body
-    (HEAD)."""
+    """A failure. Header names are in lower case. ``code`` is empty if S3 sends no body (HEAD)."""
 
     status: int
     code: str
@@ -54,7 +50,6 @@ class Answer:
 
     @property
     def said(self) -> str:
-        """Status, code and AWS's own words, for a message."""
         said = f"{self.status or ''} {self.code}".strip()
         return f"{said} ({self.text})" if self.text else said
 
@@ -88,6 +83,7 @@ _KMS_HINT = (
     "The bucket encrypts with a KMS key: the role's policy and the key's policy must both allow "
     "kms:GenerateDataKey and kms:Decrypt, and the guide's Deny statement must except them"
 )
+_CLOCK_HINT = "Set this machine's clock (chrony or ntpd); AWS accepts at most 15 minutes"
 _TRIED_AGAIN = "Tried again by itself"
 _CHECKSUM_HINT = f"{_TRIED_AGAIN}. If it stays and the store is not AWS's, set destination.checksums to none"
 CERTIFICATE_HINT = "The server's certificate is not accepted: look at AWS_CA_BUNDLE and this machine's clock"
@@ -96,23 +92,19 @@ NETWORK_HINT = f"{_TRIED_AGAIN}. If it stays, look at this machine's network, pr
 
 _Meaning = tuple[type[errors.StoreError | errors.SessionExpired], str]
 _EXPIRED: _Meaning = (errors.SessionExpired, "Tried again with a new session")
-_SKEWED: _Meaning = (
-    errors.ClockSkew,
-    "Set this machine's clock (chrony or ntpd); AWS accepts at most 15 minutes",
-)
 _SLOW_DOWN: _Meaning = (errors.Throttled, f"{_TRIED_AGAIN}, more slowly")
 _AWAY: _Meaning = (errors.Unavailable, _TRIED_AGAIN)
-_MISMATCH: _Meaning = (errors.ChecksumMismatch, _CHECKSUM_HINT)
 _UPLOAD_ENDED: _Meaning = (errors.UploadNotFound, "")
 _ELSEWHERE: _Meaning = (errors.RequestRefused, "Set destination.region to {region}")
 _MEANINGS: Mapping[str, _Meaning] = {
     code: meaning
     for meaning, codes in (
         (_EXPIRED, "ExpiredToken ExpiredTokenException InvalidToken TokenRefreshRequired InvalidAccessKeyId"),
-        (_SKEWED, "RequestExpired RequestTimeTooSkewed"),
+        ((errors.ClockSkew, _CLOCK_HINT), "RequestExpired RequestTimeTooSkewed"),
         (_SLOW_DOWN, "BandwidthLimitExceeded RequestLimitExceeded ServiceUnavailable SlowDown"),
         (_SLOW_DOWN, "Throttling ThrottlingException TooManyRequests TooManyRequestsException"),
-        (_MISMATCH, "BadDigest XAmzContentChecksumMismatch XAmzContentSHA256Mismatch"),
+        ((errors.ChecksumMismatch, _CHECKSUM_HINT), "BadDigest XAmzContentChecksumMismatch"),
+        ((errors.ChecksumMismatch, _CHECKSUM_HINT), "XAmzContentSHA256Mismatch"),
         ((errors.BucketMissing, _BUCKET_HINT), "NoSuchBucket"),
         ((errors.ObjectNotFound, ""), "NoSuchKey"),
         (_UPLOAD_ENDED, "NoSuchUpload InvalidPart InvalidPartOrder"),
@@ -127,9 +119,7 @@ _MEANINGS: Mapping[str, _Meaning] = {
 def error_for(answer: Answer, attempt: Attempt, now: datetime) -> errors.XmodeError:
     """Return the domain error for an answer. ``now`` is our clock's time, to measure a clock skew."""
     kind, hint = _meaning(answer, attempt)
-    hint = (
-        hint.format(region=answer.bucket_region or "the Region of the bucket") if "{region}" in hint else hint
-    )
+    hint = hint.replace("{region}", answer.bucket_region or "the Region of the bucket")
     return answer.error(kind, f"{attempt}: {_words(kind, answer, attempt, now)}", hint)
 
 
@@ -186,9 +176,8 @@ def _refusal(answer: Answer, attempt: Attempt) -> _Meaning:
         "no Allow helps, the Deny has to except us" if denial.explicit else "an Allow elsewhere is no help"
     )
     hint = f"AWS: {named(denial)}, so that {helps}. `xmode-transfer check-access` says where to change it"
-    return (
-        errors.DeniedByUs if responsible_of(denial) is errors.Responsible.VENDOR else errors.AccessDenied
-    ), hint
+    ours = responsible_of(denial) is errors.Responsible.VENDOR
+    return errors.DeniedByUs if ours else errors.AccessDenied, hint
 
 
 def _words(kind: type[errors.XmodeError], answer: Answer, attempt: Attempt, now: datetime) -> str:
@@ -268,7 +257,6 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 
 
 def unreadable(attempt: Attempt | str, error: Exception, *, service: str = "S3") -> errors.Unavailable:
-    """Return the error for an answer without its required members."""
     return errors.Unavailable(
         f"{attempt}: the answer is not as {service} gives it: {type(error).__name__} {one_line(str(error))}",
         hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{service}, and at the proxy between. Tried "
@@ -277,7 +265,7 @@ def unreadable(attempt: Attempt | str, error: Exception, *, service: str = "S3")
 
 
 def one_line(said: str) -> str:
-    """Return the other side's words for a message: on one line, printable, and of limited length."""
+    """Return the other side's words on one line, printable, and of limited length."""
     return visible(" ".join(said[:_MAX_QUOTED].split()))
 
 
@@ -288,8 +276,6 @@ def _lowered(headers: Mapping[str, Any]) -> dict[str, str]:
 def error_without_answer(error: Exception, attempt: Attempt) -> errors.XmodeError:
     """Return the domain error for an exception of botocore without an answer, or with an unreadable one."""
     words = f"{attempt}: {one_line(str(error))}"
-    if isinstance(error, aws.ParamValidationError | aws.InvalidRegionError):
-        return errors.RequestRefused(words, hint=_NEVER_RETRIED_HINT)
     if isinstance(error, aws.FlexibleChecksumError):
         return errors.ChecksumMismatch(words, hint=_CHECKSUM_HINT)
     if isinstance(error, aws.SSLError):

@@ -1,5 +1,5 @@
-"""The operations on a bucket without bodies, for every engine: multipart uploads, HEAD, listings, reads,
-deletes. Transient errors are retried (``retrying``), after botocore's own retries of the request."""
+"""The operations on a bucket without bodies, for every engine. Transient errors are retried (``retrying``),
+after botocore's own retries of the request."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -23,13 +23,9 @@ PAGE_ROWS = 1000
 _READ_CHUNK_BYTES = 1024 * 1024
 _BUCKET_SEEN_SECONDS = 30.0
 _WHOLE_CHECKSUM = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
-"""Opens an upload with a checksum of the whole."""
 
 
 class S3Objects:
-    """The operations of ``ObjectStore`` without bodies; an engine adds ``put``, ``upload_part`` and
-    ``close``."""
-
     checksum_algorithm = checksums.ALGORITHM
 
     def __init__(self, customer: Customer, calls: S3Calls, clock: Clock, retries: Retries) -> None:
@@ -90,25 +86,26 @@ class S3Objects:
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
     ) -> PutAnswer:
         """Does not retry a lost answer: the caller settles it with a HEAD."""
-        return self.retries.call(
-            "complete_upload",
-            key,
-            lambda: self._complete_upload(key, upload_id, parts, size),
-            unless=(errors.Unavailable, errors.ChecksumMismatch),
-        )
 
-    def _complete_upload(
-        self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
-    ) -> PutAnswer:
-        ordered = sorted(parts, key=lambda part: part.number)
-        crc32 = checksums.combine_parts((checksums.decode(part.checksum), part.size) for part in ordered)
-        asked = {
-            "UploadId": upload_id,
-            "MultipartUpload": {"Parts": listed_parts(ordered, self._with_checksums)},
-            "MpuObjectSize": size,
-        }
-        answer = put_answer(self._complete(key, asked, crc32, ordered), crc32)
-        return self._with_etag(answer, key, [part.etag for part in ordered])
+        def complete() -> PutAnswer:
+            ordered = sorted(parts, key=lambda part: part.number)
+            crc32 = checksums.combine_parts((checksums.decode(part.checksum), part.size) for part in ordered)
+            asked = {
+                "UploadId": upload_id,
+                "MultipartUpload": {"Parts": listed_parts(ordered, self._with_checksums)},
+                "MpuObjectSize": size,
+            }
+            answer = put_answer(self._complete(key, asked, crc32, ordered), crc32)
+            if answer.etag:
+                return answer
+            # Ceph RGW answers CompleteMultipartUpload with an empty ETag.
+            etag = checksums.multipart_etag([part.etag for part in ordered])
+            if etag is None:
+                etag = str(self.call("HeadObject", key).get("ETag", ""))
+            return replace(answer, etag=etag)
+
+        unless = (errors.Unavailable, errors.ChecksumMismatch)
+        return self.retries.call("complete_upload", key, complete, unless=unless)
 
     def _complete(
         self, key: str, asked: dict[str, Any], crc32: int, parts: Sequence[UploadedPart]
@@ -128,16 +125,6 @@ class S3Objects:
             except (errors.ChecksumMismatch, errors.RequestRefused):
                 raise mismatch from None
 
-    def _with_etag(self, answer: PutAnswer, key: str, parts: Sequence[str]) -> PutAnswer:
-        """Add the ETag if CompleteMultipartUpload answers an empty one (Ceph RGW): from the parts' ETags,
-        else by a HEAD."""
-        if answer.etag:
-            return answer
-        etag = checksums.multipart_etag(parts)
-        if etag is None:
-            etag = str(self.call("HeadObject", key).get("ETag", ""))
-        return replace(answer, etag=etag)
-
     def abort_upload(self, key: str, upload_id: str) -> None:
         def abort() -> None:
             with suppress(errors.UploadNotFound):
@@ -148,12 +135,8 @@ class S3Objects:
     def _tolerantly(
         self, operation: str, key: str, asked: dict[str, Any], wished: dict[str, Any]
     ) -> dict[str, Any]:
-        """Call with the ``wished`` checksum of the whole, and without it if the store does not know that
-        member.
-
-        Such a store answers 501, or names the checksum in its refusal. The object is then proven by a HEAD or
-        not at all.
-        """
+        """Call with the ``wished`` checksum of the whole, or without if the store does not know it: then it
+        answers 501 or names the checksum, and a HEAD proves the object, or nothing does."""
         try:
             return self.call(operation, key, **asked, **wished)
         except errors.RequestRefused as error:
@@ -202,9 +185,8 @@ class S3Objects:
         if self._clock.monotonic() < self._bucket_seen_until:
             return
         try:
-            with suppress(
-                errors.AccessDenied
-            ):  # the bucket exists; a session policy for one prefix refuses this call
+            # AccessDenied: the bucket exists; a session policy for one prefix refuses this call.
+            with suppress(errors.AccessDenied):
                 self.call("HeadBucket")
         except errors.ObjectNotFound as error:
             raise bucket_missing(self.bucket, error) from error
@@ -304,7 +286,6 @@ class S3Objects:
 
 
 def listed(row: dict[str, Any]) -> ListedObject:
-    """Return one row of a listing."""
     at = row["LastModified"].astimezone(UTC)
     return ListedObject(str(row["Key"]), int(row["Size"]), str(row["ETag"]), at)
 
@@ -321,12 +302,10 @@ def checksum_in(answer: Mapping[str, Any]) -> Checksum | None:
 
 
 def checksum_parameters(crc32: int) -> dict[str, str]:
-    """Return the parameters of a request with this CRC32 of its body."""
     return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksums.encode(crc32)}
 
 
 def listed_parts(parts: Sequence[UploadedPart], with_checksums: bool) -> list[dict[str, Any]]:
-    """Return the parts as CompleteMultipartUpload lists them."""
     return [
         {"PartNumber": part.number, "ETag": part.etag}
         | ({"ChecksumCRC32": part.checksum} if with_checksums and part.checksum else {})

@@ -1,15 +1,13 @@
 """The portable engine: S3 through boto3, and boto3's TransferManager for objects in parts.
 
-It runs wherever Python does. The fast engine extends it, sends rare requests through it, and is tested
-against it. TransferManager reads, splits and sends on threads of its own, from the source's open file, never
-a path. Each part waits for its slot among all bodies of the process before it is read (``lanes``).
+The fast engine extends it and sends rare requests through it. TransferManager sends on threads of its own.
+Each part waits for its slot among all bodies of the process before it is read (``lanes``).
 """
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,7 +18,14 @@ from xmode_transfer.aws.retrying import Retries
 from xmode_transfer.aws.s3_calls import S3Calls
 from xmode_transfer.aws.s3_objects import S3Objects, put_answer
 from xmode_transfer.aws.sessions import CredentialsProvider
-from xmode_transfer.aws.stores import SINGLE_PUT_MAX_BYTES, EngineInfo, PutAnswer, PutRequest
+from xmode_transfer.aws.stores import (
+    SINGLE_PUT_MAX_BYTES,
+    Acknowledged,
+    EngineInfo,
+    Opened,
+    PutAnswer,
+    PutRequest,
+)
 from xmode_transfer.config import Customer, Limits
 from xmode_transfer.model.errors import Interrupted, RequestRefused, XmodeError
 from xmode_transfer.model.process import Clock
@@ -32,16 +37,10 @@ PART_BYTES = 16 * 1024 * 1024
 IN_MEMORY_BYTES = 8 * 1024 * 1024
 """A body up to this size is read once and sent from memory; a larger one is read twice."""
 _OTHER_CONNECTIONS = 12
-"""Connections for requests without bodies: HEAD, and multipart uploads opened or completed."""
+"""Connections for requests without bodies."""
 _SUBMITTING_THREADS = 8
 """More than the large objects that a delivery sends at once: each waits here for its parts' slots, and small
 objects must pass."""
-
-Opened = Callable[[str, datetime | None], None]
-"""Called with the ID of an opened upload, and the time at which the bucket's lifecycle rule ends it."""
-Acknowledged = Callable[[str, UploadedPart], None]
-"""Called with an upload's ID and a part that S3 has acknowledged. (A subscriber's ``on_progress`` counts
-bytes passed to the socket, also of parts that are refused or sent again.)"""
 
 
 class PortableStores:
@@ -150,8 +149,7 @@ class PortableStore(S3Objects):
         return StreamedBody(body, offset, length, crc32), crc32
 
     def _transfer_manager(self) -> Any:
-        """Return the store's TransferManager; imported late, for a quick start. May first learn the
-        Region."""
+        """Imported late, for a quick start. May first learn the Region."""
         from s3transfer.manager import TransferConfig, TransferManager
 
         meta = self._calls.client().meta
@@ -209,7 +207,7 @@ class _PartJob(Job):
 @dataclass(eq=False)
 class _Upload:
     """One object in parts: TransferManager's file, read one part per slot, and its subscriber. ``parts`` has
-    the CRC32 and length of each part that was read; after a failure no more is read. ``answer`` is S3's."""
+    the CRC32 and length of each part that was read."""
 
     store: PortableStore
     request: PutRequest
@@ -241,12 +239,10 @@ class _Upload:
         return content
 
     def go_on(self) -> None:
-        """Raise if a part has failed: the others are useless then."""
         if self._failed is not None:
             raise Interrupted("another part of the object has failed")
 
     def answered(self, number: int, error: XmodeError | None) -> None:
-        """Release the slot of a part that S3 has answered."""
         self._failed = self._failed or error
         self._jobs[number - 1].end(error)
 

@@ -1,7 +1,6 @@
 """botocore's sessions and clients, which share one loader and have a limit for every wait and every answer.
 
-With its own loader a session costs 200 ms and 13 MB, with the shared one 17 ms and 0.5 MB (boto3 1.44, one
-core); there is one for each customer with an open bucket.
+With its own loader a session costs 200 ms and 13 MB, else 17 ms and 0.5 MB (boto3 1.44, one core).
 """
 
 import socket
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,8 +31,7 @@ from xmode_transfer.aws.checksums import BodyFailed
 from xmode_transfer.model.errors import ConfigError, Interrupted, Unavailable
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""The limit of a parsed answer. The longest, a page of a listing, has 1,000 keys of 1 KB, URL-encoded: some 4
-MB."""
+"""The limit of a parsed answer. The longest, a page of a listing, has some 4 MB: 1,000 keys of 1 KB."""
 MAX_ERROR_BYTES = 1024 * 1024
 """The limit of an error, and of the answer to a PUT or DELETE, which has no body."""
 ANSWER_SECONDS = 90.0
@@ -47,19 +44,6 @@ _LEAST_BYTES_PER_SECOND = 16 * 1024
 _WATCH_SECONDS = 0.2
 _PIECE_BYTES = 64 * 1024
 _READS = frozenset({"GET", "HEAD"})
-
-
-def guard(client: Any, stop: threading.Event | None = None, *, reads_only: bool = False) -> Any:
-    """Bound the waits and the answers of a new client. ``reads_only``: none of its requests changes anything,
-    whatever its method."""
-    session = client._endpoint.http_session
-    asked = stop or threading.Event()
-    pools = {
-        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, reads_only),
-        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, reads_only),
-    }
-    session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = pools
-    return client
 
 
 def _pool(pool: Any, connection: Any, stop: threading.Event, reads_only: bool) -> Any:
@@ -80,47 +64,46 @@ class _Guarded:
         self._reads = self.reads_only or method in _READS
         self._slow = method == "POST" and not self.reads_only
         self._most = MAX_ANSWER_BYTES if method in ("GET", "POST") else MAX_ERROR_BYTES
-        with self._watched(None, lambda: self.sock):
+        with self._watched(None, lambda: self.sock, self._reads):
             return super().request(method, *args, **kwargs)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
         connected = self.sock  # the connection drops it, if it ends with this answer
-        seconds = ANSWER_SECONDS if self._reads else SLOW_ANSWER_SECONDS
+        reads, most = self._reads, self._most
+        seconds = ANSWER_SECONDS if reads else SLOW_ANSWER_SECONDS
         response: Any = None
         try:
-            with self._watched(seconds, lambda: connected):
+            with self._watched(seconds, lambda: connected, reads):
                 response = super().getresponse()  # type: ignore[misc]
         except BaseException:
             if response is not None:  # truncated headers look complete
                 response.close()
             raise
-        read, reads, most = response.read, self._reads, self._most
+        read = response.read
 
         def read_piece(amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
             """Read from a body that is streamed."""
             allowed = ANSWER_SECONDS + (amt or 0) / _LEAST_BYTES_PER_SECOND
-            with _translated(response), self._watched(allowed, lambda: connected, reads=reads):
+            with _translated(response), self._watched(allowed, lambda: connected, reads):
                 data: bytes = read(amt, *args, **kwargs)
             return data
 
         def stream(*_: Any, **__: Any) -> Iterator[bytes]:
             """Read what botocore parses, which it requests in this way only."""
             allowed = SLOW_ANSWER_SECONDS if self._slow else ANSWER_SECONDS
-            with _translated(response), self._watched(allowed, lambda: connected, reads=reads):
+            with _translated(response), self._watched(allowed, lambda: connected, reads):
                 yield _whole(read, most if response.status < 300 else MAX_ERROR_BYTES)
 
         response.read, response.stream = read_piece, stream
         return response
 
     @contextmanager
-    def _watched(
-        self, seconds: float | None, connected: Callable[[], Any], reads: bool | None = None
-    ) -> Iterator[None]:
+    def _watched(self, seconds: float | None, connected: Callable[[], Any], reads: bool) -> Iterator[None]:
         waiting = _Waiting(
             connected,
             None if seconds is None else time.monotonic() + seconds,
             self.stop,
-            0.0 if (self._reads if reads is None else reads) else FINISH_SECONDS,
+            0.0 if reads else FINISH_SECONDS,
         )
         _watch.add(waiting)
         try:
@@ -161,23 +144,20 @@ def _refused(why: str) -> BodyFailed:
 @contextmanager
 def _translated(response: Any) -> Iterator[None]:
     """Raise botocore's errors for failures to read a body, and close it then."""
-    done = False
     try:
         yield
-        done = True
-    except TimeoutError as error:
-        raise ReadTimeoutError(endpoint_url="the endpoint", error=error) from error
-    except (HTTPError, OSError) as error:
-        raise ResponseStreamingError(error=error) from error
-    finally:
-        if not done:
-            response.close()
+    except BaseException as error:
+        response.close()
+        if isinstance(error, TimeoutError):
+            raise ReadTimeoutError(endpoint_url="the endpoint", error=error) from error
+        if isinstance(error, HTTPError | OSError):
+            raise ResponseStreamingError(error=error) from error
+        raise
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A wait for a connection. ``until`` is in monotonic seconds; after a stop it lasts ``finish_seconds``
-    more."""
+    """A wait until that monotonic time, or for ``finish_seconds`` after a stop."""
 
     connected: Callable[[], Any]
     until: float | None
@@ -188,7 +168,6 @@ class _Waiting:
     stopped: bool = False
 
     def check(self, now: float) -> None:
-        """End the connection if it is time to."""
         if self.stop.is_set() and self.stopped_at is None:
             self.stopped_at = now
         stopped = self.stopped_at is not None and now - self.stopped_at >= self.finish_seconds
@@ -253,21 +232,18 @@ making_clients = threading.Lock()
 
 class _Loader(Loader):  # type: ignore[misc]
     def list_available_services(self, type_name: str) -> list[str]:
-        """Return every service with a directory. botocore calls this before it loads a model, and would
-        search each of 400 directories: 25 ms of every start."""
+        """Return every service with a directory. botocore would search each of 400: 25 ms of every start."""
         folders = (Path(path) for path in self.search_paths)
         return [service.name for folder in folders if folder.is_dir() for service in folder.iterdir()]
 
 
-@cache
-def _loader() -> Loader:
-    return _Loader()
+_loader = _Loader()
 
 
 def new_session() -> Session:
     """Return a session that reads the standard AWS variables and files now."""
     session = Session()
-    session.register_component("data_loader", _loader())
+    session.register_component("data_loader", _loader)
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=_time_of)
     return session
@@ -284,9 +260,9 @@ def make_client(
     reads_only: bool = False,
     **more: Any,
 ) -> Any:
-    """Return a client with a limit for everything that it waits for; ``attempts`` of one request in all,
-    ``more`` for botocore's Config. Raises ConfigError for an endpoint variable that is no URL, and botocore's
-    errors."""
+    """Return a client that waits for nothing without a limit. ``reads_only``: no request changes anything, by
+    any method; ``more`` is for botocore's Config. Raises ConfigError for an endpoint variable that is no URL,
+    and botocore's errors."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -306,12 +282,18 @@ def make_client(
             f"no {name} client can be made: {error}",
             hint=f"Look at AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_{name}",
         ) from error
-    return guard(client, stop, reads_only=reads_only)
+    asked = stop or threading.Event()
+    pools = {
+        "http": _pool(AWSHTTPConnectionPool, AWSHTTPConnection, asked, reads_only),
+        "https": _pool(AWSHTTPSConnectionPool, AWSHTTPSConnection, asked, reads_only),
+    }
+    http = client._endpoint.http_session
+    http._pool_classes_by_scheme = http._manager.pool_classes_by_scheme = pools
+    return client
 
 
 def _time_of(said: object) -> datetime:
-    """Parse a time in an answer: ISO 8601 in S3's XML. botocore lets dateutil guess the format, which takes
-    two thirds of the cost of a listing."""
+    """Parse a time of S3's. botocore lets dateutil guess, which is two thirds of the cost of a listing."""
     if isinstance(said, str):
         with suppress(ValueError):
             at = datetime.fromisoformat(said)

@@ -1,17 +1,14 @@
-"""A customer's role session, renewed while it is used, and the limit on how many sessions are opened a
-second."""
+"""A customer's role session, renewed while it is used, and the limit on sessions opened a second."""
 
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
-from xmode_transfer.aws.policy.documents import Step, compact, step_policy
-from xmode_transfer.config import Customer
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.model import errors
 from xmode_transfer.model.process import Clock
 
@@ -20,7 +17,6 @@ REFRESH_BEFORE = timedelta(minutes=15)
 USABLE_FOR = timedelta(minutes=2)
 """If the renewal fails, a session with more time left than this is used all the same."""
 RENEWAL_PAUSE_SECONDS = 30.0
-"""The pause between a failed renewal and the next one."""
 SAVED_SECONDS = 1.0
 """The part of an unused budget that is saved up."""
 
@@ -37,7 +33,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class RoleRequest:
-    """The parameters of AssumeRole. Requests that differ in anything never share a session."""
+    """The parameters of AssumeRole. Requests that differ never share a session. ``trial``: the credentials
+    are discarded, and nothing is logged. Only a trial may have no external ID."""
 
     customer: str
     step: Step
@@ -48,41 +45,15 @@ class RoleRequest:
     policy: str
     regions: tuple[str, ...]
     trial: bool = False
-    """A trial of the trust policy: its credentials are discarded, and nothing is logged. Only a trial may
-    have no external ID."""
 
 
 def session_name(step: Step, customer: str) -> str:
-    """Return ``xmode-<step>-<customer>``, the name in the customer's CloudTrail.
-
-    2 to 64 characters of ``[\\w+=,.@-]`` (STS API reference, AssumeRole). A name that is cut ends in a digest
-    of the whole, so that two customers never share one.
-    """
+    """Return the name in the customer's CloudTrail: 2 to 64 characters of ``[\\w+=,.@-]`` (STS API reference,
+    AssumeRole). A name that is cut ends in a digest, so that two customers never share one."""
     legal = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", f"xmode-{step}-{customer}")
     if len(legal) <= 64:
         return legal
     return f"{legal[:55]}-{hashlib.sha256(customer.encode()).hexdigest()[:8]}"
-
-
-def role_request(
-    customer: Customer, step: Step, regions: tuple[str, ...], policy: Mapping[str, Any] | None = None
-) -> RoleRequest:
-    """Return the request for a session under ``policy``, else under the step's own session policy. Raises
-    RequestRefused if it is longer than STS accepts."""
-    try:
-        text = compact(step_policy(customer, step) if policy is None else policy)
-    except ValueError as error:
-        raise errors.RequestRefused(f"{customer.name}: {error}") from error
-    return RoleRequest(
-        customer=customer.name,
-        step=step,
-        role_arn=customer.role_arn,
-        account_id=customer.account_id,
-        external_id=customer.external_id,
-        session_name=session_name(step, customer.name),
-        policy=text,
-        regions=regions,
-    )
 
 
 class CredentialsProvider:
@@ -104,44 +75,39 @@ class CredentialsProvider:
 
     def get(self) -> Credentials:
         """Return credentials with enough time left for a request that begins now. One STS call at most is in
-        flight, for any number of threads. Raises RoleRefused (permanent), VendorIdentityError (ours),
-        Throttled or Unavailable."""
+        flight, for any number of threads. Raises RoleRefused, VendorIdentityError, Throttled, Unavailable."""
         with self._lock:
             current = self._current
-            if current is not None and self._is_fresh(current):
-                return current
-            flight = self._flight
-            leads = flight is None
-            if flight is None:
-                flight = self._flight = Future()
+            if current is not None:
+                left = current.expires_at - self._clock.now()
+                # After a failed renewal, do not call STS for every request.
+                is_paused = self._clock.monotonic() < self._renew_not_before
+                if left >= REFRESH_BEFORE or (is_paused and left > USABLE_FOR):
+                    return current
+            leads = self._flight is None
+            flight = self._flight = self._flight or Future()
         if leads:
             self._renew(flight)
         return flight.result()
 
     def invalidate(self, credentials: Credentials) -> None:
-        """Report that S3 refused these credentials as expired. The next ``get`` calls STS, once for all
-        threads that have them."""
+        """Report that S3 refused these credentials as expired. The next ``get`` calls STS, once."""
         with self._lock:
             if self._current == credentials:
                 self._current = None
-
-    def _is_fresh(self, credentials: Credentials) -> bool:
-        left = credentials.expires_at - self._clock.now()
-        if left >= REFRESH_BEFORE:
-            return True
-        # After a failed renewal, do not call STS for every request while the session can still be used.
-        return left > USABLE_FOR and self._clock.monotonic() < self._renew_not_before
 
     def _renew(self, flight: Future[Credentials]) -> None:
         """Call STS once for all threads that wait for ``flight``, and end it in any case."""
         try:
             credentials = self._assume(self.request)
         except BaseException as error:
+            # A refusal of the role ends the old session.
+            passing = isinstance(error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError)
             with self._lock:
                 self._flight = None
-                fallback = self._current if self._outlives(error) else None
+                fallback = self._current if passing else None
                 self._renew_not_before = self._clock.monotonic() + RENEWAL_PAUSE_SECONDS
-            if fallback is not None:
+            if fallback is not None and fallback.expires_at - self._clock.now() > USABLE_FOR:
                 flight.set_result(fallback)
             else:
                 flight.set_exception(error)
@@ -153,15 +119,6 @@ class CredentialsProvider:
                 self._current = credentials
                 self._renew_not_before = 0.0
             flight.set_result(credentials)
-
-    def _outlives(self, error: BaseException) -> bool:
-        """Return whether the old session may be used after this error. A customer's refusal of the role ends
-        it at once."""
-        if self._current is None or not isinstance(
-            error, errors.Throttled | errors.Unavailable | errors.VendorIdentityError
-        ):
-            return False
-        return self._current.expires_at - self._clock.now() > USABLE_FOR
 
 
 class SessionBudget:
@@ -181,7 +138,6 @@ class SessionBudget:
         self._next_at = float("-inf")
 
     def share(self, participants: int) -> None:
-        """Share the budget among this number of processes."""
         with self._lock:
             self._participants = max(1, participants)
 

@@ -1,5 +1,5 @@
-"""The interface of both engines to a customer's bucket, what objects are created with, and the comparison of
-ACLs and bytes with what was delivered."""
+"""The interface of both engines to a customer's bucket, and the comparison of ACLs and bytes with what was
+delivered."""
 
 import base64
 import hashlib
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.checksums import OpenFile
+from xmode_transfer.aws.policy.documents import ACL
 from xmode_transfer.aws.retrying import Allowances
 from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.config import Customer, Destination, Encryption, Limits
@@ -50,19 +51,16 @@ class ObjectAcl:
 
 
 def usual(seen: Iterable[ObjectAcl]) -> ObjectAcl | None:
-    """Return the most frequent ACL; of two that are as frequent, the one with more grants of full control.
-    With a role outside of the bucket's account this is the ACL of our objects that were not changed."""
+    """Return the most frequent ACL, which our unchanged objects have if the role is outside of the bucket's
+    account; of two that are as frequent, the one with more grants of full control."""
     counted = Counter(seen)
-    if not counted:
-        return None
-    return max(counted, key=lambda acl: (counted[acl], len(acl.full_control), acl.owner_id))
+    return max(counted, key=lambda acl: (counted[acl], len(acl.full_control), acl.owner_id), default=None)
 
 
 def difference(found: ObjectAcl, expected: ObjectAcl | None = None, *, bucket_owner: str = "") -> str | None:
     """Return the differences from the ACL that the delivery left, in words; None if there are none. Without
-    ``expected`` (the role is in the bucket's own account) only the owner has full control, and there are no
-    other grants. Stores that name users within an account (``account$user``, Ceph) also grant the bucket's
-    owner, account ``bucket_owner``."""
+    ``expected`` (the role is in the bucket's own account) only the owner has a grant, of full control. Stores
+    that name users within an account (``account$user``, Ceph) also grant account ``bucket_owner``."""
     if expected is None:
         own = {grant for grant in found.grants if _same_account(grant.grantee, found.owner_id, bucket_owner)}
         expected = ObjectAcl(found.owner_id, frozenset({Grant(found.owner_id, FULL_CONTROL), *own}))
@@ -87,7 +85,6 @@ def _same_account(grantee: str, owner_id: str, bucket_owner: str) -> bool:
 
 
 def _short(grantee: str) -> str:
-    """Shorten a canonical ID of 64 digits."""
     if grantee in _GROUPS:
         return _GROUPS[grantee]
     return f"the account {grantee[:12]}…" if len(grantee) == 64 else f"the account {grantee or '?'}"
@@ -95,8 +92,7 @@ def _short(grantee: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PutRequest:
-    """One object to create. The store itself adds the ACL, the expected bucket owner and create-only.
-    ``token`` is the delivery's ID, for the object's metadata."""
+    """One object to create. ``token`` is the delivery's ID, for the object's metadata."""
 
     key: str
     token: str
@@ -121,15 +117,11 @@ DELETE_MANY_KEYS = 1000
 
 
 class Deletion(NamedTuple):
-    """One object to delete, if it still has that ETag."""
-
     key: str
     etag: str
 
 
 class DeletionResult(StrEnum):
-    """The outcome for one object."""
-
     DELETED = "deleted"  # no object has the key now; some stores also say so if none had it before
     HIDDEN = "hidden"  # below a delete marker: the bucket keeps versions
     GONE = "gone"  # no object had the key
@@ -139,71 +131,61 @@ class DeletionResult(StrEnum):
 
 
 class Deleted(NamedTuple):
-    """The answer for one key, with an error if it was not deleted."""
-
     key: str
     result: DeletionResult
     error: XmodeError | None = None
 
 
-class ObjectStore(Protocol):
-    """One customer's destination under one role session.
+Opened = Callable[[str, datetime | None], None]
+"""Called with the ID of an opened upload, and the time at which the bucket's lifecycle rule ends it."""
+Acknowledged = Callable[[str, UploadedPart], None]
+"""Called with an upload's ID and an acknowledged part (``on_progress`` counts refused ones too)."""
 
-    Every request carries the expected bucket owner; PutObject and CreateMultipartUpload carry the ACL
-    ``bucket-owner-full-control``, UploadPart never does. Errors: AccessDenied, KmsDenied, BucketMissing,
-    WrongBucketOwner (blocked: the customer is responsible); Throttled, Unavailable, ChecksumMismatch
-    (transient, after the store's own retries); SessionExpired only if a new session is refused too.
+
+class ObjectStore(Protocol):
+    """One customer's destination under one role session. Every request carries the expected bucket owner.
+    Transient errors come after the store's own retries, SessionExpired only if a new session is refused too.
     """
 
     @property
     def region(self) -> str | None:
-        """The bucket's Region as configured, remembered or learnt; None before the first call."""
+        """The bucket's Region, unless only the first call will learn it."""
 
     @property
     def checksum_algorithm(self) -> str:
-        """S3's name of the checksum that this store sends and requests: ``crc32`` or ``crc64nvme``."""
+        """S3's name of the checksum that this store sends and requests."""
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        """Create an object of up to 5 GiB by one PutObject, with its checksum. Returns at once. The future
-        fails with ObjectExists if the key is taken, and with SourceChanged if the body is not what was
-        scanned: then nothing was created. The store does not close the body."""
+        """Create an object of up to 5 GiB by one PutObject. The future fails with ObjectExists if the key is
+        taken, SourceChanged if the body is not what was scanned: nothing is created. The caller closes it."""
 
     @property
     def resumes(self) -> bool:
-        """Whether a multipart upload continues after a restart, by ``create_upload``, ``upload_part`` and
-        ``complete_upload``. Else ``put_in_parts`` sends the whole object again."""
+        """Whether a multipart upload continues after a restart; else ``put_in_parts`` sends all again."""
 
     def put_in_parts(
-        self,
-        request: PutRequest,
-        body: OpenFile,
-        opened: Callable[[str, datetime | None], None],
-        acknowledged: Callable[[str, UploadedPart], None],
+        self, request: PutRequest, body: OpenFile, opened: Opened, acknowledged: Acknowledged
     ) -> Future[PutAnswer]:
-        """Create an object in parts, with the checksum of the whole. May first learn the bucket's Region.
-        ``opened`` gets the answer of ``create_upload`` as soon as S3 has opened the upload; ``acknowledged``
-        gets the upload's ID and each part that S3 has acknowledged. Fails as ``upload_part`` and
+        """Create an object in parts. May first learn the bucket's Region. Fails as ``upload_part`` and
         ``complete_upload`` do; the caller then aborts the upload, and closes the body in any case."""
 
     def create_upload(self, request: PutRequest) -> tuple[str, datetime | None]:
-        """Open a multipart upload; return its ID, and the time at which the bucket's lifecycle rule ends it,
-        if there is one."""
+        """Return the upload's ID, and the time at which the bucket's lifecycle rule ends it, if any."""
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
-        """Send one part; a second one with the same number replaces it. The future fails with PartsRefused if
-        the policy refuses parts, UploadNotFound if the upload has ended."""
+        """A second part with the same number replaces it. The future fails with PartsRefused if the policy
+        refuses parts, UploadNotFound if the upload has ended."""
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
     ) -> PutAnswer:
-        """Create the object from its parts, with the checksum of the whole, combined from the parts'. Raises
-        ObjectExists, UploadNotFound, or Unavailable for a lost answer or an error in a 200: then a HEAD
-        decides."""
+        """Raises ObjectExists, UploadNotFound, or Unavailable for a lost answer or an error in a 200: then a
+        HEAD decides."""
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """End an upload and delete its parts. Success if it has ended already."""
+        """Success if it has ended already."""
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object with its checksum, or None."""
@@ -215,16 +197,15 @@ class ObjectStore(Protocol):
         """Iterate over the object's bytes in chunks. Raises ObjectNotFound."""
 
     def acl(self, key: str) -> ObjectAcl:
-        """Return the object's ACL (GetObjectAcl). Raises ObjectNotFound."""
+        """Raises ObjectNotFound."""
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
-        """Delete one object, with ``etag`` only if it still has it (else ObjectExists). Success if it is
-        gone. Return the version ID of the delete marker if the bucket is versioned."""
+        """Delete one object, with ``etag`` only if it still has it (else ObjectExists). Return the version ID
+        of the delete marker in a versioned bucket. Success if it is gone."""
 
     def delete_many(self, wanted: Sequence[Deletion]) -> Sequence[Deleted]:
-        """Delete up to 1,000 objects, each only if it still has its ETag: S3 compares it, or a HEAD just
-        before. Return one answer a key, in the order given. Raises an error of the request as a whole: then
-        it is not known which objects were deleted. Thread-safe."""
+        """Delete up to 1,000 objects, each only if it still has its ETag. Return one answer a key, in order.
+        Raises an error of the request as a whole: then it is unknown which were deleted. Thread-safe."""
 
     def close(self) -> None:
         """Wait for the requests in flight, then close the connections. Idempotent."""
@@ -232,8 +213,6 @@ class ObjectStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """The engine in use and the reason, for the log and for ``status``."""
-
     name: str
     reason: str
 
@@ -244,14 +223,12 @@ class ObjectStores(Protocol):
     info: EngineInfo
 
     def open(self, customer: Customer, credentials: CredentialsProvider, region: str | None) -> ObjectStore:
-        """Open a destination without a call. ``region`` is the one in the ledger; it is learnt from AWS if
-        neither the ledger nor the configuration has it."""
+        """Open a destination without a call. ``region`` is the one in the ledger, else it is learnt."""
 
     def close(self) -> None:
         """Idempotent."""
 
 
-ACL = "bucket-owner-full-control"
 TOKEN_METADATA = "xmode-delivery"
 SINGLE_PUT_MAX_BYTES = 5 * 1024**3
 """S3 User Guide, "Uploading objects": one PutObject takes 5 GB at most; so does one part."""
@@ -266,9 +243,8 @@ def metadata(token: str, more: Mapping[str, str], of_destination: Mapping[str, s
 
 
 def creation(destination: Destination) -> dict[str, str]:
-    """Return the parameters of PutObject and CreateMultipartUpload for this destination, by the S3 API's
-    names. No other operation has them: S3 refuses UploadPart with an ACL. Without encryption the bucket's
-    default applies."""
+    """Return the parameters of PutObject and CreateMultipartUpload by S3's names. S3 refuses UploadPart with
+    an ACL. Without encryption the bucket's default applies."""
     parameters = {"ACL": ACL}
     if destination.encryption in _ENCRYPTIONS:
         parameters["ServerSideEncryption"] = _ENCRYPTIONS[destination.encryption]
@@ -284,8 +260,7 @@ READ_ATTEMPTS = 3
 
 
 class Reader:
-    """Reads a customer's objects and computes their checksums, within the customer's bandwidth and that of
-    the process. Thread-safe."""
+    """Reads objects within the bandwidth of the customer and of the process. Thread-safe."""
 
     def __init__(self, customer: Customer, limits: Limits, clock: Clock, stop: threading.Event) -> None:
         self._allowances = Allowances(limits, clock).of(customer.name, customer.limits)
@@ -296,9 +271,8 @@ class Reader:
         self, store: ObjectStore, key: str, algorithms: Collection[str], progress: Callable[[int], None]
     ) -> ReadBack:
         """Return the object's size and checksums: by S3's name of the algorithm, in base64; ``sha256-hex`` in
-        hex. An algorithm that cannot be computed on this machine is left out. ``progress`` gets the number of
-        bytes read, negative if a new attempt begins. Raises ObjectNotFound, Interrupted on a stop, and the
-        store's errors."""
+        hex. An algorithm that this machine cannot compute is left out. ``progress`` gets the number of bytes
+        read, negative if a new attempt begins. Raises Interrupted on a stop, and the store's errors."""
         attempt, count = 1, 0
 
         def counted(length: int) -> None:
@@ -334,7 +308,6 @@ class Reader:
         return ReadBack(size, {name: _digest(name, summed) for name, summed in sums.items()})
 
     def _pace(self, length: int) -> None:
-        """Wait until the bandwidth allows the next bytes, then charge for these."""
         while True:
             if self._stop.is_set():
                 raise Interrupted("stopped on request", hint="a verification begins anew")

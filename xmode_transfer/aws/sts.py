@@ -1,9 +1,7 @@
 """Role sessions of customers from AWS STS, the check of our own identity, and the meaning of STS's refusals.
 
-One STS client a Region serves all customers. Our own credentials come from the SDK's default chain only. A
-provider belongs to one customer and step: a session is never used for another.
-
-Sources: STS API reference, AssumeRole and "Common errors"; IAM User Guide, "Troubleshoot IAM roles".
+Our own credentials come from the SDK's default chain only. Sources: STS API reference, AssumeRole and "Common
+errors"; IAM User Guide, "Troubleshoot IAM roles".
 """
 
 import threading
@@ -18,7 +16,7 @@ from botocore.session import Session
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.checksums import BodyFailed
-from xmode_transfer.aws.policy.documents import Step
+from xmode_transfer.aws.policy.documents import Step, compact, step_policy
 from xmode_transfer.aws.s3_errors import (
     AWS_ERRORS,
     NETWORK_ERRORS,
@@ -37,7 +35,7 @@ from xmode_transfer.aws.sessions import (
     CredentialsProvider,
     RoleRequest,
     SessionBudget,
-    role_request,
+    session_name,
 )
 from xmode_transfer.config import Customer, Vendor
 from xmode_transfer.model import errors
@@ -74,9 +72,8 @@ class RoleSessions:
         self._providers: dict[tuple[str, Step], CredentialsProvider] = {}
 
     def verify_identity(self) -> str | None:
-        """Return the ARN that our own credentials belong to; None if it is not verified
-        (vendor.verify_identity). Raises VendorIdentityError unless they are the vendor principal's. Makes one
-        GetCallerIdentity, which needs no permission (STS API reference)."""
+        """Return our own credentials' ARN; None if vendor.verify_identity is off. Raises VendorIdentityError
+        unless it is the vendor principal's. GetCallerIdentity needs no permission (STS API reference)."""
         if not self._vendor.verify_identity:
             return None
         try:
@@ -96,9 +93,8 @@ class RoleSessions:
         return arn
 
     def open(self, customer: Customer, step: Step) -> CredentialsProvider:
-        """Return the provider of this customer and step, whose session policy allows that step's verbs below
-        the prefix only. It is the same one until the customer's configuration changes. Raises RequestRefused
-        for a session policy that is longer than STS accepts."""
+        """Return the provider of this customer and step, the same one until the configuration changes. Raises
+        RequestRefused for a session policy that is longer than STS accepts."""
         request = self._request(customer, step)
         with self._lock:
             known = self._providers.get((customer.name, step))
@@ -117,8 +113,7 @@ class RoleSessions:
         return CredentialsProvider(self._request(customer, step, policy), self._clock, self._assume)
 
     def try_external_id(self, customer: Customer, external_id: str | None) -> None:
-        """Assume the role with that external ID, or without one, and discard the credentials. The session
-        policy denies everything. Raises RoleRefused if AWS refuses."""
+        """Assume the role and discard the credentials. Raises RoleRefused if AWS refuses."""
         request = self._request(customer, Step.CHECK, _NOTHING)
         self._assume(replace(request, external_id=external_id, trial=True))
 
@@ -127,17 +122,38 @@ class RoleSessions:
     ) -> RoleRequest:
         # Where the customer has disabled the Region of our STS endpoint, another one answers.
         regions = (self._vendor.sts_region, DEFAULT_REGION[customer.partition], customer.destination.region)
-        return role_request(customer, step, tuple(dict.fromkeys(filter(None, regions))), policy)
+        try:
+            text = compact(step_policy(customer, step) if policy is None else policy)
+        except ValueError as error:
+            raise errors.RequestRefused(f"{customer.name}: {error}") from error
+        return RoleRequest(
+            customer=customer.name,
+            step=step,
+            role_arn=customer.role_arn,
+            account_id=customer.account_id,
+            external_id=customer.external_id,
+            session_name=session_name(step, customer.name),
+            policy=text,
+            regions=tuple(dict.fromkeys(filter(None, regions))),
+        )
 
     def _assume(self, request: RoleRequest) -> Credentials:
         """Open a session in the first Region that the customer's account has not disabled."""
         if request.external_id is None and not request.trial:
             raise errors.RequestRefused(f"{request.customer}: no role is assumed without an external ID")
+        asked: dict[str, Any] = {
+            "RoleArn": request.role_arn,
+            "RoleSessionName": request.session_name,
+            "DurationSeconds": TRIAL_SECONDS if request.trial else SESSION_SECONDS,
+            "Policy": request.policy,
+        }
+        if request.external_id is not None:
+            asked["ExternalId"] = request.external_id
         for region in request.regions:
             if self._budget is not None:
                 self._budget.wait()
             try:
-                answer = self._assume_in(region, request)
+                answer = self._call(region, "assume_role", **asked)
             except AWS_ERRORS as error:
                 if isinstance(error, aws.ClientError) and answer_of(error).code == _REGION_DISABLED:
                     continue
@@ -151,18 +167,6 @@ class RoleSessions:
             http_status=403,
         )
 
-    def _assume_in(self, region: str, request: RoleRequest) -> dict[str, Any]:
-        identified = {} if request.external_id is None else {"ExternalId": request.external_id}
-        return self._call(
-            region,
-            "assume_role",
-            RoleArn=request.role_arn,
-            RoleSessionName=request.session_name,
-            DurationSeconds=TRIAL_SECONDS if request.trial else SESSION_SECONDS,
-            Policy=request.policy,
-            **identified,
-        )
-
     def _refused(self, error: Exception, request: RoleRequest) -> errors.XmodeError:
         refusal = _assume_role_error(error, request, self._vendor.principal_arn, self._clock.now())
         if isinstance(refusal, errors.VendorIdentityError):
@@ -172,13 +176,18 @@ class RoleSessions:
         return refusal
 
     def _call(self, region: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Call STS, and once more if AWS refuses our keys and the credentials file has others. Keys are
-        rotated by replacing the file and disabling the old key; no delivery fails for it."""
+        """Call STS, and once more if AWS refuses our keys and the credentials file has others: no delivery
+        fails for a rotation."""
         used = self._access_key_id()
         try:
             return self._send(region, operation, arguments)
         except aws.ClientError as error:
-            if not _may_have_other_keys(error) or not self._finds_other_keys(used):
+            code = answer_of(error).code
+            if code != "SignatureDoesNotMatch" and _MEANINGS.get(code) not in (_UNKNOWN_KEYS, _EXPIRED):
+                raise
+            if self._access_key_id() == used:  # else another thread has found other keys
+                self._forget_clients()
+            if self._access_key_id() in (None, used):
                 raise
             telemetry.log(Event.CREDENTIALS_REPLACED)
             return self._send(region, operation, arguments)
@@ -191,14 +200,8 @@ class RoleSessions:
         except UNREADABLE as error:
             raise unreadable(operation, error, service="STS") from error
 
-    def _finds_other_keys(self, used: str | None) -> bool:
-        if self._access_key_id() == used:  # else another thread has found them
-            self._forget_clients()
-        return self._access_key_id() not in (None, used)
-
     def _access_key_id(self) -> str | None:
-        """Return the access key ID in use; None if there is none, or it cannot be read. The next call then
-        raises the reason."""
+        """Return the access key ID in use, or None: the next call then raises the reason."""
         with self._lock, making_clients, suppress(aws.BotoCoreError):
             return getattr(self._own_session().get_credentials(), "access_key", None)
         return None
@@ -234,8 +237,7 @@ class RoleSessions:
 
 
 def _opened(answer: dict[str, Any], request: RoleRequest) -> Credentials:
-    """Return the credentials in AssumeRole's answer. Raises Unavailable if it is malformed, RoleRefused for a
-    session of another account."""
+    """Raises Unavailable if the answer is malformed, RoleRefused for a session of another account."""
     try:
         found = answer["Credentials"]
         credentials = Credentials(
@@ -319,14 +321,7 @@ _MEANINGS: Mapping[str, _Meaning] = {
 }
 
 
-def _may_have_other_keys(error: aws.ClientError) -> bool:
-    """Return whether other keys of ours could be accepted: these are unknown, expired or not a pair."""
-    code = answer_of(error).code
-    return code == "SignatureDoesNotMatch" or _MEANINGS.get(code) in (_UNKNOWN_KEYS, _EXPIRED)
-
-
 def _identity_error(error: Exception, now: datetime) -> errors.XmodeError:
-    """Return the domain error for a failed GetCallerIdentity."""
     if not isinstance(error, aws.ClientError):
         return _without_answer(error)
     answer = answer_of(error)
@@ -338,7 +333,6 @@ def _identity_error(error: Exception, now: datetime) -> errors.XmodeError:
 def _assume_role_error(
     error: Exception, request: RoleRequest, principal_arn: str, now: datetime
 ) -> errors.XmodeError:
-    """Return the domain error for a failed AssumeRole."""
     if not isinstance(error, aws.ClientError):
         return _without_answer(error)
     answer, customer = answer_of(error), request.customer

@@ -61,7 +61,7 @@ def test_hardly_anything_is_saved_up(clock: MemoryClock) -> None:
 def test_what_is_not_sent_after_all_costs_nothing(clock: MemoryClock) -> None:
     allowance = Allowance(timetable(1000), clock)
     allowance.take(10**9)
-    allowance.give_back(10**9)
+    allowance.take(-(10**9))
     assert allowance.wait() == 0
 
 

@@ -13,10 +13,8 @@ from xmode_transfer.model.keys import notices_prefix
 
 VENDOR_PRINCIPAL = "arn:aws:iam::366810793500:user/xmode-data-transfer"
 """The user that the setup guide names in the trust policy."""
-
 ACL = "bucket-owner-full-control"
 """The canned ACL of every object; the guide's policy requires it."""
-
 GRANTS = ("read", "write", "read-acp", "write-acp", "full-control")
 """The headers ``x-amz-grant-...`` of PutObject (S3 API reference)."""
 
@@ -31,8 +29,8 @@ _ENCRYPTING = ("kms:GenerateDataKey", "kms:Decrypt")
 
 @dataclass(frozen=True, slots=True)
 class SetupValues:
-    """A customer's own values, which policies, findings and fixes are filled in with. ``prefix`` is empty or
-    ends with a slash; ``region`` is the bucket's, if it is known."""
+    """A customer's values for policies, findings and fixes. ``prefix`` is empty or ends with a slash;
+    ``region`` is the bucket's, if it is known."""
 
     external_id: str
     role_arn: str
@@ -59,7 +57,7 @@ class SetupValues:
 
 
 def setup_values(customer: Customer, principal: str, *, region: str | None = None) -> SetupValues:
-    """Return the customer's values; ``region`` is the bucket's as learnt, else the configured one is used."""
+    """``region`` is the bucket's as learnt, else the configured one is used."""
     destination = customer.destination
     return SetupValues(
         external_id=customer.external_id,
@@ -75,7 +73,6 @@ def setup_values(customer: Customer, principal: str, *, region: str | None = Non
 
 
 def guide_trust_policy(external_id: str, principal: str = VENDOR_PRINCIPAL) -> Document:
-    """Return the setup guide's trust policy."""
     return {
         "Version": _VERSION,
         "Statement": {
@@ -89,8 +86,7 @@ def guide_trust_policy(external_id: str, principal: str = VENDOR_PRINCIPAL) -> D
 
 def guide_permission_policy(bucket: str) -> Document:
     """Return the setup guide's permission policy. Its last statement denies KMS, so it does not suit a bucket
-    that is encrypted with the customer's own key; it grants neither abort nor listing of multipart
-    uploads."""
+    with the customer's own key; it grants neither abort nor listing of multipart uploads."""
     resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
     writing = _allow(["s3:PutObject", "s3:PutObjectAcl"], resources)
     reading = _allow(["s3:DeleteObject", "s3:GetObject", "s3:GetObjectAcl", "s3:ListBucket"], list(resources))
@@ -107,8 +103,7 @@ def guide_permission_policy(bucket: str) -> Document:
 def corrected_trust_policy(
     external_id: str, principal: str = VENDOR_PRINCIPAL, *, previous_external_id: str | None = None
 ) -> Document:
-    """Return the trust policy that we recommend: the guide's, with an external ID that we generated. While an
-    ID is changed the policy accepts both, so that nothing stops in between."""
+    """Return the guide's trust policy with an external ID of ours; while it is changed, with both."""
     document = guide_trust_policy(external_id, principal)
     if previous_external_id is not None:
         both = {"sts:ExternalId": [external_id, previous_external_id]}
@@ -122,15 +117,10 @@ def no_other_acl(resource: str) -> list[Document]:
     asked: list[tuple[str, list[str], Document]] = [
         ("NoOtherAcl", writing, {"StringNotEquals": {key: ACL}, "Null": {key: "false"}}),
         ("NoAclInBody", ["s3:PutObjectAcl"], {"Null": {key: "true"}}),
-        *(
-            (
-                f"NoGrant{name.title().replace('-', '')}",
-                writing,
-                {"Null": {f"s3:x-amz-grant-{name}": "false"}},
-            )
-            for name in GRANTS
-        ),
     ]
+    for name in GRANTS:
+        sent = {"Null": {f"s3:x-amz-grant-{name}": "false"}}
+        asked.append((f"NoGrant{name.title().replace('-', '')}", writing, sent))
     return [
         {"Sid": sid, "Effect": "Deny", "Action": actions, "Resource": resource, "Condition": condition}
         for sid, actions, condition in asked
@@ -147,15 +137,14 @@ def corrected_permission_policy(
 ) -> Document:
     """Return the permission policy that we recommend instead of the guide's.
 
-    It limits us to ``prefix`` (with its closing slash; empty for a whole bucket), allows us to abort failed
-    uploads, and denies every ACL but ours. That Deny first checks that an ACL is sent, because UploadPart
-    never sends one. ``StringNotEqualsIfExists`` would deny parts, since every ``...IfExists`` operator is
-    true for an absent key (IAM User Guide, condition operators). A grant may also be in a header of its own,
-    or in the body of PutObjectAcl, which no key shows: both are denied. Listings must name a prefix below
-    ours; HeadBucket, which has none, is refused.
+    It limits us to ``prefix`` (with its closing slash, or empty), allows us to abort failed uploads, and
+    denies every ACL but ours, if one is sent: UploadPart never sends one. ``StringNotEqualsIfExists`` would
+    deny parts, since every ``...IfExists`` operator is true for an absent key (IAM User Guide, condition
+    operators). A grant in a header of its own, or in the body of PutObjectAcl, which no key shows, is denied
+    too. HeadBucket, which names no prefix, is refused.
 
-    ``kms_key_arn`` requires ``region``, the bucket's: the key is granted for use through S3 only. Raises
-    ValueError without it. The key's own policy must allow the role as well.
+    ``kms_key_arn`` requires ``region``, the bucket's (else ValueError): the key is granted for use through S3
+    only. The key's own policy must allow the role as well.
     """
     whole = f"arn:{partition}:s3:::{bucket}"
     statements: list[Document] = [
@@ -189,9 +178,8 @@ def _listing(bucket_arn: str, prefix: str) -> Document:
 
 
 def key_statement(kms_key_arn: str, actions: Sequence[str]) -> Document:
-    """Return the statement that allows the actions on that key. KMS compares the key's own ARN, never an
-    alias's, so an alias is named in a condition (KMS Developer Guide, "Using aliases to control access to KMS
-    keys")."""
+    """KMS compares the key's own ARN, never an alias's, so an alias is named in a condition (KMS Developer
+    Guide, "Using aliases to control access to KMS keys")."""
     where, separator, alias = kms_key_arn.partition(":alias/")
     if not separator:
         return _allow(actions, literal(kms_key_arn))
@@ -234,14 +222,12 @@ _OBJECT_ACTIONS: Mapping[Step, tuple[str, ...]] = {
 def session_policy(
     step: Step, *, bucket: str, prefix: str, partition: str = "aws", kms_key_arn: str | None = None
 ) -> Document:
-    """Return the session policy of one step: that step's verbs, on that bucket, below that prefix.
+    """Return the session policy of one step: its verbs below ``prefix``, with its closing slash, or empty.
 
-    ``prefix`` is the destination's, with its closing slash, or empty for a whole bucket. Listings must name a
-    prefix below it. HeadBucket has none and is refused, which still gives the bucket's Region. A HEAD of an
-    absent key is evaluated as a listing with that key as its prefix, so it stays a 404 (S3 as observed by
+    HeadBucket names no prefix and is refused, which still gives the bucket's Region. A HEAD of an absent key
+    is evaluated as a listing with that key as its prefix, so it stays a 404 (S3 as observed by
     ceph/ceph#68577 and kopia/kopia#3072). No statement requires ``s3:x-amz-acl``: UploadPart carries no ACL,
-    and the role's own policy requires it where it matters. A notice's session has only the prefix of notices,
-    and lists nothing. KMS must be granted here too for a bucket that encrypts with a KMS key.
+    and the role's own policy requires it where it matters. KMS must be granted here too.
     """
     bucket_arn = f"arn:{partition}:s3:::{bucket}"
     below = notices_prefix(prefix) if step is Step.NOTICE else prefix
@@ -258,7 +244,7 @@ def session_policy(
 
 
 def step_policy(customer: Customer, step: Step, prefix: str | None = None) -> Document:
-    """Return the session policy of one step for a customer, below its own prefix or another one."""
+    """Return the customer's session policy of one step, below its own prefix or another one."""
     destination = customer.destination
     return session_policy(
         step,
@@ -270,8 +256,7 @@ def step_policy(customer: Customer, step: Step, prefix: str | None = None) -> Do
 
 
 def compact(document: Mapping[str, Any]) -> str:
-    """Return the document for STS, as JSON without spaces, which count towards the limit. Raises ValueError
-    if it is longer than AWS accepts."""
+    """Return the document as JSON without spaces, which count. Raises ValueError if too long for STS."""
     text = json.dumps(document, separators=(",", ":"))
     if len(text) > SESSION_POLICY_MAX_CHARACTERS:
         raise ValueError(

@@ -1,11 +1,8 @@
 """What policies decide about a request and about an S3 call, and why.
 
-An explicit deny wins, then an allow; else nothing allows it (IAM User Guide, policy evaluation logic). A
-statement that is not understood here, or that depends on what only AWS knows, gives CANNOT_TELL, unless the
-rest decides without it: another statement's deny, or no statement that could allow.
-
-Sources: IAM User Guide; S3 API reference, "Permissions" of each call; S3 User Guide, "Multipart upload API
-and permissions".
+A statement that is not understood here, or that depends on what only AWS knows, gives CANNOT_TELL, unless the
+rest decides without it. Sources: IAM User Guide, policy evaluation logic; S3 API reference, "Permissions" of
+each call; S3 User Guide, "Multipart upload API and permissions".
 """
 
 import re
@@ -48,8 +45,7 @@ class PolicyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of one action. ``context`` has the known condition keys, one string or a tuple of them; an
-    empty tuple: the key is absent for certain."""
+    """One call of one action. ``context`` has the known condition keys; an empty tuple: the key is absent."""
 
     principal: str
     action: str
@@ -59,8 +55,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome with its reason, and the statement that decided, if there is one: the policy, the statement
-    in it (both from 0) and its Sid."""
+    """The outcome, and what decided, if anything: the policy, the statement in it (both from 0), its Sid."""
 
     outcome: Outcome
     reason: str
@@ -74,8 +69,7 @@ class Decision:
 
 
 class _Finding(NamedTuple):
-    """One statement's possible effects (``Allow``, ``Deny``, or both if that is unknown), and whether it
-    applies."""
+    """One statement's possible effects (both if that is unknown), and whether it applies."""
 
     effects: frozenset[str]
     applies: Verdict
@@ -119,20 +113,21 @@ def evaluate(
     if allow is not None and doubt is None:
         return allow.decision(Outcome.ALLOW, f"{_named(allow, several)} allows {what}")
     perhaps = first("Allow", None)
-    if allow is None and perhaps is None:
-        return Decision(Outcome.IMPLICIT_DENY, f"no statement allows {what}" + _near_miss(findings, several))
     doubt = doubt or perhaps
-    assert doubt is not None
-    where = _named(doubt, several)
-    return doubt.decision(
-        Outcome.CANNOT_TELL, f"whether {where} applies to {what} cannot be told: {doubt.applies.why}"
-    )
+    if doubt is not None and (allow or perhaps):
+        reason = f"whether {_named(doubt, several)} applies to {what} cannot be told: {doubt.applies.why}"
+        return doubt.decision(Outcome.CANNOT_TELL, reason)
+    reason = f"no statement allows {what}"
+    missed = next((f for f in findings if "Allow" in f.effects and f.near_miss), None)
+    if missed is not None:  # the usual cause of a refusal
+        reason += f"; {_named(missed, several)} would, but its condition is not met ({missed.applies.why})"
+    return Decision(Outcome.IMPLICIT_DENY, reason)
 
 
 def allowed(
     identity_policies: Sequence[Mapping[str, Any]], session_policy: Mapping[str, Any] | None, request: Request
 ) -> Decision:
-    """Return what a role session may do: what both the role's policies and the session policy allow."""
+    """Return what a role session may do: what its role and its session policy both allow."""
     role = evaluate(identity_policies, request)
     if session_policy is None:
         return role
@@ -144,8 +139,7 @@ def allowed(
 
 
 def strictest(decisions: Sequence[Decision]) -> Decision:
-    """Return the decision of several that must all allow: a refusal before a doubt, a doubt before an
-    allow."""
+    """Return the first refusal, else the first doubt, else the first decision: all must allow."""
     for outcome in (Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY, Outcome.CANNOT_TELL):
         for decision in decisions:
             if decision.outcome is outcome:
@@ -161,8 +155,8 @@ def assume_role(
     external_id: str | None = None,
     context: Context | None = None,
 ) -> Decision:
-    """Return what a role's trust policy decides about AssumeRole by ``principal`` with that external ID, or
-    without one. Across accounts the caller also needs an identity policy (STS API reference, AssumeRole)."""
+    """Return what a trust policy decides about AssumeRole with that external ID, or without one. Across
+    accounts the caller also needs an identity policy (STS API reference, AssumeRole)."""
     known: dict[str, str | tuple[str, ...]] = {"aws:PrincipalArn": principal}
     fields = principal.split(":")
     if len(fields) >= 6:
@@ -277,43 +271,28 @@ def _named(finding: _Finding, several: bool) -> str:
     return f"statement {finding.statement + 1}{sid}" + (f" of policy {finding.policy + 1}" if several else "")
 
 
-def _near_miss(findings: Sequence[_Finding], several: bool) -> str:
-    """Explain why the statement for this request does not apply, the usual cause of a refusal."""
-    missed = next((f for f in findings if "Allow" in f.effects and f.near_miss), None)
-    if missed is None:
-        return ""
-    return f"; {_named(missed, several)} would, but its condition is not met ({missed.applies.why})"
-
-
+_OBJECT_ACTIONS = (
+    "PutObject GetObject DeleteObject AbortMultipartUpload GetObjectAcl PutObjectAcl GetObjectTagging "
+    "PutObjectTagging PutObjectRetention PutObjectLegalHold"
+)
+_BUCKET_ACTIONS = "GetBucketLocation GetBucketVersioning GetBucketOwnershipControls GetBucketPolicy"
 _ON_OBJECT: Mapping[str, tuple[str, ...]] = {
-    "PutObject": ("s3:PutObject",),
+    **{name: (f"s3:{name}",) for name in _OBJECT_ACTIONS.split()},
     "CreateMultipartUpload": ("s3:PutObject",),
     "UploadPart": ("s3:PutObject",),
     "CompleteMultipartUpload": ("s3:PutObject",),
-    "AbortMultipartUpload": ("s3:AbortMultipartUpload",),
     "ListParts": ("s3:ListMultipartUploadParts",),
     "HeadObject": ("s3:GetObject",),
-    "GetObject": ("s3:GetObject",),
     "GetObjectAttributes": ("s3:GetObject", "s3:GetObjectAttributes"),
-    "GetObjectAcl": ("s3:GetObjectAcl",),
-    "GetObjectTagging": ("s3:GetObjectTagging",),
-    "PutObjectTagging": ("s3:PutObjectTagging",),
-    "PutObjectAcl": ("s3:PutObjectAcl",),
-    "PutObjectRetention": ("s3:PutObjectRetention",),
-    "PutObjectLegalHold": ("s3:PutObjectLegalHold",),
-    "DeleteObject": ("s3:DeleteObject",),
     "CopyObject": ("s3:GetObject", "s3:PutObject"),
 }
 _ON_BUCKET: Mapping[str, tuple[str, ...]] = {
+    **{name: (f"s3:{name}",) for name in _BUCKET_ACTIONS.split()},
     "HeadBucket": ("s3:ListBucket",),
     "ListObjectsV2": ("s3:ListBucket",),
     "ListObjectVersions": ("s3:ListBucketVersions",),
     "ListMultipartUploads": ("s3:ListBucketMultipartUploads",),
-    "GetBucketLocation": ("s3:GetBucketLocation",),
-    "GetBucketVersioning": ("s3:GetBucketVersioning",),
-    "GetBucketOwnershipControls": ("s3:GetBucketOwnershipControls",),
     "GetBucketEncryption": ("s3:GetEncryptionConfiguration",),
-    "GetBucketPolicy": ("s3:GetBucketPolicy",),
     "GetBucketLifecycleConfiguration": ("s3:GetLifecycleConfiguration",),
     "GetObjectLockConfiguration": ("s3:GetBucketObjectLockConfiguration",),
 }
@@ -323,8 +302,7 @@ _TAKE_HEADERS = frozenset({"PutObject", "CreateMultipartUpload", "CopyObject"})
 
 @dataclass(frozen=True, slots=True)
 class S3Call:
-    """What policies see of a call. ``acl``, ``tagging`` and ``object_lock`` are headers of PutObject,
-    CreateMultipartUpload and CopyObject; ``grants`` are ``x-amz-grant-...`` headers by name."""
+    """What policies see of a call. ``grants`` are ``x-amz-grant-...`` headers by name."""
 
     operation: str
     bucket: str
@@ -339,7 +317,7 @@ class S3Call:
 
 
 def requests(call: S3Call, principal: str) -> tuple[Request, ...]:
-    """Return the requests of a call, which must all be allowed. Raises KeyError for an unknown call."""
+    """Return what must all be allowed for a call. Raises KeyError for an unknown call."""
     bucket_arn = f"arn:{call.partition}:s3:::{call.bucket}"
     context: dict[str, str | tuple[str, ...]] = {}
     if call.operation in _ON_BUCKET:

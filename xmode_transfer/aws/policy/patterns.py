@@ -1,8 +1,7 @@
-"""Whether an element of a policy (Action, Resource, Principal, Condition) applies to a request, in three
-values: it does, it does not, or it cannot be told from here.
+"""Whether an element of a policy applies to a request: it does, it does not, or it cannot be told from here.
 
-``*`` stands for any run of characters and ``?`` for one; ``${*}``, ``${?}`` and ``${$}`` stand for those
-characters themselves. AWS fills in other policy variables (``${aws:username}``): they can be anything.
+``${*}``, ``${?}`` and ``${$}`` stand for those characters themselves. AWS fills in other policy variables
+(``${aws:username}``): they can be anything.
 """
 
 import re
@@ -59,8 +58,7 @@ def literal(text: str) -> str:
 
 
 def strings(value: object) -> tuple[str, ...] | None:
-    """Return a policy's scalar or list as strings, as IAM reads numbers and booleans; None if it is
-    neither."""
+    """Return a policy's scalar or list as strings, as IAM reads it; None if it is neither."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, bool):
@@ -80,8 +78,7 @@ def matches(pattern: str, text: str, *, variables: bool, wildcards: bool = True)
 
 
 def matches_arn(pattern: str, arn: str, *, variables: bool) -> Verdict:
-    """Judge as ``matches``, field by field: a ``*`` does not cross an ARN's six fields (IAM User Guide,
-    ArnLike)."""
+    """Judge field by field: a ``*`` does not cross an ARN's six fields (IAM User Guide, ArnLike)."""
     wanted = _parsed(pattern, variables, wildcards=True).split(":", 5)
     given = arn.split(":", 5)
     if len(wanted) != 6 or len(given) != 6 or wanted[0] != "arn" or given[0] != "arn":
@@ -90,8 +87,7 @@ def matches_arn(pattern: str, arn: str, *, variables: bool) -> Verdict:
 
 
 def matches_resource(pattern: str, resource: str, *, variables: bool) -> Verdict:
-    """Judge a statement's Resource. AWS does not document whether a ``*`` before the last field crosses a
-    colon, so a pattern for which that matters cannot be told."""
+    """AWS does not document whether a ``*`` before the last field of an ARN crosses a colon."""
     parsed = _parsed(pattern, variables, wildcards=True)
     if parsed == _ANY:
         return YES
@@ -108,8 +104,8 @@ def matches_resource(pattern: str, resource: str, *, variables: bool) -> Verdict
 
 @lru_cache(maxsize=4096)
 def _parsed(pattern: str, variables: bool, wildcards: bool) -> str:
-    """Return the pattern with one private character for each wildcard and variable. IAM accepts no control
-    characters, so a pattern with them cannot be told."""
+    """Return the pattern with a control character for each wildcard and variable. IAM accepts none, so a
+    pattern with one cannot be told."""
     if not _AS_REGEX.keys().isdisjoint(pattern):
         return _VARIABLE
 
@@ -262,8 +258,7 @@ _UNIQUE_ID = re.compile(r"A[A-Z]{2}A[A-Z0-9]{12,}")  # AIDA... a user, AROA... a
 
 
 def named_by(element: object, principal: str) -> Verdict:
-    """Judge whether ``Principal`` names the principal with this ARN. An account, as number or as its root,
-    names every principal in it (IAM User Guide, Principal)."""
+    """An account, as number or as its root, names every principal in it (IAM User Guide, Principal)."""
     if element == "*":
         return YES
     if not isinstance(element, Mapping):
@@ -272,8 +267,8 @@ def named_by(element: object, principal: str) -> Verdict:
 
 
 def excluded_by(element: object, principal: str) -> Verdict:
-    """Judge whether ``NotPrincipal`` excludes the principal. It must name both the principal and its account;
-    the guide documents nothing for one of the two (IAM User Guide, NotPrincipal)."""
+    """``NotPrincipal`` must name both the principal and its account; the guide documents nothing for one of
+    the two (IAM User Guide, NotPrincipal)."""
     values = strings(element.get("AWS")) if isinstance(element, Mapping) and len(element) == 1 else None
     if values is None:
         return Verdict(None, "its NotPrincipal is not understood")

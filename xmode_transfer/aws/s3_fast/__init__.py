@@ -1,5 +1,5 @@
-"""The fast engine: PutObject and UploadPart through awscrt's ``S3Client``, one for all customers of the
-process, and everything else as in the portable engine, which it extends (docs/engine.md)."""
+"""The fast engine: PutObject and UploadPart through awscrt's ``S3Client``, and everything else as in the
+portable engine, which it extends (docs/engine.md)."""
 
 try:
     from xmode_transfer.aws.s3_fast.store import FastStore, FastStores

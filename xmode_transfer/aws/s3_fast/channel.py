@@ -1,16 +1,13 @@
-"""The endpoint, credentials and headers of one customer's requests under one role session, and the CRT's
-clients.
+"""The endpoint, credentials and headers of one customer's requests, and the CRT's clients.
 
-botocore determines the endpoint, once a bucket: it builds a request for the bucket and hands it over instead
-of sending it (its event ``before-send``). So addressing, dual-stack, FIPS, AWS_ENDPOINT_URL_S3 and what it
-learns in later versions apply here too.
+botocore determines the endpoint, once a bucket: it builds a request and hands it over instead of sending it
+(its event ``before-send``). So dual-stack, FIPS, AWS_ENDPOINT_URL_S3 and its later features apply here too.
 """
 
 import os
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -50,8 +47,7 @@ from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.process import Clock
 
 _LIFE_SECONDS = 900.0
-"""The provider is called again for a session with less time left than this, or less than half of what it
-had."""
+"""The provider is called again with less time left than this, or less than half of what the session had."""
 
 _HEADERS = {
     "ACL": "x-amz-acl",
@@ -66,8 +62,7 @@ HeaderList = list[tuple[str, str]]
 
 
 class Endpoint(NamedTuple):
-    """``host`` is the Host header, with a port if it is not the scheme's own; ``prefix`` is the part of the
-    path before the key's slash."""
+    """``host`` is the Host header; ``prefix`` is the part of the path before the key's slash."""
 
     tls: bool
     port: int
@@ -76,8 +71,7 @@ class Endpoint(NamedTuple):
 
 
 class Endpoints:
-    """Resolves endpoints. Thread-safe. A client for each Region is made once (20 to 200 ms); a bucket costs 1
-    ms."""
+    """Thread-safe. A client for each Region is made once (20 to 200 ms); a bucket costs 1 ms."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -130,8 +124,8 @@ def _answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
 
 
 class Ready(NamedTuple):
-    """What a request needs besides its key and body. ``creation`` are the headers of PutObject, ``plain``
-    those of every other request. ``good_until`` is in the clock's monotonic seconds."""
+    """What a request needs besides its key and body. ``creation`` are the headers of PutObject, ``plain`` of
+    the others. ``good_until`` is in the clock's monotonic seconds."""
 
     endpoint: Endpoint
     region: str
@@ -141,10 +135,6 @@ class Ready(NamedTuple):
     signer: Any
     signing: Any
     good_until: float
-
-    def signing_of(self, sha256: str) -> Any:
-        """Return the signing config of a body with this SHA-256 (hex)."""
-        return signing_config(self.region, self.signer, sha256)
 
 
 @dataclass(eq=False)
@@ -186,6 +176,8 @@ class Channel:
             creation = [(_HEADERS[name], value) for name, value in rules.items()]
             own = self.customer.destination.metadata
             creation += [(f"x-amz-meta-{name}", value) for name, value in own.items()]
+            left = (credentials.expires_at - self.clock.now()).total_seconds()
+            life = left - min(_LIFE_SECONDS, left / 2)
             self.ready = Ready(
                 endpoint=self._endpoint,
                 region=region,
@@ -194,18 +186,16 @@ class Channel:
                 credentials=credentials,
                 signer=signer,
                 signing=signing_config(region, signer, AwsSignedBodyValue.UNSIGNED_PAYLOAD),
-                good_until=self.clock.monotonic() + self._life(credentials.expires_at),
+                good_until=self.clock.monotonic() + life,
             )
 
     def renew(self, used: Ready) -> None:
-        """Report to the provider that S3 refused these credentials as expired; the next request prepares
-        anew."""
+        """Report that S3 refused these credentials as expired; the next request prepares anew."""
         self.provider.invalidate(used.credentials)
         if self.ready is used:
             self.ready = None
 
     def move(self, used: Ready, region: str) -> None:
-        """Use the Region that S3 has named instead of the one that was used."""
         with self._lock:
             if self.calls.region == used.region:
                 self.calls.region = region
@@ -213,14 +203,9 @@ class Channel:
             if self.ready is used:
                 self.ready = None
 
-    def _life(self, expires_at: datetime) -> float:
-        left = (expires_at - self.clock.now()).total_seconds()
-        return left - min(_LIFE_SECONDS, left / 2)
-
 
 def signing_config(region: str, signer: Any, body: str) -> Any:
-    """Return how S3 requests are signed: the path as it is, encoded once. The CRT adds the date when it sends
-    (tried with awscrt 0.38)."""
+    """The CRT adds the date when it sends (tried with awscrt 0.38)."""
     return AwsSigningConfig(
         algorithm=AwsSigningAlgorithm.V4,
         signature_type=AwsSignatureType.HTTP_REQUEST_HEADERS,
@@ -236,13 +221,7 @@ def signing_config(region: str, signer: Any, body: str) -> Any:
 
 CONNECT_TIMEOUT_SECONDS = 10
 SHUTDOWN_SECONDS = 5.0
-_MOST_LOOPS = 4
-_MOST_HOSTS = 256
-_AMPLE_GBPS = 400.0
-"""The client derives its number of connections from this; the real bound is ``connections``."""
 _UNUSABLE = (AwsCrtError, RuntimeError)  # awscrt raises either
-_ANY_REGION = "us-east-1"
-"""The client requires one; each request is signed for its own."""
 
 
 class Clients:
@@ -256,7 +235,7 @@ class Clients:
         self._loops: Any = None
 
     def get(self, *, tls: bool, port: int) -> Any:
-        """Return the client for a scheme and port. Raises ConfigError if the CA bundle cannot be used."""
+        """Raises ConfigError if the CA bundle cannot be used."""
         client = self._clients.get((tls, port))
         if client is None:
             with self._lock:
@@ -279,15 +258,15 @@ class Clients:
 
     def _new(self, *, tls: bool) -> Any:
         if self._bootstrap is None:
-            self._loops = EventLoopGroup(max(1, min(_MOST_LOOPS, (os.cpu_count() or 1) // 2)))
-            hosts = min(_MOST_HOSTS, max(64, self._connections))
+            self._loops = EventLoopGroup(max(1, min(4, (os.cpu_count() or 1) // 2)))
+            hosts = min(256, max(64, self._connections))
             self._bootstrap = ClientBootstrap(self._loops, DefaultHostResolver(self._loops, hosts))
         return S3Client(
             bootstrap=self._bootstrap,
-            region=_ANY_REGION,
+            region="us-east-1",  # required; each request is signed for its own
             tls_mode=S3RequestTlsMode.ENABLED if tls else S3RequestTlsMode.DISABLED,
             tls_connection_options=_tls() if tls else None,
-            throughput_target_gbps=_AMPLE_GBPS,
+            throughput_target_gbps=400.0,  # ample: the real bound on connections is the next one
             max_active_connections_override=self._connections,
             connect_timeout_ms=CONNECT_TIMEOUT_SECONDS * 1000,
             retry_config=S3RetryConfig(retry_mode=S3RetryMode.NONE),  # retries are ours
@@ -295,8 +274,7 @@ class Clients:
 
 
 def _tls() -> Any:
-    """Use AWS_CA_BUNDLE or a profile's ``ca_bundle``, else the machine's own certificates, else
-    botocore's."""
+    """Use AWS_CA_BUNDLE or a profile's ``ca_bundle``, else the machine's certificates, else botocore's."""
     bundle = new_session().get_config_variable("ca_bundle")
     if bundle:
         return _trusting(Path(bundle), f"AWS_CA_BUNDLE ({bundle})")

@@ -1,13 +1,6 @@
-"""Sends one request by the CRT: directly, without two layers that cost a quarter of the time of many small
-objects (docs/engine.md), or by awscrt's public API.
-
-- ``S3Client.make_request`` makes a future, an event and three layers of callbacks for each request, all
-  unused here. The same binding is called without them.
-- CPython makes an interpreter state for each callback of the CRT's threads and frees it afterwards: two
-  system calls that map memory and a page fault, four times an object. A state that is kept saves that.
-
-Both only with the versions of awscrt that were tested, and only if the interpreter has its lock.
-"""
+"""Sends one request by the CRT: by awscrt's public API, or directly, without what costs a quarter of the time
+of many small objects (docs/engine.md): the future and callbacks of ``S3Client.make_request``, and the
+interpreter state that CPython makes and frees for each callback, four times an object."""
 
 import ctypes
 import sys
@@ -27,7 +20,6 @@ TESTED = frozenset({"0.38.1"})
 
 
 def may_be_direct(version: str, *, has_lock: bool) -> bool:
-    """Return whether this version of awscrt, in an interpreter with or without its lock, was tested."""
     return version in TESTED and has_lock
 
 
@@ -45,39 +37,18 @@ class Answered(Protocol):
     def on_done(self, error: BaseException | None) -> None: ...
 
 
-def send(
-    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None = None
-) -> Any:
-    """Send an ``HttpRequest`` as it is; return an object with ``cancel()``. ``path`` is the file to send if
-    the request has no body."""
-    if IS_DIRECT:
-        return _send_directly(client, operation, request, signing, answered, path)
-    return client.make_request(
-        type=S3RequestType.DEFAULT,
-        operation_name=operation,
-        request=request,
-        signing_config=signing,
-        send_filepath=path,
-        on_headers=lambda headers, **_: answered.on_headers(headers),
-        on_done=lambda error, **_: answered.on_done(error),
-    )
-
-
 _here = threading.local()
 
 
 def keep_state() -> None:
-    """Keep the interpreter state of this thread; call it in each callback of the CRT. One
-    ``PyGILState_Ensure`` without a release does it (C API, "Non-Python created threads"); the threads exist
-    as long as the engine."""
+    """Call it in each callback of the CRT. One ``PyGILState_Ensure`` without a release keeps the thread's
+    interpreter state (C API, "Non-Python created threads"); the threads exist as long as the engine."""
     if IS_DIRECT and not hasattr(_here, "kept"):
         _here.kept = True
         ctypes.pythonapi.PyGILState_Ensure()
 
 
 class _Request(NativeResource):  # type: ignore[misc]
-    """The owner of the native request, like ``awscrt.s3.S3Request``."""
-
     __slots__ = ()
 
     def cancel(self) -> None:
@@ -132,11 +103,21 @@ class _Callbacks:
         self._answered.on_done(error)
 
 
-def _send_directly(
-    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None
+def send(
+    client: Any, operation: str, request: Any, signing: Any, answered: Answered, path: str | None = None
 ) -> Any:
+    """Return an object with ``cancel()``. ``path`` is the file to send if the request has no body."""
+    if not IS_DIRECT:
+        return client.make_request(
+            type=S3RequestType.DEFAULT,
+            operation_name=operation,
+            request=request,
+            signing_config=signing,
+            send_filepath=path,
+            on_headers=lambda headers, **_: answered.on_headers(headers),
+            on_done=lambda error, **_: answered.on_done(error),
+        )
     sent = _Request()
-    credentials = recv_path = expected_checksum = None
     sent._binding = _awscrt.s3_client_make_meta_request(
         sent,
         client,
@@ -144,14 +125,14 @@ def _send_directly(
         _DEFAULT,
         operation,
         signing,
-        credentials,
-        recv_path,
+        None,  # credentials
+        None,  # the file to write
         path,
         _REGION,
         0,  # checksum algorithm: ours is a header already
         0,  # checksum location
         False,  # validate the response's checksum
-        expected_checksum,
+        None,  # expected checksum
         0,  # its algorithm
         0,  # validation mode
         0,  # part size

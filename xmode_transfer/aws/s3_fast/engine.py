@@ -1,7 +1,6 @@
 """Sends jobs through the CRT, with retries for the request, and translates what the CRT reports.
 
-Callbacks run on the CRT's event loops and must not wait. What may take time (a role session, a Region, a
-request through botocore) runs on other threads.
+Callbacks run on the CRT's event loops and must not wait: what may take time runs on other threads.
 """
 
 import os
@@ -47,9 +46,8 @@ _LEAST_BYTES_PER_SECOND = 16 * 1024
 _WATCH_SECONDS = 0.25
 _END_SECONDS = 10.0
 _GROWN_BYTES = 128 * 1024 * 1024
-"""The allowed growth of the process while a request is in flight, besides the memory for bodies. The CRT
-reads the whole answer, however long it is, before it reports anything. A request that is cancelled for
-another's growth is sent by botocore."""
+"""The allowed growth of the process while a request is in flight, besides the memory for bodies: the CRT
+reads the whole answer, however long it is, before it reports anything."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _RESIDENT = Path("/proc/self/statm")
 _PREPARING_THREADS = 16
@@ -57,8 +55,7 @@ _CONNECTIONS_TO_SPARE = 4
 _REDIRECTS = (301, 302, 307, 400, 403)
 
 
-# The CRT does not report these answers, since its own retries would handle them (tried with awscrt 0.38;
-# docs/engine.md).
+# The CRT does not report these answers: its own retries would handle them (awscrt 0.38; docs/engine.md).
 _HIDDEN = {
     "AWS_ERROR_S3_SLOW_DOWN": Answer(503, "", ""),
     "AWS_ERROR_S3_INTERNAL_ERROR": Answer(500, "", ""),
@@ -70,8 +67,8 @@ _OF_THE_NETWORK = ("AWS_IO_", "AWS_ERROR_HTTP_", "AWS_ERROR_S3_", "AWS_ERROR_CRT
 
 
 class Failure(NamedTuple):
-    """Why a request failed. ``answer`` is S3's, where the CRT reports it; ``hidden``: it does not;
-    ``hopeless``: another attempt through the CRT would fail too, and botocore reports more."""
+    """Why a request failed. ``hidden``: the CRT does not report S3's answer; ``hopeless``: another attempt
+    through the CRT would fail too, and botocore reports more."""
 
     error: errors.XmodeError
     answer: Answer | None = None
@@ -102,8 +99,7 @@ def failure_of(error: BaseException, attempt: Attempt, now: datetime) -> Failure
 class Job(lanes.Job):
     """One request, sent until it is answered. ``attempts`` counts how often it was sent, ``settled`` how
     often that had an outcome; ``detoured``: botocore sends it; ``stays_detoured``: also if the object is
-    retried; ``path`` is the file to send if the request has no body; ``resident_bytes`` is the memory of the
-    process when the request was first seen in flight."""
+    retried; ``resident_bytes`` is the memory of the process when the request was first seen in flight."""
 
     # In the class, since most jobs never change them: making a job must cost little.
     attempts = 0
@@ -134,18 +130,17 @@ class Job(lanes.Job):
 
     @abstractmethod
     def body_error(self, error: BaseException) -> BaseException | None:
-        """Return the failure of the body that caused the CRT's ``error``, if there is one."""
+        """Return the failure of the body that caused the CRT's ``error``, if any."""
 
     @abstractmethod
     def build(self, ready: Ready) -> tuple[Any, Any]:
-        """Return the HttpRequest and its signing config. Raises SourceChanged and the source's"""
+        """Return the HttpRequest and its signing config. Raises the source's errors."""
 
     @abstractmethod
     def result(self) -> Any:
         """Return the value of the future, from the headers of a successful answer."""
 
     def cancel(self) -> None:
-        """Cancel the request, if it is in flight."""
         request = self.request
         if request is not None:
             request.cancel()
@@ -174,11 +169,9 @@ class SendingEngine(lanes.Dispatcher):
         self.pump()
         for job in list(self._in_flight):
             job.cancel()
-        waited = threading.Event()
-        for _ in range(int(_END_SECONDS / 0.05)):
-            if not self._in_flight:
-                break
-            waited.wait(0.05)
+        end = time.monotonic() + _END_SECONDS
+        while self._in_flight and time.monotonic() < end:
+            time.sleep(0.05)
         self._timer.close()
         self._threads.shutdown(wait=True)
         self._clients.close()
@@ -194,13 +187,6 @@ class SendingEngine(lanes.Dispatcher):
             with suppress(RuntimeError):  # closed meanwhile: then all that waits is interrupted
                 self._threads.submit(self._prepare, job)
             return
-        try:
-            self._send(job, ready, now)
-        except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the future
-            self.lanes.done(job)
-            self._give_up(job, error)
-
-    def _send(self, job: Job, ready: Ready, now: float) -> None:
         # Before the client: an error keeps its frames, and a frame must not keep the client.
         request, signing = job.build(ready)
         client = self._clients.get(tls=ready.endpoint.tls, port=ready.endpoint.port)
@@ -257,7 +243,10 @@ class SendingEngine(lanes.Dispatcher):
         failure = failure_of(error, job.attempt, self._clock.now())
         if job.overdue:
             job.overdue = False
-            failure = Failure(_overdue(job))
+            seconds = deadline_seconds(job.length)
+            late = f"{job.attempt}: no answer within {seconds:.0f} s for {job.length} bytes"
+            hint = "Tried again by itself. If it stays, look at this machine's network"
+            failure = Failure(errors.Unavailable(late, hint=hint))
         elif job.swollen:
             job.swollen = False
             job.resident_bytes = None
@@ -284,17 +273,16 @@ class SendingEngine(lanes.Dispatcher):
             job.renewed = True
             job.channel.renew(used)
             return True
-        region = failure.answer.bucket_region if failure.answer is not None else None
-        redirected = failure.answer is not None and failure.answer.status in _REDIRECTS
-        if region and redirected and region != used.region and not job.moved:
+        answer = failure.answer
+        region = answer.bucket_region if answer is not None and answer.status in _REDIRECTS else None
+        if region and region != used.region and not job.moved:
             job.moved = True
             job.channel.move(used, region)
             return True
         return False
 
     def _retry(self, job: Job, failure: Failure) -> None:
-        """Retry later, with full jitter. If the CRT does not report S3's answer, botocore makes the last
-        attempt, which does."""
+        """Retry later. If the CRT hides S3's answer, botocore makes the last attempt, which does."""
         last = job.attempts >= (ATTEMPTS - 1 if failure.hidden else ATTEMPTS)
         if (last and not failure.hidden) or not self.lanes.may_retry(job):
             self._fail(job, failure.error)
@@ -310,8 +298,8 @@ class SendingEngine(lanes.Dispatcher):
         self._enqueue(job)
 
     def _watch(self) -> None:
-        """Cancel requests that have taken longer than their size allows, and all if the process grows more
-        than bodies explain. Runs as long as something is in flight."""
+        """Cancel requests that take longer than their size allows, and all if the process grows more than
+        bodies explain."""
         now, resident = self._clock.monotonic(), _resident_bytes()
         jobs = list(self._in_flight)
         for job in jobs:
@@ -351,20 +339,11 @@ def _resident_bytes() -> int:
         return 0
 
 
-def _overdue(job: Job) -> errors.Unavailable:
-    return errors.Unavailable(
-        f"{job.attempt}: no answer within {deadline_seconds(job.length):.0f} s for {job.length} bytes",
-        hint="Tried again by itself. If it stays, look at this machine's network",
-    )
-
-
 def pause_before(attempt: int, chance: float) -> float:
-    """Return the seconds before attempt 2, 3, ...: with full jitter, up to ``0.5 * 2**(attempt - 2)``, 20 at
-    most. ``chance`` is between 0 and 1."""
+    """Return the seconds before attempt 2, 3, ..., with full jitter. ``chance`` is between 0 and 1."""
     return chance * min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 2))
 
 
 def deadline_seconds(length: int) -> float:
-    """Return the time limit of a request with that many bytes. The CRT's own monitor ends an idle connection
-    sooner (docs/engine.md)."""
+    """Return a request's time limit. The CRT itself ends an idle connection sooner (docs/engine.md)."""
     return _LEAST_SECONDS + length / _LEAST_BYTES_PER_SECOND

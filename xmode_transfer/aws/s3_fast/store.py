@@ -21,7 +21,7 @@ from awscrt.s3 import S3ResponseError
 from xmode_transfer.aws.checksums import ALGORITHM, OpenFile, encode, fill
 from xmode_transfer.aws.lanes import SMALL_BYTES
 from xmode_transfer.aws.s3_calls import S3Calls
-from xmode_transfer.aws.s3_fast.channel import Channel, Endpoints, HeaderList, Ready
+from xmode_transfer.aws.s3_fast.channel import Channel, Endpoints, HeaderList, Ready, signing_config
 from xmode_transfer.aws.s3_fast.direct import Headers, keep_state
 from xmode_transfer.aws.s3_fast.engine import Job, SendingEngine
 from xmode_transfer.aws.s3_portable import PortableStore, PortableStores
@@ -36,45 +36,38 @@ ALGORITHM_HEADER = ("x-amz-sdk-checksum-algorithm", "CRC32")
 """As the SDKs send it; some stores require it."""
 CHECKSUM_HEADER = "x-amz-checksum-crc32"
 NO_CHECKSUM = "AAAAAA=="
-"""The header until the body has been read. If the CRT took its headers before the body, S3 would refuse the
-request with BadDigest: nothing wrong can be created."""
+"""The header until the body has been read. If the CRT took its headers before, S3 would refuse them."""
 _DESCRIPTORS = "/proc/self/fd"
 _HAS_DESCRIPTORS = Path(_DESCRIPTORS).is_dir()
 _PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 
 def path_of(prefix: str, key: str) -> str:
-    """Return the key's path, each byte that is not unreserved percent-encoded once (S3 API reference,
-    "Signature calculations")."""
+    """Percent-encode once what is not unreserved (S3 API reference, "Signature calculations")."""
     return f"{prefix}/{key if _PLAIN.fullmatch(key) else quote(key, safe='/~')}"
 
 
 def path_of_descriptor(body: OpenFile) -> str | None:
-    """Return a path to the very file that is open, whatever its name is now; None if there is none. The CRT
-    then reads it on its own threads, which saves a seventh of the time of many small objects
-    (docs/performance.md). The signed headers have the checksum of what we have read: if the CRT reads
-    anything else, S3 refuses it."""
+    """Return a path to the very file that is open, whatever its name is now, or None. The CRT reads it on its
+    own threads: a seventh less time for many small objects (docs/performance.md). The signed headers have the
+    checksum of what we have read: if the CRT reads anything else, S3 refuses it."""
     fileno = getattr(body, "fileno", None)  # an object of a source bucket has none
     return f"{_DESCRIPTORS}/{fileno()}" if _HAS_DESCRIPTORS and fileno is not None else None
 
 
-_OF_PUT = {"etag": 0, "x-amz-version-id": 1, "x-amz-server-side-encryption": 2, CHECKSUM_HEADER: 3}
-
-
 def put_answer(headers: Headers, value: str) -> PutAnswer:
-    """Return S3's acknowledgement of a body with the CRC32 ``value``, in S3's encoding."""
-    found: list[str | None] = [None, None, None, None]
-    for name, text in headers:
-        index = _OF_PUT.get(name.lower())
-        if index is not None:
-            found[index] = text
-    etag, version_id, encryption, checksum = found
-    return PutAnswer(etag or "", Checksum(ALGORITHM, value), version_id, checksum == value, encryption)
+    """``value`` is the body's CRC32 in S3's encoding."""
+    found = {name.lower(): text for name, text in headers}
+    return PutAnswer(
+        etag=found.get("etag", ""),
+        checksum=Checksum(ALGORITHM, value),
+        version_id=found.get("x-amz-version-id"),
+        proven=found.get(CHECKSUM_HEADER) == value,
+        encryption=found.get("x-amz-server-side-encryption"),
+    )
 
 
 class HeldBody:
-    """A body in memory."""
-
     __slots__ = ("_left",)
 
     def __init__(self, content: bytes) -> None:
@@ -92,11 +85,8 @@ class HeldBody:
 
 
 class FileBody:
-    """A range of an open file, read directly into the CRT's memory.
-
-    It checks with the last bytes that the file was not changed since the scan. If it was, the body ends
-    early, the CRT refuses to send it (its length is not the announced one), and ``failed`` has the reason.
-    """
+    """A range of an open file, read directly into the CRT's memory. If the file was changed since the scan,
+    the body ends early, the CRT refuses to send it for its length, and ``failed`` has the reason."""
 
     __slots__ = ("_body", "_crc32", "_end", "_headers", "_position", "failed", "value")
 
@@ -173,7 +163,7 @@ class BodyJob(Job):
             headers += (ALGORITHM_HEADER, (CHECKSUM_HEADER, self._value))
             signing = ready.signing
         else:
-            signing = ready.signing_of(hashlib.sha256(content).hexdigest())
+            signing = signing_config(ready.region, ready.signer, hashlib.sha256(content).hexdigest())
         is_whole = self._offset == 0 and 0 < self.length == self._file.size
         self.path = path_of_descriptor(self._file) if is_whole else None
         body = HeldBody(content) if content and self.path is None else None
@@ -213,17 +203,10 @@ class PartJob(BodyJob):
     operation = "UploadPart"
 
     def __init__(
-        self,
-        store: "FastStore",
-        key: str,
-        upload_id: str,
-        number: int,
-        body: OpenFile,
-        offset: int,
-        length: int,
+        self, store: "FastStore", key: str, upload: str, number: int, body: OpenFile, offset: int, length: int
     ) -> None:
         super().__init__(store, key, body, offset, length)
-        self._upload_id = upload_id
+        self._upload_id = upload
         self._number = number
 
     def build(self, ready: Ready) -> tuple[Any, Any]:
@@ -269,8 +252,7 @@ class FastStore(PortableStore):
         super().__init__(stores, customer, calls)
         self.channel = channel
         self.with_checksum = self._with_checksums
-        # The CRT holds a body whole. botocore streams larger ones from disk, also those that are signed with
-        # the SHA-256 of a file.
+        # The CRT holds a body whole; botocore streams larger ones from disk.
         held = min(self.dispatcher.lanes.memory_bytes, SINGLE_PUT_MAX_BYTES)
         self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
 
