@@ -166,13 +166,13 @@ def answer(document: Mapping[str, Any], *, indent: int | None = None) -> None:
 
 def failure_fields(failure: Failure | None) -> dict[str, Any]:
     """Return why something failed, as every document has it: all null if nothing failed."""
-    return {
-        "cause": failure and failure.cause,
-        "responsible": failure and failure.responsible,
-        "message": failure and failure.message,
-        "hint": failure and failure.hint,
-        "request_id": failure and failure.request_id,
-    }
+    names = ("cause", "responsible", "message", "hint", "request_id")
+    return {name: getattr(failure, name, None) for name in names}
+
+
+def picked(record: object, *names: str) -> dict[str, Any]:
+    """Return these fields of a record."""
+    return {name: getattr(record, name) for name in names}
 
 
 class JsonDocument:
