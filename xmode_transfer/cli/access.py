@@ -1,5 +1,4 @@
-"""`xmode-transfer check-access` and `onboard`: test what a customer's role allows, onboard a customer, and
-activate it once its access is verified."""
+"""`xmode-transfer check-access` and `onboard`: test a customer's role; onboard and activate a customer."""
 
 import json
 import secrets
@@ -27,9 +26,6 @@ _LIMITS = {
 """Limits of a role that follows the guide to the letter."""
 
 Answer = AccessReport | XmodeError
-
-
-# --- check-access
 
 
 @click.command(name="check-access")
@@ -79,7 +75,6 @@ def _document(name: str, answer: Answer) -> dict[str, Any]:
 
 
 def _show(answers: dict[str, Answer], customers: dict[str, "Customer"]) -> None:
-    """Show the findings of each customer and how to fix them."""
     reports = [answer for answer in answers.values() if isinstance(answer, AccessReport)]
     single = [report.findings[0] for report in reports if len(report.findings) == 1]
     if single and len(single) == len(answers):  # it is about our identity
@@ -161,7 +156,6 @@ def _show_fix(item: Finding, customer: "Customer | None") -> None:
 
 
 def _show_summary(answers: dict[str, Answer]) -> None:
-    """Show one line for each customer, with its causes."""
     terminal.say()
     width = max(map(len, answers))
     acting = 0
@@ -176,9 +170,6 @@ def _show_summary(answers: dict[str, Answer]) -> None:
         text = ", ".join(dict.fromkeys(wrong)) or "ok"
         terminal.say(terminal.state(outcome, 13), text, label=f"{name:<{width}}  ")
     terminal.say(f"{states.count(len(answers), 'customer')}, {acting} must act")
-
-
-# --- onboard
 
 
 @click.command(name="onboard")

@@ -92,7 +92,7 @@ def _document(alert: Alert) -> dict[str, Any]:
 
 
 def _show(alert: Alert) -> None:
-    """Show an alert as a channel gets it, and the channels that were notified."""
+    """Show an alert as a channel gets it."""
     from xmode_transfer.alerting.alerts import Message
 
     terminal.say((alert.summary, "bold"), label=terminal.state(alert.state, _INDENT))

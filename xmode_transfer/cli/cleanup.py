@@ -80,9 +80,6 @@ def command(
     return outcome.exit_code
 
 
-# --- JSON, as docs/cli.md has it
-
-
 def _document(outcome: "CleanupOutcome", *, dry_run: bool) -> dict[str, Any]:
     plan = outcome.expiring
     return {
@@ -112,9 +109,6 @@ def _period(period: "ExpiringPeriod") -> dict[str, Any]:
         "manifests": len(period.manifests),
         "kept_because": period.kept_because or None,
     }
-
-
-# --- Text
 
 
 def _show(outcome: "CleanupOutcome") -> None:

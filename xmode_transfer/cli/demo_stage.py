@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
@@ -152,8 +151,6 @@ def await_ready(daemon: KeptDaemon, directory: Path) -> str | None:
 
 
 def _is_ready(daemon: KeptDaemon) -> bool:
-    try:
-        with _local.open(f"{daemon.address}readyz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    with suppress(OSError), _local.open(f"{daemon.address}readyz", timeout=2) as answer:
+        return bool(answer.status == 200)
+    return False

@@ -108,9 +108,6 @@ def _list(opened: Opened, customer: "Customer", scope: Scope, *, summary: bool, 
     return ExitCode.DONE
 
 
-# --- JSON, as docs/cli.md has it
-
-
 def _document(item: "ListedKey") -> dict[str, Any]:
     there, known = item.there, item.known
     return {
@@ -137,9 +134,6 @@ def _counts(of: "Sum") -> dict[str, Any]:
     return {"counts": counts, "bytes": of.bytes, "not_attested": of.not_attested}
 
 
-# --- Text
-
-
 def _line(item: "ListedKey") -> terminal.Line:
     size = states.size(item.there.size) if item.there else "gone" if item.standing == "missing" else ""
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
@@ -161,9 +155,6 @@ def _sum(of: "Sum") -> str:
     counts = ", ".join(f"{number:,} {standing}" for standing, number in every.items() if number)
     note = f"; {of.not_attested:,} not attested" if of.not_attested else ""
     return f"{counts or 'nothing'}; {states.size(of.bytes)}{note}"
-
-
-# --- --adopt
 
 
 def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, Any]:

@@ -31,9 +31,6 @@ def command() -> None:
     """Print the policies that a customer needs, or lint those that it has. Works offline."""
 
 
-# --- print
-
-
 @command.command("print")
 @opening.customer_option
 @click.option(
@@ -51,7 +48,6 @@ def command() -> None:
 @click.option(
     "--step",
     type=click.Choice(["deliver", "check", "list", "verify", "cleanup", "notice"]),
-    default=None,
     help="With --kind session: the step of the session. [default: deliver]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the document on one line.")
@@ -105,9 +101,6 @@ def _document_of(
     return documents.guide_permission_policy(bucket)
 
 
-# --- lint
-
-
 def _value(option: str, metavar: str, text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Return an option for a value of a customer that is not configured."""
 
@@ -135,7 +128,6 @@ def _value(option: str, metavar: str, text: str) -> Callable[[Callable[..., int]
 @click.option(
     "--kind",
     type=click.Choice(["trust", "permission", "bucket", "key"]),
-    default=None,
     help="Kind of all documents. Default: detected.",
 )
 @opening.with_json

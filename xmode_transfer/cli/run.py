@@ -86,9 +86,6 @@ def show(results: Sequence[tuple[str, "Result"]], *, as_json: bool, everyone: bo
         _show(customer, result)
 
 
-# --- JSON, as docs/cli.md has it
-
-
 def _answer(documents: Sequence[dict[str, Any]], *, everyone: bool) -> None:
     terminal.answer({"customers": documents} if everyone else documents[0])
 
@@ -116,9 +113,6 @@ def _delivery(outcome: DeliveryOutcome) -> dict[str, Any]:
         **terminal.failure_fields(outcome.failure),
         "files": [problem._asdict() for problem in outcome.problems],
     }
-
-
-# --- Text
 
 
 def _show(customer: str, result: "Result") -> None:
@@ -180,9 +174,6 @@ def _show_no_active(configuration: "Configuration") -> None:
         terminal.say(f"{state}: {', '.join(names)}")
     hint = "run `xmode-transfer onboard --confirm NAME` to check a pending customer's access and activate it"
     terminal.say(f"no customer is active: nothing is delivered; {hint}")
-
-
-# --- Dry runs
 
 
 def show_preview(

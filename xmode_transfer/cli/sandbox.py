@@ -111,7 +111,34 @@ def command(
         if any(context.get_parameter_source(name) is typed for name in context.params):
             raise click.UsageError(f"Write options after `{context.invoked_subcommand}`, not before it.")
         return
-    _start(home, customers, detach=detach, config=config, as_json=as_json)
+    if config is not None and config.exists() and any(config.iterdir()):
+        raise click.BadParameter(f"{config} is not empty; name a new directory.", param_hint="--write-config")
+    sandbox = server.start(
+        home, customers or DEFAULT_CUSTOMERS, detach=detach, say=lambda line: click.echo(line, err=True)
+    )
+    stopped = threading.Event()
+    try:
+        for number in () if detach else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: stopped.set())
+        if config is not None:
+            write_config(config, sandbox)
+        if as_json:
+            terminal.answer({**_document(sandbox), "config": config}, indent=2)
+        else:
+            _show(sandbox, config, detach=detach)
+        if detach:
+            return
+        while not stopped.wait(_WATCH_SECONDS):
+            if not server.is_running(sandbox):
+                raise SandboxError(
+                    f"The local AWS of {sandbox.id} has stopped unexpectedly.",
+                    hint="Start another. If that stops too, check the free memory of this machine.",
+                )
+    except BaseException:
+        server.stop(sandbox)
+        raise
+    server.stop(sandbox)
+    click.echo(f"{sandbox.id} is stopped and removed.", err=True)
 
 
 @command.command("list")
@@ -176,39 +203,6 @@ def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
         terminal.answer(sandbox.environment(), indent=2)
     else:
         click.echo("\n".join(shell_lines(sandbox.environment())))
-
-
-def _start(
-    home: Path, customers: dict[str, Variant], *, detach: bool, config: Path | None, as_json: bool
-) -> None:
-    if config is not None and config.exists() and any(config.iterdir()):
-        raise click.BadParameter(f"{config} is not empty; name a new directory.", param_hint="--write-config")
-    sandbox = server.start(
-        home, customers or DEFAULT_CUSTOMERS, detach=detach, say=lambda line: click.echo(line, err=True)
-    )
-    stopped = threading.Event()
-    try:
-        for number in () if detach else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: stopped.set())
-        if config is not None:
-            write_config(config, sandbox)
-        if as_json:
-            terminal.answer({**_document(sandbox), "config": config}, indent=2)
-        else:
-            _show(sandbox, config, detach=detach)
-        if detach:
-            return
-        while not stopped.wait(_WATCH_SECONDS):
-            if not server.is_running(sandbox):
-                raise SandboxError(
-                    f"The local AWS of {sandbox.id} has stopped unexpectedly.",
-                    hint="Start another. If that stops too, check the free memory of this machine.",
-                )
-    except BaseException:
-        server.stop(sandbox)
-        raise
-    server.stop(sandbox)
-    click.echo(f"{sandbox.id} is stopped and removed.", err=True)
 
 
 def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:

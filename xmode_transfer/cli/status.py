@@ -168,22 +168,16 @@ class _View:
         for item in shown:
             yield from _customer(item)
         yield from _named(unhealthy[len(shown) :])
+        shown = healthy
         if not self.show_all and len(healthy) > _SHOWN_HEALTHY:
-            warned = [
-                item for item in healthy if item.warnings or any(of.not_attested for of in item.subscriptions)
-            ]
-            shown = warned[:_SHOWN_UNHEALTHY]
-        else:
-            shown = healthy
+            shown = [it for it in healthy if it.warnings or any(of.not_attested for of in it.subscriptions)]
+            shown = shown[:_SHOWN_UNHEALTHY]
         for item in shown:
             yield from _customer(item)
         yield from _named([item for item in healthy if item not in shown])
         for warning in self.warnings:
             yield Line((state("warning"), f": {warning}"))
         yield Line((f"engine {self.engine}",))
-
-
-# --- Text
 
 
 def _summary(assessment: "Assessment") -> Line:
@@ -204,7 +198,6 @@ def _service(assessment: "Assessment") -> Iterator[Line]:
 
 
 def _causes(assessment: "Assessment") -> Iterator[Line]:
-    """Causes that concern several customers."""
     from xmode_transfer.alerting.alerts import by_cause
 
     several = [alert for alert in by_cause(assessment.all_issues()) if alert.customer_count > 1]
@@ -292,9 +285,6 @@ def _due(item: "SubscriptionHealth") -> str:
     rest = item.due_count - len(item.due[:_SHOWN_PERIODS])
     more = f" and {rest} more" if rest > 0 else ""
     return f"; due: {', '.join(item.due[:_SHOWN_PERIODS])}{more}"
-
-
-# --- JSON
 
 
 def _document(assessment: "Assessment", configuration: "Configuration", ledger: "Ledger") -> dict[str, Any]:

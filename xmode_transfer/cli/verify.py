@@ -111,7 +111,6 @@ def command(
 
 
 def _run(opened: Opened, report: "_Report") -> int:
-    """Verify; show and sign each key as it comes."""
     from xmode_transfer.upkeep import receipts
     from xmode_transfer.upkeep.listing import not_attested, why_nothing
     from xmode_transfer.upkeep.verify import Verified
@@ -155,10 +154,8 @@ def _run(opened: Opened, report: "_Report") -> int:
 
 @dataclass(slots=True)
 class _Report:
-    """The report on a verification: each finding as it comes, then the end, which returns the exit code.
-
-    ``not_attested`` has the deliveries (feed, period, revision) that no receipt is signed for, and why.
-    """
+    """Shows each finding as it comes, then the end. ``not_attested`` has the deliveries (feed, period,
+    revision) that no receipt is signed for, and why."""
 
     verification: "Verification"
     repaired: "Repaired | None"
@@ -234,9 +231,8 @@ class _Report:
     def _counts(self) -> dict[str, Any]:
         verified = self.verification.verified
         return {
-            **terminal.picked(
-                verified, "keys", "proven", "rewritten", "acl_checked", "unmanaged", "superseded"
-            ),
+            **terminal.picked(verified, "keys", "proven", "rewritten", "acl_checked"),
+            **terminal.picked(verified, "unmanaged", "superseded"),
             "bytes": verified.proven_bytes,
             "proofs": dict(sorted(verified.proofs.items())),
             "discrepancies": dict(sorted(verified.discrepancies.items())),
@@ -280,27 +276,22 @@ class _Report:
         terminal.say(f"{url}: {'; '.join(facts)}", label=label)
 
     def _show_not_attested(self) -> None:
-        """Show deliveries that were recovered from the bucket without our signature."""
         doubtful = sorted(self.not_attested.items())
         for (feed, period, revision), why in doubtful[:_SHOWN]:
             number = f" r{revision}" if revision > 1 else ""
             terminal.fact("not attested", f"{feed} {period}{number}: {why}", 0)
         terminal.more(len(doubtful), _SHOWN, "delivery")
-        if not doubtful or self.file is None:
-            return
-        if self.is_signed:
+        if doubtful and self.is_signed:
             terminal.say("the receipt omits these deliveries", indent=2)
-        else:
+        elif doubtful and self.file is not None:
             terminal.say(("no receipt was written: none of this is attested", "bold red"))
             terminal.fact("fix", _HOW_TO_ATTEST)
 
 
 def _show_repaired(repaired: "Repaired") -> None:
-    text = "nothing was missing"
-    if repaired.operation_id is not None:
-        sent = f"{states.count(repaired.sent, 'key')} delivered again, {states.size(repaired.bytes)}"
-        text = f"{sent} (operation {repaired.operation_id})"
-    terminal.say(text, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
+    sent = f"{states.count(repaired.sent, 'key')} delivered again, {states.size(repaired.bytes)}"
+    done = f"{sent} (operation {repaired.operation_id})" if repaired.operation_id else "nothing was missing"
+    terminal.say(done, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
     for left in repaired.left[:_SHOWN]:
         terminal.say(left.known.key, label=f"{'not repaired':<{_INDENT - 2}}", indent=2)
         terminal.say(f"{left.cause}: {left.message}", indent=_INDENT)
@@ -315,8 +306,6 @@ def _repair_document(repaired: "Repaired") -> dict[str, Any]:
     return {
         "operation": repaired.operation_id,
         **terminal.picked(repaired, "outcome", "sent", "bytes"),
-        "left": [
-            {"key": left.known.key, "cause": left.cause, "message": left.message} for left in repaired.left
-        ],
+        "left": [{"key": of.known.key, **terminal.picked(of, "cause", "message")} for of in repaired.left],
         **terminal.failure_fields(repaired.failure),
     }

@@ -1,10 +1,7 @@
 """Installs MiniStack, the local AWS, and starts, finds and stops sandboxes.
 
-MiniStack pins botocore to one version, so it has a virtual environment of its own. The home directory may be
-deleted when no sandbox runs:
-
-    HOME/runtime/<hash>-<python>/    the virtual environment, one for each requirements.txt and Python
-    HOME/<id>/                       one sandbox
+MiniStack pins botocore to one version, so it has a virtual environment of its own, in HOME/runtime: one
+for each requirements.txt and Python. A sandbox is in HOME/<id>/.
 """
 
 import atexit
@@ -23,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS, add_customer, forget, set_up_vendor
@@ -162,8 +159,7 @@ def birth(pid: int) -> str | None:
 
 
 def end(pid: int, born: str, grace_seconds: float = 3) -> bool:
-    """End the process if it is the one that was born then: SIGTERM first, SIGKILL after the grace. Return
-    False if it had ended."""
+    """End the process by SIGTERM, after the grace by SIGKILL. Return False if the one born then had ended."""
     if birth(pid) != born:
         return False
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -323,20 +319,18 @@ def _server_environment(directory: Path, port: int, root_secret: str) -> dict[st
 def _await_ready(sandbox: Sandbox) -> None:
     """Send one request: it waits, because the socket listened before the server started."""
     host, _, port = sandbox.endpoint.removeprefix("http://").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=READY_SECONDS)
-    try:
+    with (
+        suppress(OSError, http.client.HTTPException),
+        closing(http.client.HTTPConnection(host, int(port), timeout=READY_SECONDS)) as connection,
+    ):
         connection.request("GET", "/_ministack/health")
-        healthy = connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        healthy = False
-    finally:
-        connection.close()
-    if not healthy:
-        log = _end_of(sandbox.log.read_text(encoding="utf-8", errors="replace"))
-        raise SandboxError(
-            f"The local AWS did not start within {READY_SECONDS} seconds. The end of its log:\n{log}",
-            hint=f"Delete {sandbox.directory.parent / 'runtime'} to reinstall it, then try again.",
-        )
+        if connection.getresponse().status == 200:
+            return
+    log = _end_of(sandbox.log.read_text(encoding="utf-8", errors="replace"))
+    raise SandboxError(
+        f"The local AWS did not start within {READY_SECONDS} seconds. The end of its log:\n{log}",
+        hint=f"Delete {sandbox.directory.parent / 'runtime'} to reinstall it, then try again.",
+    )
 
 
 def _collect(directory: Path) -> None:
