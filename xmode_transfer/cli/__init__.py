@@ -107,7 +107,6 @@ def main() -> None:
 
 
 def _run(color: bool | None) -> int:
-    """Run the command that the arguments name, and return its exit code."""
     from xmode_transfer.cli import streams, terminal
     from xmode_transfer.model.errors import XmodeError
 
@@ -135,8 +134,7 @@ def _run(color: bool | None) -> int:
 
 
 def _start_quickly() -> None:
-    """Save a seventh of the start, which is mostly importing (docs/performance.md): with Python's thresholds
-    the garbage collector scans again and again what never dies. ``service.assembly`` sets those for long
-    work. pydantic need not search for plugins."""
+    """Save a seventh of the start, which is mostly importing (docs/performance.md): the garbage collector
+    need not scan what never dies (``service.assembly`` resets it), nor pydantic search for plugins."""
     gc.set_threshold(500_000, 20, 100)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

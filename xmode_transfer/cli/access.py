@@ -1,37 +1,31 @@
-"""`xmode-transfer check-access` and `onboard`: test what a customer's role allows, onboard a customer, and
-activate it once its access is verified."""
+"""`xmode-transfer check-access` and `onboard`: test a customer's role; onboard and activate a customer."""
 
 import json
 import secrets
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xmode_transfer.access.catalogue import Cause
-from xmode_transfer.access.check_access import check_access, check_customers, checked_customers
-from xmode_transfer.access.kit import CustomerFiles, KitDirectory
-from xmode_transfer.access.onboard import FROM_COMPANY, GENERATED, Confirmation, SignUp, confirm, onboard
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
-from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError, worst
 from xmode_transfer.model.findings import AccessReport, Finding, Result, Severity
-from xmode_transfer.service import assembly
 from xmode_transfer.web import states
 
+if TYPE_CHECKING:
+    from xmode_transfer.access.onboard import Confirmation
+    from xmode_transfer.config import Customer
+
 _LIMITS = {
-    Cause.MULTIPART_DENIED: "files over 5 GiB cannot be sent",
-    Cause.ABORT_DENIED: "failed uploads remain until a lifecycle rule deletes them",
+    "multipart_denied": "files over 5 GiB cannot be sent",
+    "abort_denied": "failed uploads remain until a lifecycle rule deletes them",
 }
 """Limits of a role that follows the guide to the letter."""
 
 Answer = AccessReport | XmodeError
-
-
-# --- check-access
 
 
 @click.command(name="check-access")
@@ -49,14 +43,15 @@ def check_access_command(shell: Shell, name: str | None, deep: bool, as_json: bo
     xmode-transfer check-access --customer acme
     xmode-transfer check-access --json
     """
+    from xmode_transfer.access.check_access import check_customers, checked_customers
+    from xmode_transfer.service import assembly
+
     configuration = shell.configuration()
     customers = checked_customers(configuration, name)
     with shell.opened(configuration, quiet=True) as opened:
         prober = assembly.prober(opened.context)
         checked = list(check_customers(opened.context, prober, customers, deep=deep))
-    answers: dict[str, Answer] = {
-        customer.name: answer for customer, answer in zip(customers, checked, strict=True)
-    }
+    answers: dict[str, Answer] = dict(zip((customer.name for customer in customers), checked, strict=True))
     if name is None:
         for broken in configuration.broken:
             answers[broken] = configuration.why_broken(broken, "its access is not checked")
@@ -79,8 +74,7 @@ def _document(name: str, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _show(answers: dict[str, Answer], customers: dict[str, Customer]) -> None:
-    """Show the findings of each customer and how to fix them."""
+def _show(answers: dict[str, Answer], customers: dict[str, "Customer"]) -> None:
     reports = [answer for answer in answers.values() if isinstance(answer, AccessReport)]
     single = [report.findings[0] for report in reports if len(report.findings) == 1]
     if single and len(single) == len(answers):  # it is about our identity
@@ -96,7 +90,7 @@ def _show(answers: dict[str, Answer], customers: dict[str, Customer]) -> None:
         terminal.say("no customers are configured; see docs/configuration.md")
 
 
-def _show_customer(name: str, answer: Answer, customer: Customer | None) -> None:
+def _show_customer(name: str, answer: Answer, customer: "Customer | None") -> None:
     terminal.say()
     if isinstance(answer, XmodeError):
         terminal.say((f"{name}: {answer.message}", "bold red"))
@@ -115,7 +109,7 @@ def _show_customer(name: str, answer: Answer, customer: Customer | None) -> None
     for left in answer.left:
         terminal.say(f"orphaned  {left.kind} {left.key} ({states.size(left.bytes)})", indent=2)
     fixable = [item for item in answer.findings if item.fix and item.severity is not Severity.INFO]
-    limits = [f"{item.cause} ({_LIMITS[Cause(item.cause)]})" for item in fixable if item.cause in _LIMITS]
+    limits = [f"{item.cause} ({_LIMITS[item.cause]})" for item in fixable if item.cause in _LIMITS]
     if limits:
         remedy = f"`xmode-transfer policy print --customer {name} --corrected` prints a policy without them"
         terminal.say(f"known limits of the setup guide: {', '.join(limits)}; {remedy}", indent=2)
@@ -140,7 +134,7 @@ def _show_finding(item: Finding, *, also: Sequence[str] = ()) -> None:
     terminal.say((" ".join(parts), style), label=label)
 
 
-def _show_fix(item: Finding, customer: Customer | None) -> None:
+def _show_fix(item: Finding, customer: "Customer | None") -> None:
     """Show a fix as a block that can be mailed unchanged."""
     fix = item.fix
     if fix is None:
@@ -162,7 +156,6 @@ def _show_fix(item: Finding, customer: Customer | None) -> None:
 
 
 def _show_summary(answers: dict[str, Answer]) -> None:
-    """Show one line for each customer, with its causes."""
     terminal.say()
     width = max(map(len, answers))
     acting = 0
@@ -177,9 +170,6 @@ def _show_summary(answers: dict[str, Answer]) -> None:
         text = ", ".join(dict.fromkeys(wrong)) or "ok"
         terminal.say(terminal.state(outcome, 13), text, label=f"{name:<{width}}  ")
     terminal.say(f"{states.count(len(answers), 'customer')}, {acting} must act")
-
-
-# --- onboard
 
 
 @click.command(name="onboard")
@@ -197,9 +187,9 @@ def _show_summary(answers: dict[str, Answer]) -> None:
 @click.option(
     "--external-id",
     metavar="ID",
-    default=GENERATED,
+    default="generated",
     show_default=True,
-    help=f"{GENERATED}: hard to guess; {FROM_COMPANY}: the setup guide's form; or the ID itself.",
+    help="generated: hard to guess; company: the setup guide's form; or the ID itself.",
 )
 @click.option("--out", type=opening.DIRECTORY, help="New directory for the customer's setup kit.")
 @click.option("--confirm", metavar="C", help="Check this customer's access and activate it.")
@@ -237,14 +227,16 @@ def onboard_command(
             "--out is required: the directory for the customer's kit",
             hint="name a new directory, such as --out kits/acme",
         )
-    return _onboard(ctx.obj, SignUp(**given), out, as_json)
+    return _onboard(ctx.obj, given, out, as_json)
 
 
-def _onboard(shell: Shell, sign_up: SignUp, out: Path, as_json: bool) -> int:
-    configuration = shell.configuration()
+def _onboard(shell: Shell, given: dict[str, Any], out: Path, as_json: bool) -> int:
+    from xmode_transfer.access.kit import CustomerFiles, KitDirectory
+    from xmode_transfer.access.onboard import SignUp, onboard
+
     done = onboard(
-        sign_up,
-        configuration,
+        SignUp(**given),
+        shell.configuration(),
         CustomerFiles(shell.config_dir),
         KitDirectory(out),
         lambda: secrets.token_hex(16),
@@ -255,15 +247,10 @@ def _onboard(shell: Shell, sign_up: SignUp, out: Path, as_json: bool) -> int:
             {
                 "customer": customer.name,
                 "outcome": "pending",
-                "company": customer.company,
-                "external_id": customer.external_id,
-                "role_arn": customer.role_arn,
+                **terminal.picked(customer, "company", "external_id", "role_arn", "feeds"),
                 "destination": customer.destination.model_dump(mode="json", exclude_none=True),
-                "feeds": customer.feeds,
-                "file": done.file,
                 "kit": out.absolute(),
-                "kit_files": done.kit_files,
-                "notes": done.notes,
+                **terminal.picked(done, "file", "kit_files", "notes"),
             }
         )
         return ExitCode.DONE
@@ -283,6 +270,11 @@ def _onboard(shell: Shell, sign_up: SignUp, out: Path, as_json: bool) -> int:
 
 
 def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: bool) -> int:
+    from xmode_transfer.access.check_access import check_access
+    from xmode_transfer.access.kit import CustomerFiles
+    from xmode_transfer.access.onboard import confirm
+    from xmode_transfer.service import assembly
+
     if force != (reason is not None):
         raise click.UsageError("--force and --reason go together: an override is logged with its reason")
     configuration = shell.configuration()
@@ -300,10 +292,8 @@ def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: 
             {
                 "customer": name,
                 "outcome": "active" if answer.exit_code == 0 else "refused",
-                "state": answer.state,
-                "overridden": answer.overridden,
-                "causes": answer.report.causes,
-                "findings": answer.report.findings,
+                **terminal.picked(answer, "state", "overridden"),
+                **terminal.picked(answer.report, "causes", "findings"),
             }
         )
     else:
@@ -313,7 +303,7 @@ def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: 
     return answer.exit_code
 
 
-def _verdict(answer: Confirmation) -> str:
+def _verdict(answer: "Confirmation") -> str:
     name = answer.customer.name
     causes = ", ".join(dict.fromkeys(str(item.cause or item.probe) for item in answer.against))
     if answer.overridden:

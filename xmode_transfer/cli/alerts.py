@@ -4,14 +4,10 @@ from typing import Any
 
 import click
 
-from xmode_transfer.alerting import channels as sending
-from xmode_transfer.alerting import watch
-from xmode_transfer.alerting.alerts import Message
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.model.errors import ConfigError, ExitCode, XmodeError
 from xmode_transfer.model.health import Alert, AlertState, Event
-from xmode_transfer.service import assembly
 from xmode_transfer.telemetry import SystemClock
 
 _INDENT = 9
@@ -32,6 +28,9 @@ def command() -> None:
 @opening.with_json
 def list_(shell: Shell, everything: bool, as_json: bool) -> int:
     """List open alerts, even if no daemon runs to send notifications. Only the ledger is read."""
+    from xmode_transfer.alerting import watch
+    from xmode_transfer.service import assembly
+
     configuration = shell.configuration()
     with assembly.ledger(configuration.service) as (ledger, clock):
         found = watch.current_alerts(configuration, ledger, clock)
@@ -55,6 +54,9 @@ def test(shell: Shell, name: str | None, as_json: bool) -> int:
     The channel's `responsible` filter and quiet hours do not apply. A channel with states (a pager) then gets
     a resolution. Exit code 3: a channel did not accept the message.
     """
+    from xmode_transfer.alerting import channels as sending
+    from xmode_transfer.alerting import watch
+
     channels = {channel.name: channel for channel in shell.configuration().service.alerts}
     if name is not None and name not in channels:
         known = ", ".join(channels) or "none"
@@ -90,7 +92,9 @@ def _document(alert: Alert) -> dict[str, Any]:
 
 
 def _show(alert: Alert) -> None:
-    """Show an alert as a channel gets it, and the channels that were notified."""
+    """Show an alert as a channel gets it."""
+    from xmode_transfer.alerting.alerts import Message
+
     terminal.say((alert.summary, "bold"), label=terminal.state(alert.state, _INDENT))
     event = Event.OPENED if alert.state is AlertState.OPEN else Event.RESOLVED
     for line in Message(event, alert, alert.since_at).body.split("\n"):

@@ -1,16 +1,17 @@
 """`xmode-transfer cleanup`: delete expired objects and show the result."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.model.upkeep import RemovalOutcome
-from xmode_transfer.transfer.removing import ExpiringPeriod, Removed
-from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
-from xmode_transfer.upkeep.retention import Reason
 from xmode_transfer.web import states
+
+if TYPE_CHECKING:
+    from xmode_transfer.transfer.removing import ExpiringPeriod, Removed
+    from xmode_transfer.upkeep.cleanup import CleanupOutcome
 
 _SHOWN_PERIODS = 20
 _SHOWN_KEYS = 10
@@ -22,14 +23,14 @@ _REASONS = {
     RemovalOutcome.GONE: "already deleted by someone else",
 }
 _KEPT = {
-    Reason.NO_POLICY: "without a retention policy",
-    Reason.HELD: "held",
-    Reason.UNFINISHED: "being delivered or corrected",
-    Reason.UNDATED: "without a date",
-    Reason.NEWEST: "the newest of their feed",
-    Reason.KEEP_LAST: "within keep_last",
-    Reason.YOUNG: "not old enough",
-    Reason.FITS: "within max_bytes",
+    "no_policy": "without a retention policy",
+    "held": "held",
+    "unfinished": "being delivered or corrected",
+    "undated": "without a date",
+    "newest": "the newest of their feed",
+    "keep_last": "within keep_last",
+    "young": "not old enough",
+    "fits": "within max_bytes",
 }
 
 
@@ -57,6 +58,8 @@ def command(
     xmode-transfer cleanup --customer acme --confirm --by alice
     xmode-transfer cleanup --customer acme --feed us-daily --json
     """
+    from xmode_transfer.upkeep.cleanup import cleanup
+
     if dry_run and confirm:
         raise click.UsageError("use either --dry-run or --confirm: a dry run deletes nothing")
     configuration = shell.configuration()
@@ -77,53 +80,38 @@ def command(
     return outcome.exit_code
 
 
-# --- JSON, as docs/cli.md has it
-
-
-def _document(outcome: CleanupOutcome, *, dry_run: bool) -> dict[str, Any]:
+def _document(outcome: "CleanupOutcome", *, dry_run: bool) -> dict[str, Any]:
     plan = outcome.expiring
     return {
-        "customer": outcome.customer,
-        "outcome": outcome.outcome,
+        **terminal.picked(outcome, "customer", "outcome", "asks", "lifecycle_rule"),
         "dry_run": dry_run,
         "operation": outcome.operation_id,
-        "expiring": {"objects": plan.objects, "manifests": plan.manifests, "bytes": plan.bytes},
+        "expiring": terminal.picked(plan, "objects", "manifests", "bytes"),
         "periods": [_period(period) for period in outcome.periods],
         "removed": _removed(outcome.removed),
         "superseded": _removed(outcome.superseded),
         "stay": dict(sorted(outcome.kept.items())),
         "unmanaged": plan.unmanaged,
-        "left": [{"key": item.key, "outcome": item.outcome} for item in outcome.left],
-        "asks": outcome.asks,
-        "lifecycle_rule": outcome.lifecycle_rule,
+        "left": [terminal.picked(item, "key", "outcome") for item in outcome.left],
         "seconds": round(outcome.seconds, 3),
         **terminal.failure_fields(outcome.failure),
     }
 
 
-def _removed(removed: Removed) -> dict[str, Any]:
+def _removed(removed: "Removed") -> dict[str, Any]:
     return {one: {"keys": removed.keys[one], "bytes": removed.bytes[one]} for one in sorted(removed.keys)}
 
 
-def _period(period: ExpiringPeriod) -> dict[str, Any]:
+def _period(period: "ExpiringPeriod") -> dict[str, Any]:
     return {
-        "feed": period.feed,
-        "period": period.period,
-        "reason": period.reason,
-        "objects": period.objects,
+        **terminal.picked(period, "feed", "period", "reason", "objects", "bytes", "doubtful"),
+        **terminal.picked(period, "removed", "removed_bytes"),
         "manifests": len(period.manifests),
-        "bytes": period.bytes,
-        "doubtful": period.doubtful,
-        "removed": period.removed,
-        "removed_bytes": period.removed_bytes,
         "kept_because": period.kept_because or None,
     }
 
 
-# --- Text
-
-
-def _show(outcome: CleanupOutcome) -> None:
+def _show(outcome: "CleanupOutcome") -> None:
     for period in outcome.periods[:_SHOWN_PERIODS]:
         _show_period(period, outcome)
     terminal.more(len(outcome.periods), _SHOWN_PERIODS, "period", _INDENT)
@@ -137,12 +125,12 @@ def _show(outcome: CleanupOutcome) -> None:
         terminal.say(f"{kind}: {_REASONS[kind]}", indent=_INDENT)
     if outcome.superseded.keys:
         counts = ", ".join(f"{count:,} {one}" for one, count in sorted(outcome.superseded.keys.items()))
-        text = f"objects of revisions that were never published: {counts}"
-        terminal.say(text, label=terminal.state("superseded", _INDENT))
+        label = terminal.state("superseded", _INDENT)
+        terminal.say(f"objects of revisions that were never published: {counts}", label=label)
     _show_end(outcome)
 
 
-def _show_period(period: ExpiringPeriod, outcome: CleanupOutcome) -> None:
+def _show_period(period: "ExpiringPeriod", outcome: "CleanupOutcome") -> None:
     what = f"{states.count(period.objects, 'object')}, {states.size(period.bytes)}"
     if period.kept_because:
         word, why = "stays", period.kept_because
@@ -155,7 +143,7 @@ def _show_period(period: ExpiringPeriod, outcome: CleanupOutcome) -> None:
     terminal.say(f"{period.feed} {period.period}: {what}; {why}", label=terminal.state(word, _INDENT))
 
 
-def _show_end(outcome: CleanupOutcome) -> None:
+def _show_end(outcome: "CleanupOutcome") -> None:
     removed, plan = outcome.removed, outcome.expiring
     deleted, hidden = removed.keys[RemovalOutcome.DELETED], removed.keys[RemovalOutcome.HIDDEN]
     if deleted:
@@ -168,8 +156,7 @@ def _show_end(outcome: CleanupOutcome) -> None:
         text = f"{keys} expire, {states.size(plan.bytes)}; nothing was deleted"
     else:
         text = "nothing was deleted" if outcome.failure else "nothing to delete"
-    label = terminal.state(outcome.outcome, _INDENT)
-    terminal.say(f"{outcome.customer}: {text}", label=label)
+    terminal.say(f"{outcome.customer}: {text}", label=terminal.state(outcome.outcome, _INDENT))
     if outcome.asks:
         terminal.say(f"--confirm is required: {outcome.asks}", indent=_INDENT)
     if hidden:

@@ -117,10 +117,8 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
             state, text = customer.state, f"{', '.join(customer.feeds)} to {customer.destination.url}"
         yield Line((f"{name:<{width}}  {text}",), terminal.state(state, 10))
     text = f"{states.count(len(customers), 'customer')}, {states.count(len(configuration.feeds), 'feed')}"
-    if configuration.problems:
-        yield Line(((f"{text}: {states.count(len(configuration.problems), 'problem')}", "bold red"),))
-    else:
-        yield Line(((f"{text}: no problems", "bold green"),))
+    found = states.count(len(configuration.problems), "problem") if configuration.problems else "no problems"
+    yield Line(((f"{text}: {found}", "bold red" if configuration.problems else "bold green"),))
 
 
 def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:

@@ -1,7 +1,6 @@
 """`xmode-transfer demo`: a complete delivery on one machine, step by step.
 
-The demo runs the installed commands, as a person would, and checks each step: its exit code is not 0 if a
-step has another result than expected.
+It runs the installed commands, as a person would, and fails if a step has another result than expected.
 """
 
 import json
@@ -10,8 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,8 +30,6 @@ FEEDS_OF = {"globex": [demo_data.DAILY], "initech": [demo_data.DROPS]}
 
 
 class DemoFailed(XmodeError):
-    """A step has another result than expected."""
-
     code = "demo_failed"
     exit_code = ExitCode.DEFECT
 
@@ -65,14 +61,12 @@ def command(keep: bool, stop: bool, plain: bool) -> int:
     plain = plain or not sys.stdout.isatty() or not sys.stderr.isatty() or streams.is_dumb()
     if plain:
         os.environ["NO_COLOR"] = "1"
-    with _interrupted_by_sigterm():
-        _Demo(plain=plain, keep=keep).run()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no process remains
+    _Demo(plain=plain, keep=keep).run()
     return ExitCode.DONE
 
 
 class _Demo:
-    """The demo's steps, in order."""
-
     def __init__(self, *, plain: bool, keep: bool) -> None:
         self.plain = plain
         self.keep = keep
@@ -85,7 +79,7 @@ class _Demo:
         self.port = demo_stage.free_port() if keep else 0
 
     def run(self) -> None:
-        """Run all steps. Raise DemoFailed at the first step that fails, and then stop everything."""
+        """Run all steps. If one fails, stop everything and raise DemoFailed."""
         began = self.clock.monotonic()
         terminal.say(("xmode-transfer", "bold"), ": a real delivery, on this machine alone")
         if demo_stage.remove(demo_stage.DIRECTORY):
@@ -149,7 +143,7 @@ class _Demo:
         _fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
         terminal.say()
         _say(f".demo/config/customers/acme.yaml, one of {states.count(len(CUSTOMERS), 'customer')}:")
-        _quote((config / "customers" / "acme.yaml").read_text(encoding="utf-8"))
+        _quote(*(config / "customers" / "acme.yaml").read_text(encoding="utf-8").splitlines())
         self.execute("config", "check")
 
     def deliver(self, *customers: CustomerSetup) -> None:
@@ -169,7 +163,7 @@ class _Demo:
         _say(f"s3://{acme.bucket}/{key}")
         first, *others = manifest["objects"]
         abbreviated = {**manifest, "objects": [first, f"and {len(others)} more"]}
-        _quote(json.dumps(abbreviated, indent=2, ensure_ascii=False))
+        _quote(*json.dumps(abbreviated, indent=2, ensure_ascii=False).splitlines())
         count = states.count(self.check_manifest(acme, manifest, period), "object")
         _say(f"{count} read back and compared with the files: identical, byte for byte")
 
@@ -208,19 +202,20 @@ class _Demo:
         program = demo_stage.program_shown()
         if self.daemon is None:
             _say("The local AWS is stopped, and .demo is removed. To try more, keep everything running:")
-            _commands(f"{program} demo --keep")
+            _quote(f"{program} demo --keep", style="bold")
             return
         _say("In a shell, with the page beside it; the daemon delivers the new file within seconds:")
-        _commands(
+        _quote(
             ". .demo/env",
             f"date > .demo/data/{demo_data.DROPS}/new.csv",
             "xmode-transfer list --customer acme --feed drops",
             "xmode-transfer status --json",
+            style="bold",
         )
         _say(f"{sandbox.id} and the daemon run until you stop them:")
-        _commands(f"{program} demo --stop")
+        _quote(f"{program} demo --stop", style="bold")
         _say("The status page:")
-        _commands(self.daemon.address)
+        _quote(self.daemon.address, style="bold")
 
     # --- Commands and checks
 
@@ -230,8 +225,7 @@ class _Demo:
         terminal.say((str(self.step), "bold cyan"), "  ", (text, "bold"))
 
     def execute(self, *arguments: str, expect: int = ExitCode.DONE, shown: int | None = None) -> None:
-        """Run the installed command, and fail unless it ends with ``expect``. Of longer output, show only the
-        first and the last lines, ``shown`` in all."""
+        """Run the installed command, which must end with ``expect``. Show at most ``shown`` lines."""
         line = shlex.join(["xmode-transfer", *arguments])
         terminal.say()
         terminal.say((f"$ {line}", "bold"))
@@ -246,7 +240,11 @@ class _Demo:
             errors="replace",
             check=False,
         )
-        for output in _shortened((done.stdout or "").splitlines(), shown):
+        lines = (done.stdout or "").splitlines()
+        if shown is not None and len(lines) > shown:
+            head = shown // 2
+            lines[head : head - shown] = [f"  ... {len(lines) - shown:,} more lines ..."]
+        for output in lines:
             terminal.say(output)
         if done.returncode != expect:
             _fail(f"`{line}` ended with exit code {done.returncode} instead of {expect}")
@@ -270,7 +268,7 @@ class _Demo:
             _fail(f"{customer.name} has no manifest")
 
     def check_manifest(self, customer: CustomerSetup, manifest: Mapping[str, Any], period: str) -> int:
-        """Read back what the manifest lists, and return the number of objects."""
+        """Compare what the manifest lists with the files, and return the number of objects."""
         day = f"/{period.replace('-', '/')}/"
         wanted = {key: path for key, path in self.sources(customer).items() if day in key}
         if {entry["key"] for entry in manifest["objects"]} != wanted.keys():
@@ -306,28 +304,6 @@ def _fact(name: str, text: str) -> None:
     terminal.say(text, label=(f"{name:<14} ", "green"), indent=3)
 
 
-def _quote(text: str) -> None:
-    for line in text.splitlines():
-        terminal.say((line, "dim"), indent=5)
-
-
-def _commands(*lines: str) -> None:
+def _quote(*lines: str, style: str = "dim") -> None:
     for line in lines:
-        terminal.say((line, "bold"), indent=5)
-
-
-def _shortened(lines: list[str], shown: int | None) -> list[str]:
-    if shown is None or len(lines) <= shown:
-        return lines
-    head, tail = shown // 2, shown - shown // 2
-    return [*lines[:head], f"  ... {len(lines) - shown:,} more lines ...", *lines[-tail:]]
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM stop the demo as Ctrl-C does, so that no process remains."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        terminal.say((line, style), indent=5)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,11 +24,9 @@ from xmode_transfer.sandbox.server import default_home
 DIRECTORY = Path(".demo")
 STATE = "demo.json"
 LOG = "daemon.log"
-TICK_SECONDS = 3
-"""Seconds between scans for new files; short, because a person waits."""
+TICK_SECONDS = 3  # short, because a person waits
 _START_SECONDS = 30.0
-_END_SECONDS = 20.0
-"""Longer than the daemon's drain."""
+_END_SECONDS = 20.0  # longer than the daemon's drain
 _POLL_SECONDS = 0.1
 _SHOWN_LINES = 5
 
@@ -38,15 +35,11 @@ _local = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no prox
 
 @dataclass(frozen=True, slots=True)
 class KeptDaemon:
-    """A process, identified by its number and its start, because a later process may have the same number."""
+    """The daemon's process and its page. A later process with the same ``pid`` is not ``born`` then."""
 
     pid: int
     born: str
     address: str
-
-    @property
-    def is_alive(self) -> bool:
-        return server.birth(self.pid) == self.born
 
     def end(self) -> bool:
         """End it by SIGTERM, with time to drain. Return False if it had ended."""
@@ -69,9 +62,7 @@ def program_shown() -> str:
 
 def remove(directory: Path) -> bool:
     """End the daemon and the sandbox of a demo, and remove its directory. Return False if there is none.
-
-    Raise ConfigError if no demo created the directory.
-    """
+    Raise ConfigError if no demo created the directory."""
     if not directory.exists():
         return False
     try:
@@ -107,9 +98,8 @@ def environment(sandbox: Sandbox, config: Path) -> dict[str, str]:
 
 def write_env(directory: Path, environment: Mapping[str, str]) -> None:
     """Write the lines that make a shell the vendor in the sandbox. Only the user may read its keys."""
-    wanted = {
-        name: value for name, value in environment.items() if name.startswith(("AWS_", "XMODE_", "NO_PROXY"))
-    }
+    kept = ("AWS_", "XMODE_", "NO_PROXY")
+    wanted = {name: value for name, value in environment.items() if name.startswith(kept)}
     lines = [*shell_lines(wanted), f'export PATH={shlex.quote(str(Path(program()[0]).parent))}:"$PATH"']
     path = directory / "env"
     path.touch(mode=0o600)
@@ -128,7 +118,6 @@ def service(port: int) -> Mapping[str, Any]:
 
 
 def free_port() -> int:
-    """Return a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -153,7 +142,7 @@ def await_ready(daemon: KeptDaemon, directory: Path) -> str | None:
     deadline = time.monotonic() + _START_SECONDS
     while not _is_ready(daemon):
         is_late = time.monotonic() > deadline
-        if is_late or not daemon.is_alive:
+        if is_late or server.birth(daemon.pid) != daemon.born:
             problem = f"was not ready within {_START_SECONDS:.0f} s" if is_late else "ended"
             lines = (directory / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
             return " / ".join([f"its daemon {problem}", *lines[-_SHOWN_LINES:]])
@@ -162,8 +151,6 @@ def await_ready(daemon: KeptDaemon, directory: Path) -> str | None:
 
 
 def _is_ready(daemon: KeptDaemon) -> bool:
-    try:
-        with _local.open(f"{daemon.address}readyz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    with suppress(OSError), _local.open(f"{daemon.address}readyz", timeout=2) as answer:
+        return bool(answer.status == 200)
+    return False

@@ -2,22 +2,21 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import FILE, Shell
 from xmode_transfer.cli.terminal import counted
-from xmode_transfer.config import SecretRef
-from xmode_transfer.config.secrets import SQLITE, ledger_location, ledger_url, passwords_of
-from xmode_transfer.ledger import copying, files
-from xmode_transfer.ledger.copying import Moved
-from xmode_transfer.ledger.files import Copied
-from xmode_transfer.ledger.schema import Contents, LedgerCheck
 from xmode_transfer.model.errors import ConfigError, ExitCode, Interrupted
 from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.web import states
+
+if TYPE_CHECKING:
+    from xmode_transfer.ledger.copying import Moved
+    from xmode_transfer.ledger.files import Copied
+    from xmode_transfer.ledger.schema import Contents, LedgerCheck
 
 _SHOWN_PROBLEMS = 20
 
@@ -43,6 +42,8 @@ def backup(shell: Shell, file: Path, force: bool, as_json: bool) -> int:
 
     The backup is one file that only its owner can read. It gets its name after it has been checked.
     """
+    from xmode_transfer.ledger import files
+
     with counted("backing up") as progress:
         made = files.backup(_url(shell), file, overwrite=force, progress=progress)
     _show_copied("backed up", made, as_json=as_json)
@@ -58,6 +59,8 @@ def restore(shell: Shell, file: Path, as_json: bool) -> int:
     Stop the service first: nothing is replaced while a process holds a lease. Deliveries made after the
     backup are in the customers' buckets; `list --adopt` recovers them (docs/operations.md).
     """
+    from xmode_transfer.ledger import files
+
     with counted("restoring") as progress:
         made = files.restore(_url(shell), file, SystemClock().now(), progress=progress)
     _show_copied("restored", made, as_json=as_json)
@@ -72,10 +75,19 @@ def check(shell: Shell, file: Path | None, as_json: bool) -> int:
 
     Everything is read and nothing changed. The service may run.
     """
+    from xmode_transfer.ledger import files
+
     found = files.check(_url(shell), file)
     outcome = "ok" if found.is_sound else "damaged" if found.damage else "inconsistent"
     if as_json:
-        terminal.answer(_check_document(found, outcome))
+        document = {
+            "ledger": found.where,
+            "outcome": outcome,
+            "problems": [*found.damage, *found.contradictions],
+            "needs_migration": found.older,
+            **(found.contents._asdict() if found.contents else {}),
+        }
+        terminal.answer(document)
     else:
         _show_check(found, outcome, is_backup=file is not None)
     return ExitCode.DONE if found.is_sound else ExitCode.WILL_RETRY
@@ -97,21 +109,27 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
     Exit codes: 0 copied; 2 TARGET is not a URL, or not empty; 3 a database is unusable, or the ledger is
     inconsistent; 5 a process uses the ledger; 130 interrupted. Unless the code is 0, TARGET is unchanged.
     """
-    place = _target(target)
+    from xmode_transfer.config import secrets
+    from xmode_transfer.ledger import copying
+
+    try:
+        place = secrets.ledger_location(target, str(Path.cwd()))
+    except ValueError as error:
+        raise ConfigError(f"TARGET: {error}") from None
+    start = f"{secrets.SQLITE}:///"
+    if isinstance(place, str) and place.startswith(start) and not place.startswith(f"{start}/"):
+        place = f"{start}{Path(place.removeprefix(start)).absolute()}"
+    url = secrets.ledger_url(place, "TARGET")
     started = time.monotonic()
     try:
         with counted("copying") as progress:
             moved = copying.copy(
-                _url(shell),
-                ledger_url(place, "TARGET"),
-                SystemClock(),
-                dry_run=dry_run,
-                keep=keep,
-                progress=progress,
+                _url(shell), url, SystemClock(), dry_run=dry_run, keep=keep, progress=progress
             )
     except KeyboardInterrupt:
         raise Interrupted("interrupted: nothing was copied, and TARGET is unchanged") from None
-    line = _service_yaml(place)
+    has_password = isinstance(place, str) and secrets.passwords_of(place)
+    line = None if has_password else f"ledger: {place}"
     if not as_json:
         _show_moved(moved, line, dry_run=dry_run, keep=keep)
         return ExitCode.DONE
@@ -119,11 +137,9 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
         {
             "outcome": "would_copy" if dry_run else "copied",
             "ledger": moved.source,
-            "target": moved.target,
+            **terminal.picked(moved, "target", "rows", "leases_given_back"),
             "retired": not keep and not dry_run,
-            "rows": moved.rows,
             **moved.contents._asdict(),
-            "leases_given_back": moved.leases_given_back,
             "tables": [
                 {"table": table.name, "rows": table.rows, "checksum": table.checksum or None}
                 for table in moved.tables
@@ -135,24 +151,7 @@ def copy(shell: Shell, target: str, dry_run: bool, keep: bool, as_json: bool) ->
     return ExitCode.DONE
 
 
-def _target(text: str) -> str | SecretRef:
-    """Parse TARGET; a relative path is relative to the current directory."""
-    try:
-        place = ledger_location(text, str(Path.cwd()))
-    except ValueError as error:
-        raise ConfigError(f"TARGET: {error}") from None
-    start = f"{SQLITE}:///"
-    if isinstance(place, str) and place.startswith(start) and not place.startswith(f"{start}/"):
-        return f"{start}{Path(place.removeprefix(start)).absolute()}"
-    return place
-
-
-def _service_yaml(place: str | SecretRef) -> str | None:
-    """Return the line of service.yaml that names the copy; None if the URL has a password."""
-    return None if isinstance(place, str) and passwords_of(place) else f"ledger: {place}"
-
-
-def _show_moved(moved: Moved, line: str | None, *, dry_run: bool, keep: bool) -> None:
+def _show_moved(moved: "Moved", line: str | None, *, dry_run: bool, keep: bool) -> None:
     word = "would copy" if dry_run else "copied"
     terminal.say((word, "bold green"), f" {moved.source} to {moved.target}:")
     terminal.say(_counted(moved.contents), indent=2)
@@ -179,17 +178,18 @@ def _show_moved(moved: Moved, line: str | None, *, dry_run: bool, keep: bool) ->
 
 
 def _url(shell: Shell) -> str:
+    from xmode_transfer.config.secrets import ledger_url
+
     return ledger_url(shell.configuration().service.ledger)
 
 
-def _show_copied(word: str, made: Copied, *, as_json: bool) -> None:
+def _show_copied(word: str, made: "Copied", *, as_json: bool) -> None:
     if as_json:
         terminal.answer(
             {
                 "outcome": word.replace(" ", "_"),
                 "ledger": made.path,
-                "size_bytes": made.size_bytes,
-                "kept": made.kept,
+                **terminal.picked(made, "size_bytes", "kept"),
                 **made.contents._asdict(),
             }
         )
@@ -200,7 +200,7 @@ def _show_copied(word: str, made: Copied, *, as_json: bool) -> None:
         terminal.say(f"previous ledger: {made.kept}", indent=2)
 
 
-def _counted(contents: Contents) -> str:
+def _counted(contents: "Contents") -> str:
     return (
         f"{states.count(contents.customers, 'customer')}, {states.count(contents.deliveries, 'delivery')}, "
         f"{states.count(contents.receipts, 'receipt')}, {states.size(contents.bytes)}; "
@@ -208,17 +208,7 @@ def _counted(contents: Contents) -> str:
     )
 
 
-def _check_document(found: LedgerCheck, outcome: str) -> dict[str, Any]:
-    return {
-        "ledger": found.where,
-        "outcome": outcome,
-        "problems": [*found.damage, *found.contradictions],
-        "needs_migration": found.older,
-        **(found.contents._asdict() if found.contents else {}),
-    }
-
-
-def _show_check(found: LedgerCheck, outcome: str, *, is_backup: bool) -> None:
+def _show_check(found: "LedgerCheck", outcome: str, *, is_backup: bool) -> None:
     contents = _counted(found.contents) if found.contents else "too damaged to count"
     terminal.say(f"{found.where}: {contents}")
     if found.older:

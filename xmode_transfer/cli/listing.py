@@ -2,19 +2,20 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Opened, Shell
-from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ExitCode, XmodeError
 from xmode_transfer.model.upkeep import Scope
-from xmode_transfer.service import assembly
-from xmode_transfer.upkeep.adopt import AdoptedDelivery, Adoption, adopt
-from xmode_transfer.upkeep.listing import ListedKey, Listing, Standing, Sum, check_scope
 from xmode_transfer.web import states
+
+if TYPE_CHECKING:
+    from xmode_transfer.config import Customer
+    from xmode_transfer.upkeep.adopt import AdoptedDelivery, Adoption
+    from xmode_transfer.upkeep.listing import ListedKey, Listing, Sum
 
 _SHOWN = 20
 _INDENT = 10
@@ -55,16 +56,26 @@ def command(
     xmode-transfer list --customer acme --json | jq -r '.objects[] | select(.standing == "missing").key'
     xmode-transfer list --customer acme --adopt --dry-run
     """
+    from xmode_transfer.service import assembly
+    from xmode_transfer.upkeep.adopt import adopt as adopt_deliveries
+
     if (dry_run or by) and not adopt:
         raise click.UsageError("--dry-run and --by require --adopt; a listing changes nothing")
-    configuration = shell.configuration()
+    configuration, scope = shell.configuration(), Scope(feed, period)
     customer = configuration.active_customer(name)
     with shell.opened(configuration, as_json=as_json, quiet=not adopt) as opened:
         if adopt:
-            found = _adopt(opened, customer, Scope(feed, period), by, dry_run=dry_run)
+            found = adopt_deliveries(
+                opened.context,
+                configuration,
+                customer,
+                scope,
+                assembly.reader(opened.context, customer),
+                by=opening.requester(by),
+                dry_run=dry_run,
+            )
         else:
-            check_scope(opened.context.ledger, configuration, customer, feed, [period])
-            return _list(opened, customer, feed, period, summary=summary, as_json=as_json)
+            return _list(opened, customer, scope, summary=summary, as_json=as_json)
     if as_json:
         terminal.answer(_adoption(found, dry_run=dry_run))
     else:
@@ -72,12 +83,13 @@ def command(
     return found.exit_code
 
 
-def _list(
-    opened: Opened, customer: Customer, feed: str | None, period: str | None, *, summary: bool, as_json: bool
-) -> int:
+def _list(opened: Opened, customer: "Customer", scope: Scope, *, summary: bool, as_json: bool) -> int:
+    from xmode_transfer.upkeep.listing import Listing, check_scope
+
+    check_scope(opened.context.ledger, opened.configuration, customer, scope.feed, [scope.period])
     known, url = opened.configuration.feeds, customer.destination.url
     feeds = {name: known[name] for name in customer.feeds if name in known}
-    listing = Listing(opened.context, customer, feeds, feed, period)
+    listing = Listing(opened.context, customer, feeds, scope.feed, scope.period)
     if not as_json:
         terminal.show(_line(item) for item in listing if not summary)
         terminal.show(_sum_lines(url, listing))
@@ -96,14 +108,10 @@ def _list(
     return ExitCode.DONE
 
 
-# --- JSON, as docs/cli.md has it
-
-
-def _document(item: ListedKey) -> dict[str, Any]:
+def _document(item: "ListedKey") -> dict[str, Any]:
     there, known = item.there, item.known
     return {
-        "key": item.key,
-        "standing": item.standing,
+        **terminal.picked(item, "key", "standing"),
         "size": there and there.size,
         "modified_at": there and there.modified_at,
         "feed": known and known.feed,
@@ -114,21 +122,20 @@ def _document(item: ListedKey) -> dict[str, Any]:
     }
 
 
-def _sums(listing: Listing) -> dict[str, Any]:
+def _sums(listing: "Listing") -> dict[str, Any]:
     periods = [{"feed": place.feed, "period": place.period, **_counts(of)} for place, of in listing.sums]
     return {**_counts(listing.whole), "periods": periods}
 
 
-def _counts(of: Sum) -> dict[str, Any]:
+def _counts(of: "Sum") -> dict[str, Any]:
+    from xmode_transfer.upkeep.listing import Standing
+
     counts = {standing: of.counts[standing] for standing in Standing}
     return {"counts": counts, "bytes": of.bytes, "not_attested": of.not_attested}
 
 
-# --- Text
-
-
-def _line(item: ListedKey) -> terminal.Line:
-    size = states.size(item.there.size) if item.there else "gone" if item.standing is Standing.MISSING else ""
+def _line(item: "ListedKey") -> terminal.Line:
+    size = states.size(item.there.size) if item.there else "gone" if item.standing == "missing" else ""
     at = item.there.modified_at if item.there else item.known.delivered_at if item.known else None
     minute = f"{at:%Y-%m-%d %H:%M}" if at else ""
     note = "" if item.attested else "  (not attested)"
@@ -136,66 +143,49 @@ def _line(item: ListedKey) -> terminal.Line:
     return terminal.Line((f"{size:>10}  {minute}  {item.key}{note}",), label)
 
 
-def _sum_lines(url: str, listing: Listing) -> Iterator[terminal.Line]:
+def _sum_lines(url: str, listing: "Listing") -> Iterator[terminal.Line]:
     for where, of in listing.sums:
         label = f"{where.feed} {where.period or '(no period)'}" if where.feed else "(no feed)"
         yield terminal.Line((f"{label}: {_sum(of)}",))
     yield terminal.Line((f"{url}: {_sum(listing.whole)}",))
 
 
-def _sum(of: Sum) -> str:
-    counts = ", ".join(f"{of.counts[standing]:,} {standing}" for standing in Standing if of.counts[standing])
+def _sum(of: "Sum") -> str:
+    every = _counts(of)["counts"]
+    counts = ", ".join(f"{number:,} {standing}" for standing, number in every.items() if number)
     note = f"; {of.not_attested:,} not attested" if of.not_attested else ""
     return f"{counts or 'nothing'}; {states.size(of.bytes)}{note}"
 
 
-# --- --adopt
-
-
-def _adopt(opened: Opened, customer: Customer, scope: Scope, by: str | None, *, dry_run: bool) -> Adoption:
-    reader = assembly.reader(opened.context, customer)
-    who = opening.requester(by)
-    return adopt(opened.context, opened.configuration, customer, scope, reader, by=who, dry_run=dry_run)
-
-
-def _adoption(found: Adoption, *, dry_run: bool) -> dict[str, Any]:
+def _adoption(found: "Adoption", *, dry_run: bool) -> dict[str, Any]:
     return {
-        "customer": found.customer,
+        **terminal.picked(found, "customer", "known"),
         "dry_run": dry_run,
         "operation": found.operation_id,
-        "known": found.known,
         "deliveries": [_adopted(item) for item in found.deliveries],
         **terminal.failure_fields(found.failure),
     }
 
 
-def _adopted(item: AdoptedDelivery) -> dict[str, Any]:
+def _adopted(item: "AdoptedDelivery") -> dict[str, Any]:
     refused = item.outcome == "refused"
     return {
         **item.of._asdict(),
-        "manifest_key": item.manifest_key,
-        "outcome": item.outcome,
+        **terminal.picked(item, "manifest_key", "outcome", "objects", "bytes", "unproven_count"),
         "message": item.message or None,
         "attested": None if refused else item.not_attested is None,
         "not_attested": None if refused else item.not_attested,
-        "objects": item.objects,
-        "bytes": item.bytes,
-        "unproven_count": item.unproven_count,
         "unproven": [{"key": key, "message": message} for key, message in item.unproven],
     }
 
 
-def _show_adoption(found: Adoption, *, dry_run: bool) -> None:
-    refused = not_attested = False
+def _show_adoption(found: "Adoption", *, dry_run: bool) -> None:
     for item in found.deliveries:
         feed, period, revision = item.of
         number = f" r{revision}" if revision > 1 else ""
         text = item.message or f"{states.count(item.objects, 'object')}, {states.size(item.bytes)}"
         terminal.say(f"{feed} {period}{number}: {text}", label=terminal.state(item.outcome, _INDENT))
-        if item.outcome == "refused":
-            refused = True
-        elif item.not_attested:
-            not_attested = True
+        if item.outcome != "refused" and item.not_attested:
             terminal.fact("not attested", item.not_attested, _INDENT)
         for key, message in item.unproven[:_SHOWN]:
             terminal.fact("not proven", f"{key}: {message}", _INDENT)
@@ -208,13 +198,13 @@ def _show_adoption(found: Adoption, *, dry_run: bool) -> None:
         terminal.say(f"{found.customer}: {known if found.known else 'the destination has no manifests'}")
     if dry_run and found.deliveries:
         terminal.say("dry run: nothing was recorded; run without --dry-run to record these deliveries")
-    if refused:
+    if any(item.outcome == "refused" for item in found.deliveries):
         terminal.fact(
             "refused",
             "an altered manifest proves nothing. Ask the customer who wrote it, and to move it away. The "
             "next run finds the objects and writes our manifest again, if the source has the period",
         )
-    if not_attested:
+    if any(item.outcome != "refused" and item.not_attested for item in found.deliveries):
         terminal.fact(
             "not attested",
             "nothing proves that we delivered what these manifests list, so no receipt is signed for it. "

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from xmode_transfer.transfer.context import Context
 
 LAST_RESORT_SECONDS = 6.0
-"""Requests end before that (``aws.sdk``). What still runs then waits for a name server, a connection or a
-backoff."""
+"""Requests end before (``aws.sdk``); what still runs waits for a name server, a connection or a backoff."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -57,12 +56,7 @@ def scope_options(command: Callable[..., int]) -> Callable[..., int]:
     @click.option("--until", metavar="P", help="Only up to and including this period.")
     @wraps(command)
     def with_scope(
-        *given: Any,
-        feed: str | None,
-        period: str | None,
-        since: str | None,
-        until: str | None,
-        **options: Any,
+        *given: Any, feed: str | None, period: str | None, since: str | None, until: str | None, **rest: Any
     ) -> int:
         from xmode_transfer.model.periods import check_range
         from xmode_transfer.model.upkeep import Scope
@@ -73,7 +67,7 @@ def scope_options(command: Callable[..., int]) -> Callable[..., int]:
             check_range(since, until)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        return command(*given, scope=Scope(feed, period, since, until), **options)
+        return command(*given, scope=Scope(feed, period, since, until), **rest)
 
     return with_scope
 
@@ -117,7 +111,7 @@ class Shell:
 
 
 def requester(by: str | None) -> str:
-    """Return the name in ``--by``, or the operating system's user and who became it by sudo."""
+    """Return the name in ``--by``, else the user and who became it by sudo."""
     if by:
         return by
     try:
@@ -130,12 +124,12 @@ def requester(by: str | None) -> str:
 
 @contextmanager
 def on_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets. Work then stops where it can be resumed; what
-    still waits after a few seconds is ended. A second signal ends the process at once."""
+    """Yield an event that the first SIGINT or SIGTERM sets; what still waits after a few seconds is ended. A
+    second signal ends the process at once."""
     stop, signalled, done = threading.Event(), threading.Event(), threading.Event()
 
     def end() -> None:
-        # the ledger is always durable, and its leases are free once the process is gone
+        # the ledger's leases are free once the process is gone
         if not done.wait(LAST_RESORT_SECONDS):
             sys.stderr.write("stopped; everything acknowledged is recorded\n")
             sys.stderr.flush()

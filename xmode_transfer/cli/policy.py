@@ -4,37 +4,20 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xmode_transfer.access.lint import Issue, Kind, Source, lint
-from xmode_transfer.access.lint.records import Given, Report
-from xmode_transfer.aws.policy.documents import (
-    SetupValues,
-    Step,
-    corrected_permission_policy,
-    corrected_trust_policy,
-    guide_permission_policy,
-    guide_trust_policy,
-    session_policy,
-    setup_values,
-)
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.terminal import Line
-from xmode_transfer.config import Customer, Vendor
-from xmode_transfer.config.names import (
-    check_account,
-    check_bucket,
-    check_external_id,
-    check_kms_key,
-    check_prefix,
-    check_region,
-)
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.findings import Finding, Result, Severity
 from xmode_transfer.web import states
+
+if TYPE_CHECKING:
+    from xmode_transfer.access.lint.records import Issue, Report
+    from xmode_transfer.config import Customer, Vendor
 
 _VERDICTS = {
     "ok": "nothing to fix",
@@ -46,9 +29,6 @@ _VERDICTS = {
 @click.group()
 def command() -> None:
     """Print the policies that a customer needs, or lint those that it has. Works offline."""
-
-
-# --- print
 
 
 @command.command("print")
@@ -67,8 +47,7 @@ def command() -> None:
 )
 @click.option(
     "--step",
-    type=click.Choice([str(step) for step in Step]),
-    default=None,
+    type=click.Choice(["deliver", "check", "list", "verify", "cleanup", "notice"]),
     help="With --kind session: the step of the session. [default: deliver]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the document on one line.")
@@ -85,66 +64,70 @@ def print_(shell: Shell, name: str, kind: str, corrected: bool, step: str | None
         raise click.UsageError("--step requires --kind session")
     configuration = shell.configuration()
     customer = configuration.customer(name, "its values are not known")
-    document = _document_of(customer, configuration.service.vendor, kind, corrected, Step(step or "deliver"))
+    document = _document_of(customer, configuration.service.vendor, kind, corrected, step or "deliver")
     click.echo(json.dumps(document, indent=None if as_json else 2))
     return 0
 
 
 def _document_of(
-    customer: Customer, vendor: Vendor, kind: str, corrected: bool, step: Step
+    customer: "Customer", vendor: "Vendor", kind: str, corrected: bool, step: str
 ) -> dict[str, Any]:
+    from xmode_transfer.aws.policy import documents
+
     destination = customer.destination
     bucket, prefix, kms_key = destination.bucket, destination.prefix, destination.kms_key_arn
     if kind == "session":
-        return session_policy(
-            step, bucket=bucket, prefix=prefix, partition=customer.partition, kms_key_arn=kms_key
+        return documents.session_policy(
+            documents.Step(step),
+            bucket=bucket,
+            prefix=prefix,
+            partition=customer.partition,
+            kms_key_arn=kms_key,
         )
     if kind == "trust":
-        build = corrected_trust_policy if corrected else guide_trust_policy
+        build = documents.corrected_trust_policy if corrected else documents.guide_trust_policy
         return build(customer.external_id, vendor.principal_arn)
     if corrected:
         region = destination.region or (kms_key.split(":")[3] if kms_key else None)
-        return corrected_permission_policy(bucket, prefix, kms_key, region, partition=customer.partition)
+        return documents.corrected_permission_policy(
+            bucket, prefix, kms_key, region, partition=customer.partition
+        )
     if customer.partition != "aws":
         raise click.UsageError(
             f"the setup guide's document does not fit the partition {customer.partition}; add --corrected"
         )
     if kms_key is not None:
         click.echo("note: the setup guide's document denies the KMS key; add --corrected", err=True)
-    return guide_permission_policy(bucket)
+    return documents.guide_permission_policy(bucket)
 
 
-# --- lint
-
-
-def _value(
-    option: str, name: str, metavar: str, text: str, check: Callable[[str], str]
-) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Return an option for a value of a customer that is not configured. ``Given`` has it as ``name``."""
+def _value(option: str, metavar: str, text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return an option for a value of a customer that is not configured."""
 
     def checked(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        from xmode_transfer.config import names
+
+        check = getattr(names, f"check_{option.strip('-').replace('-', '_')}")
         try:
             return None if value is None else check(value)
         except ValueError as error:
             raise click.UsageError(f"{option}: {error}") from None
 
-    help_text = f"Without --customer: its {text}."
-    return click.option(option, name, metavar=metavar, callback=checked, help=help_text)
+    return click.option(option, metavar=metavar, callback=checked, help=f"Without --customer: its {text}.")
 
 
 @command.command("lint")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--customer", "-c", "name", metavar="C", help="Compare with this customer's values.")
-@_value("--external-id", "external_id", "ID", "external ID", check_external_id)
-@_value("--bucket", "bucket", "B", "bucket", check_bucket)
-@_value("--prefix", "prefix", "P", "prefix, with a slash at the end", check_prefix)
-@_value("--account", "account", "A", "AWS account, 12 digits", check_account)
-@_value("--region", "region", "R", "bucket's region", check_region)
-@_value("--kms-key", "kms_key_arn", "ARN", "bucket's KMS key", check_kms_key)
+@_value("--external-id", "ID", "external ID")
+@_value("--bucket", "B", "bucket")
+@_value("--prefix", "P", "prefix, with a slash at the end")
+@_value("--account", "A", "AWS account, 12 digits")
+@_value("--region", "R", "bucket's region")
+@_value("--kms-key", "ARN", "bucket's KMS key")
 @click.option(
     "--kind",
-    type=click.Choice([str(kind) for kind in Kind]),
-    default=None,
+    type=click.Choice(["trust", "permission", "bucket", "key"]),
     help="Kind of all documents. Default: detected.",
 )
 @opening.with_json
@@ -163,10 +146,14 @@ def lint_(
     xmode-transfer policy lint trust.json permission.json --customer acme
     pbpaste | xmode-transfer policy lint - --bucket acme-data --external-id AcmeCorp
     """
+    from xmode_transfer.access.lint import Kind, Source, lint
+    from xmode_transfer.access.lint.records import Given
+    from xmode_transfer.aws.policy.documents import SetupValues, setup_values
+
     if name is None:
-        known: Given | SetupValues = Given(**values)
+        known: Given | SetupValues = Given(kms_key_arn=values.pop("kms_key"), **values)
     elif extra := [value for value in values if values[value] is not None]:
-        option = extra[0].removesuffix("_arn").replace("_", "-")
+        option = extra[0].replace("_", "-")
         raise click.UsageError(f"--customer already gives this value; leave out --{option}")
     else:
         configuration = shell.configuration()
@@ -194,7 +181,7 @@ def _text(file: str) -> str:
         raise ConfigError(f"{file} is not UTF-8 text", hint="save the document as plain text") from None
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: "Report") -> dict[str, Any]:
     return {
         "outcome": report.outcome,
         "documents": [{"file": file, "kind": kind} for file, kind in report.kinds],
@@ -205,22 +192,18 @@ def _document(report: Report) -> dict[str, Any]:
     }
 
 
-def _issue_document(issue: Issue) -> dict[str, Any]:
+def _issue_document(issue: "Issue") -> dict[str, Any]:
     return {
         "probe": "document",
         "result": None,
         "cause": issue.fault,
         "responsible": "customer" if issue.severity in (Severity.ERROR, Severity.CRITICAL) else None,
-        "severity": issue.severity,
-        "message": issue.message,
-        "fix": issue.fix,
         "request_id": None,
-        "file": issue.file,
-        "statement": issue.statement,
+        **terminal.picked(issue, "severity", "message", "fix", "file", "statement"),
     }
 
 
-def _lines(report: Report) -> Iterator[Line]:
+def _lines(report: "Report") -> Iterator[Line]:
     for file, kind in report.kinds:
         yield Line((f"{file}: {kind} policy",))
     yield Line(())
@@ -235,10 +218,9 @@ def _lines(report: Report) -> Iterator[Line]:
     yield Line((terminal.state(report.outcome), f": {_VERDICTS[report.outcome]}"))
 
 
-def _item(item: Issue | Finding) -> Iterator[Line]:
-    cause = str(item.fault if isinstance(item, Issue) else item.cause)
-    where = f"{item.file}: " if isinstance(item, Issue) else ""
-    yield Line(((cause, "bold"),), (f"{item.severity:<10}", states.style(item.severity)))
+def _item(item: "Issue | Finding") -> Iterator[Line]:
+    cause, where = (item.cause, "") if isinstance(item, Finding) else (item.fault, f"{item.file}: ")
+    yield Line(((str(cause), "bold"),), (f"{item.severity:<10}", states.style(item.severity)))
     yield Line((f"{where}{item.message}",), indent=2)
     if item.fix is not None:
         yield Line((item.fix.summary,), "fix: ", 2)

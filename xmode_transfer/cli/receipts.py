@@ -7,21 +7,15 @@ from xmode_transfer.cli import terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.config import Configuration
 from xmode_transfer.model.errors import ConfigError, ExitCode
-from xmode_transfer.transfer.signing import (
-    PublicKey,
-    configured_public_keys,
-    configured_signer,
-    new_key,
-    public_key_of,
-)
+from xmode_transfer.transfer import signing
 from xmode_transfer.upkeep import receipts
 from xmode_transfer.upkeep.receipts import CheckedReceipt, ReceiptFile
 from xmode_transfer.web import states
 
 
 def new_file(configuration: Configuration, path: Path) -> ReceiptFile:
-    """Return a receipt to write, with the configured key to sign it. Raise ConfigError if there is no key."""
-    signer = configured_signer(configuration.service.receipts)
+    """Return a receipt to write. Raise ConfigError if no key is configured to sign it."""
+    signer = signing.configured_signer(configuration.service.receipts)
     if signer is None:
         raise ConfigError(
             "receipts.key is not set in service.yaml: there is no key to sign with",
@@ -31,8 +25,7 @@ def new_file(configuration: Configuration, path: Path) -> ReceiptFile:
 
 
 def make_key(path: Path, *, as_json: bool) -> int:
-    """Create a signing key and print how to configure both halves."""
-    public, key = new_key(path.absolute())
+    public, key = signing.new_key(path.absolute())
     if as_json:
         names = {"key": path.absolute(), "public_key": public}
         terminal.answer({**names, "key_id": key.key_id, "public_key_base64": key.base64})
@@ -46,7 +39,7 @@ def make_key(path: Path, *, as_json: bool) -> int:
 
 def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: bool) -> int:
     """Check a receipt offline, with the public keys that are named or configured."""
-    keys = [public_key_of(file) for file in public_keys] or _configured_keys(shell)
+    keys = [signing.public_key_of(file) for file in public_keys] or _configured_keys(shell)
     found = receipts.check(path, keys)
     if as_json:
         terminal.answer({"receipt": path, "valid": True, **terminal.to_json(found)})
@@ -55,16 +48,15 @@ def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: boo
     return ExitCode.DONE
 
 
-def _configured_keys(shell: Shell) -> list[PublicKey]:
+def _configured_keys(shell: Shell) -> list[signing.PublicKey]:
     hint = "name it with --public-key FILE; the author of the receipt has it"
     try:
         configured = shell.configuration().service.receipts
     except ConfigError:
-        raise ConfigError(
-            "checking a receipt requires our public key, and none was given", hint=hint
-        ) from None
-    signer = configured_signer(configured)
-    keys = [*([signer.public] if signer is not None else []), *configured_public_keys(configured)]
+        problem = "checking a receipt requires our public key, and none was given"
+        raise ConfigError(problem, hint=hint) from None
+    signer = signing.configured_signer(configured)
+    keys = [*([signer.public] if signer is not None else []), *signing.configured_public_keys(configured)]
     if not keys:
         raise ConfigError(
             "a receipt is checked with our public key: receipts.key and receipts.public_keys are not set",

@@ -2,36 +2,37 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xmode_transfer import telemetry
 from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import Shell
-from xmode_transfer.config import Configuration
-from xmode_transfer.delivery.due import CustomerRun
-from xmode_transfer.delivery.run import preview, run_customer, run_customers
 from xmode_transfer.model.errors import ExitCode, XmodeError, worst
 from xmode_transfer.model.records import DeliveryOutcome
 from xmode_transfer.model.upkeep import Scope
-from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.sending import defect_of
 from xmode_transfer.web import states
 
-Result = CustomerRun | XmodeError
+if TYPE_CHECKING:
+    from xmode_transfer.config import Configuration
+    from xmode_transfer.delivery.due import CustomerRun
+    from xmode_transfer.transfer.context import Context
+
+    Result = CustomerRun | XmodeError
 
 _SHOWN_FILES = 10
 _INDENT = 10
 _ACTIONS = {"upload": "to upload", "skip": "to skip", "conflict": "in conflict"}
-_DRY_RUN = "Show the plan with its reasons; write nothing and contact no customer."
 
 
 @click.command()
 @click.option("--customer", "-c", "name", metavar="C", help="The customer to deliver to.")
 @click.option("--all", "everyone", is_flag=True, help="Deliver to all active customers, despite failures.")
 @opening.scope_options
-@click.option("--dry-run", is_flag=True, help=_DRY_RUN)
+@click.option(
+    "--dry-run", is_flag=True, help="Show the plan with its reasons; write nothing and contact no customer."
+)
 @opening.with_json
 def command(
     shell: Shell, name: str | None, everyone: bool, scope: Scope, dry_run: bool, as_json: bool
@@ -47,6 +48,8 @@ def command(
     xmode-transfer run --customer acme --feed us-daily --period 2026-11-22 --dry-run
     xmode-transfer run --all --json
     """
+    from xmode_transfer.delivery.run import run_customer, run_customers
+
     if everyone == (name is not None):
         raise click.UsageError("name one customer with --customer, or use --all")
     configuration = shell.configuration()
@@ -77,14 +80,10 @@ def show(results: Sequence[tuple[str, "Result"]], *, as_json: bool, everyone: bo
     """Show the results of a run."""
     if as_json:
         _answer([_document(*pair) for pair in results], everyone=everyone)
-        return
-    for customer, result in results:
+    for customer, result in () if as_json else results:
         if everyone:
             terminal.say((customer, "bold"))
         _show(customer, result)
-
-
-# --- JSON, as docs/cli.md has it
 
 
 def _answer(documents: Sequence[dict[str, Any]], *, everyone: bool) -> None:
@@ -108,24 +107,12 @@ def _document(customer: str, result: "Result") -> dict[str, Any]:
 
 def _delivery(outcome: DeliveryOutcome) -> dict[str, Any]:
     return {
-        "feed": outcome.feed,
-        "period": outcome.period,
-        "revision": outcome.revision,
-        "outcome": outcome.outcome,
-        "uploaded": outcome.uploaded,
-        "skipped": outcome.skipped,
-        "failed": outcome.failed,
-        "sent_again": outcome.sent_again,
-        "missing": outcome.missing,
-        "bytes": outcome.bytes,
+        **terminal.picked(outcome, "feed", "period", "revision", "outcome", "uploaded", "skipped", "failed"),
+        **terminal.picked(outcome, "sent_again", "missing", "bytes", "manifest_key"),
         "seconds": round(outcome.seconds, 3),
-        "manifest_key": outcome.manifest_key,
         **terminal.failure_fields(outcome.failure),
         "files": [problem._asdict() for problem in outcome.problems],
     }
-
-
-# --- Text
 
 
 def _show(customer: str, result: "Result") -> None:
@@ -141,7 +128,7 @@ def _show(customer: str, result: "Result") -> None:
         terminal.say(f"{periods} at the source outside the look-back window: use --since to deliver")
 
 
-def _show_waiting(result: CustomerRun, *, nothing: bool) -> None:
+def _show_waiting(result: "CustomerRun", *, nothing: bool) -> None:
     if nothing:
         terminal.say(f"{result.customer}: nothing is due")
     for feed, state in result.waiting:
@@ -176,8 +163,7 @@ def _show_delivery(outcome: DeliveryOutcome) -> None:
         terminal.show_failure(outcome.failure, _INDENT)
 
 
-def _show_no_active(configuration: Configuration) -> None:
-    """Say that no customer is active, and why."""
+def _show_no_active(configuration: "Configuration") -> None:
     if not configuration.customers:
         terminal.say("no customers are configured; see docs/configuration.md")
         return
@@ -190,13 +176,13 @@ def _show_no_active(configuration: Configuration) -> None:
     terminal.say(f"no customer is active: nothing is delivered; {hint}")
 
 
-# --- Dry runs
-
-
 def show_preview(
-    context: Context, configuration: Configuration, names: Sequence[str], scope: Scope, *, as_json: bool
+    context: "Context", configuration: "Configuration", names: Sequence[str], scope: Scope, *, as_json: bool
 ) -> int:
     """Show the plan with its reasons, as it is made. A plan that fails hides no other customer's."""
+    from xmode_transfer.delivery.due import CustomerRun
+    from xmode_transfer.transfer.sending import defect_of
+
     documents, codes = [], []
     for name in names:
         result = CustomerRun(name, explicit=not scope.is_whole)
@@ -221,8 +207,10 @@ def show_preview(
 
 
 def _planned(
-    context: Context, configuration: Configuration, result: CustomerRun, scope: Scope, *, as_json: bool
+    context: "Context", configuration: "Configuration", result: "CustomerRun", scope: Scope, *, as_json: bool
 ) -> dict[str, Any]:
+    from xmode_transfer.delivery.run import preview
+
     name = result.customer
     deliveries = []
     for feed, state, entries in preview(context, configuration, name, scope, result):

@@ -3,8 +3,7 @@
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from xmode_transfer.cli import opening, terminal
 from xmode_transfer.config.base import check_slug, did_you_mean
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant, write_config
+from xmode_transfer.sandbox.model import Sandbox, SandboxError, Variant, write_config
 
 _CLEARED = (  # each could lead a process to another AWS, or to none
     "AWS_PROFILE",
@@ -112,7 +111,34 @@ def command(
         if any(context.get_parameter_source(name) is typed for name in context.params):
             raise click.UsageError(f"Write options after `{context.invoked_subcommand}`, not before it.")
         return
-    _start(home, customers, detach=detach, config=config, as_json=as_json)
+    if config is not None and config.exists() and any(config.iterdir()):
+        raise click.BadParameter(f"{config} is not empty; name a new directory.", param_hint="--write-config")
+    sandbox = server.start(
+        home, customers or DEFAULT_CUSTOMERS, detach=detach, say=lambda line: click.echo(line, err=True)
+    )
+    stopped = threading.Event()
+    try:
+        for number in () if detach else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: stopped.set())
+        if config is not None:
+            write_config(config, sandbox)
+        if as_json:
+            terminal.answer({**_document(sandbox), "config": config}, indent=2)
+        else:
+            _show(sandbox, config, detach=detach)
+        if detach:
+            return
+        while not stopped.wait(_WATCH_SECONDS):
+            if not server.is_running(sandbox):
+                raise SandboxError(
+                    f"The local AWS of {sandbox.id} has stopped unexpectedly.",
+                    hint="Start another. If that stops too, check the free memory of this machine.",
+                )
+    except BaseException:
+        server.stop(sandbox)
+        raise
+    server.stop(sandbox)
+    click.echo(f"{sandbox.id} is stopped and removed.", err=True)
 
 
 @command.command("list")
@@ -179,57 +205,19 @@ def env_command(sandbox_id: str | None, home: Path, as_json: bool) -> None:
         click.echo("\n".join(shell_lines(sandbox.environment())))
 
 
-def _start(
-    home: Path, customers: dict[str, Variant], *, detach: bool, config: Path | None, as_json: bool
-) -> None:
-    if config is not None and config.exists() and any(config.iterdir()):
-        raise click.BadParameter(f"{config} is not empty; name a new directory.", param_hint="--write-config")
-    sandbox = server.start(
-        home, customers or DEFAULT_CUSTOMERS, detach=detach, say=lambda line: click.echo(line, err=True)
-    )
-    try:
-        with _stop_signals(detach) as stopped:
-            if config is not None:
-                write_config(config, sandbox)
-            if as_json:
-                terminal.answer({**_document(sandbox), "config": config}, indent=2)
-            else:
-                _show(sandbox, config, detach=detach)
-            if detach:
-                return
-            while not stopped.wait(_WATCH_SECONDS):
-                if not server.is_running(sandbox):
-                    raise SandboxError(
-                        f"The local AWS of {sandbox.id} has stopped unexpectedly.",
-                        hint="Start another. If that stops too, check the free memory of this machine.",
-                    )
-    except BaseException:
-        server.stop(sandbox)
-        raise
-    server.stop(sandbox)
-    click.echo(f"{sandbox.id} is stopped and removed.", err=True)
-
-
-@contextmanager
-def _stop_signals(detach: bool) -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C, SIGTERM and a closed terminal set, to stop a foreground sandbox."""
-    stopped = threading.Event()
-    numbers = () if detach else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _show(sandbox: Sandbox, config: Path | None, *, detach: bool) -> None:
     click.echo(f"{sandbox.id}: a local AWS at {sandbox.endpoint}\n")
     click.echo("To act as the vendor in a shell:\n")
     click.echo("\n".join(shell_lines(sandbox.environment())))
     click.echo("\nIts customers:\n")
     for customer in sandbox.customers:
-        _show_customer(customer)
+        click.echo(f"  {customer.name} ({customer.company}), variant {customer.variant}")
+        terminal.fact("account", customer.account, 4)
+        terminal.fact("role", customer.role_arn, 4)
+        terminal.fact("external ID", customer.external_id, 4)
+        below = customer.prefix or "no prefix"
+        terminal.fact("bucket", f"{customer.bucket} in {customer.region}, below {below}", 4)
+        click.echo()
     if sandbox.customers:
         click.echo("To act as a customer, use its account as the access key ID, and this secret access key:")
         click.echo(f"  {sandbox.root_secret}\n")
@@ -252,25 +240,12 @@ def shell_lines(environment: Mapping[str, str]) -> list[str]:
     return [f"unset {' '.join(_CLEARED)}", *exports]
 
 
-def _show_customer(customer: CustomerSetup) -> None:
-    click.echo(f"  {customer.name} ({customer.company}), variant {customer.variant}")
-    terminal.fact("account", customer.account, 4)
-    terminal.fact("role", customer.role_arn, 4)
-    terminal.fact("external ID", customer.external_id, 4)
-    below = customer.prefix or "no prefix"
-    terminal.fact("bucket", f"{customer.bucket} in {customer.region}, below {below}", 4)
-    click.echo()
-
-
 def _document(sandbox: Sandbox) -> dict[str, Any]:
     customers = [terminal.to_json(customer) for customer in sandbox.customers]
     for customer in customers:
         del customer["endpoint"]
     return {
-        "id": sandbox.id,
-        "endpoint": sandbox.endpoint,
-        "pid": sandbox.pid,
-        "directory": sandbox.directory,
+        **terminal.picked(sandbox, "id", "endpoint", "pid", "directory"),
         "environment": sandbox.environment(),
         "customers": customers,
     }

@@ -2,34 +2,25 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xmode_transfer.alerting.alerts import by_cause
-from xmode_transfer.alerting.health import assess
-from xmode_transfer.alerting.health_records import (
-    SOUND,
-    Assessment,
-    CustomerHealth,
-    Health,
-    Issue,
-    SubscriptionHealth,
-)
 from xmode_transfer.cli import opening, streams, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.terminal import Line, minute, state
-from xmode_transfer.config import Configuration, CustomerState
-from xmode_transfer.delivery.due import Scans, scan_all
-from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError, ExitCode
-from xmode_transfer.model.health import Alert
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, MultipartUpload, UploadStatus
-from xmode_transfer.service import assembly
 from xmode_transfer.web import states
+
+if TYPE_CHECKING:
+    from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Issue, SubscriptionHealth
+    from xmode_transfer.config import Configuration
+    from xmode_transfer.delivery.due import Scans
+    from xmode_transfer.ledger import Ledger
 
 _SCAN_AGAIN_SECONDS = 60
 _SHOWN_PERIODS = 5
@@ -61,9 +52,16 @@ def command(
     the daemon or a run. If no daemon is alive, status scans the sources itself; --no-look never scans,
     --look always does. With a read-only ledger, it shows the result of the scan and does not record it.
     """
+    from xmode_transfer.service import assembly
+
     if watch and (as_json or not sys.stdout.isatty() or streams.is_dumb()):
         raise ConfigError("--watch requires a terminal", hint="use `status --json` instead")
-    configuration = _only(shell.configuration(), name)
+    configuration = shell.configuration()
+    if name is not None and name in configuration.broken:
+        configuration = replace(configuration, customers={}, broken={name: configuration.broken[name]})
+    elif name is not None:
+        customer = configuration.customer(name, "its state is not known")
+        configuration = replace(configuration, customers={name: customer}, broken={})
     engine, reason = assembly.engine_choice(configuration.service)
     with assembly.ledger(configuration.service) as (ledger, clock):
         view = _View(configuration, ledger, clock, look, f"{engine} ({reason})", show_all or name is not None)
@@ -82,46 +80,35 @@ def command(
     return ExitCode.DONE
 
 
-def _only(configuration: Configuration, name: str | None) -> Configuration:
-    """Return the configuration with that customer alone. Raise ConfigError if there is none."""
-    if name is None:
-        return configuration
-    if name in configuration.broken:
-        return replace(configuration, customers={}, broken={name: configuration.broken[name]})
-    customer = configuration.customer(name, "its state is not known")
-    return replace(configuration, customers={name: customer}, broken={})
-
-
 @dataclass(slots=True)
 class _View:
     """The status view; each assessment reads the ledger again."""
 
-    configuration: Configuration
-    ledger: Ledger
+    configuration: "Configuration"
+    ledger: "Ledger"
     clock: Clock
     scan: bool | None
     engine: str
     show_all: bool
-    _scans: Scans | None = None
+    _scans: "Scans | None" = None
     _scanned_at: float | None = None
 
     @property
     def warnings(self) -> list[str]:
         """Warnings about settings that disable a safeguard."""
         vendor = self.configuration.service.vendor
-        if vendor.verify_identity:
-            return []
-        principal = vendor.principal_arn
-        return [f"vendor.verify_identity is false: nothing proves that our access key belongs to {principal}"]
+        problem = "vendor.verify_identity is false: nothing proves that our access key belongs to"
+        return [] if vendor.verify_identity else [f"{problem} {vendor.principal_arn}"]
 
     @property
     def not_recorded(self) -> str | None:
         """Why the ledger did not record the source scan; None if it did."""
-        if self._scans is None or self._scans.refusal is None:
-            return None
-        return self._scans.refusal.message
+        refusal = self._scans and self._scans.refusal
+        return refusal.message if refusal else None
 
-    def assessment(self) -> Assessment:
+    def assessment(self) -> "Assessment":
+        from xmode_transfer.alerting.health import assess
+
         self._scan_sources()
         snapshot = self.ledger.snapshot()
         if self._scans is not None:
@@ -137,10 +124,12 @@ class _View:
             daemons = self.ledger.daemons.newest(1)
             wanted = not any(daemon.is_alive(self.clock.now()) for daemon in daemons)
         if wanted:
+            from xmode_transfer.delivery.due import scan_all
+            from xmode_transfer.service import assembly
+
             self._scanned_at = now
-            with terminal.counted(
-                "scanning the sources", quiet=len(self.configuration.customers) < 10
-            ) as progress:
+            quiet = len(self.configuration.customers) < 10
+            with terminal.counted("scanning the sources", quiet=quiet) as progress:
                 sources = assembly.sources(self.clock)
                 self._scans = scan_all(self.configuration, sources, self.ledger, self.clock, progress)
 
@@ -160,31 +149,29 @@ class _View:
             except KeyboardInterrupt:
                 return
 
-    def lines(self, assessment: Assessment) -> Iterator[Line]:
+    def lines(self, assessment: "Assessment") -> Iterator[Line]:
         """Yield the summary, the causes, and the customers, the most severe first. Unless all are shown, long
         lists are cut, and healthy customers only named."""
+        from xmode_transfer.alerting.health_records import GRAVITY, SOUND
+
         if not assessment.customers:
             yield Line(("no customers are configured; see docs/configuration.md",))
         if len(assessment.customers) > 1:
             yield _summary(assessment)
         yield from _service(assessment)
-        health = tuple(Health)
-        ordered = sorted(assessment.customers, key=lambda item: (health.index(item.health), item.customer))
+        ordered = sorted(assessment.customers, key=lambda item: (GRAVITY.index(item.health), item.customer))
         unhealthy = [item for item in ordered if item.health not in SOUND]
         healthy = [item for item in ordered if item.health in SOUND]
         if len(unhealthy) > 1:
-            yield from _causes(by_cause(assessment.all_issues()))
+            yield from _causes(assessment)
         shown = unhealthy if self.show_all else unhealthy[:_SHOWN_UNHEALTHY]
         for item in shown:
             yield from _customer(item)
         yield from _named(unhealthy[len(shown) :])
+        shown = healthy
         if not self.show_all and len(healthy) > _SHOWN_HEALTHY:
-            warned = [
-                item for item in healthy if item.warnings or any(of.not_attested for of in item.subscriptions)
-            ]
-            shown = warned[:_SHOWN_UNHEALTHY]
-        else:
-            shown = healthy
+            shown = [it for it in healthy if it.warnings or any(of.not_attested for of in it.subscriptions)]
+            shown = shown[:_SHOWN_UNHEALTHY]
         for item in shown:
             yield from _customer(item)
         yield from _named([item for item in healthy if item not in shown])
@@ -193,17 +180,14 @@ class _View:
         yield Line((f"engine {self.engine}",))
 
 
-# --- Text
-
-
-def _summary(assessment: Assessment) -> Line:
+def _summary(assessment: "Assessment") -> Line:
     counts = [(f"{count:,} {word}", states.style(word)) for word, count in assessment.counts.items() if count]
     parted = [part for count in counts for part in (", ", count)]
     total = states.count(len(assessment.customers), "customer")
     return Line(((total, "bold"), ": ", *parted[1:], f"; {minute(assessment.assessed_at)}"))
 
 
-def _service(assessment: Assessment) -> Iterator[Line]:
+def _service(assessment: "Assessment") -> Iterator[Line]:
     daemon = assessment.daemon
     if daemon is not None and daemon.is_alive(assessment.assessed_at):
         ago = states.duration(max((assessment.assessed_at - daemon.ticked_at).total_seconds(), 0))
@@ -213,16 +197,17 @@ def _service(assessment: Assessment) -> Iterator[Line]:
         yield from _issue(issue, "the service: ")
 
 
-def _causes(found: Iterable[Alert]) -> Iterator[Line]:
-    """Causes that concern several customers."""
-    several = [alert for alert in found if alert.customer_count > 1]
+def _causes(assessment: "Assessment") -> Iterator[Line]:
+    from xmode_transfer.alerting.alerts import by_cause
+
+    several = [alert for alert in by_cause(assessment.all_issues()) if alert.customer_count > 1]
     for alert in sorted(several, key=lambda alert: -alert.customer_count):
         yield Line(((alert.summary, "bold"),))
         yield Line((alert.message,), indent=_INDENT)
         yield _must_act(alert.responsible, alert.hint, _INDENT)
 
 
-def _customer(item: CustomerHealth) -> Iterator[Line]:
+def _customer(item: "CustomerHealth") -> Iterator[Line]:
     yield Line(((item.customer, "bold"),), state(item.health, _INDENT))
     for problem in item.problems:
         yield Line((problem,), indent=_INDENT)
@@ -237,7 +222,7 @@ def _customer(item: CustomerHealth) -> Iterator[Line]:
         yield from _issue(issue, "", _INDENT)
 
 
-def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
+def _subscription(item: "SubscriptionHealth") -> Iterator[Line]:
     below = _INDENT + 2
     yield Line((f"{_last(item)}{_due(item)}",), f"{item.feed}: ", _INDENT)
     if item.not_attested:
@@ -261,7 +246,7 @@ def _subscription(item: SubscriptionHealth) -> Iterator[Line]:
             yield Line((f"waiting {period}: {reason}",), indent=below)
 
 
-def _issue(issue: Issue, prefix: str, indent: int = 0) -> Iterator[Line]:
+def _issue(issue: "Issue", prefix: str, indent: int = 0) -> Iterator[Line]:
     yield Line((f"{prefix}{issue.message} (since {minute(issue.since_at)})",), indent=indent)
     yield _must_act(issue.responsible, issue.hint, indent + 2)
 
@@ -270,8 +255,10 @@ def _must_act(responsible: str, hint: str, indent: int) -> Line:
     return Line((hint,), f"{states.RESPONSIBLE[responsible]} must act: ", indent)
 
 
-def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:
+def _named(rest: Sequence["CustomerHealth"]) -> Iterator[Line]:
     """Names of customers, grouped by health."""
+    from xmode_transfer.alerting.health_records import Health
+
     for word in Health:
         names = [item.customer for item in rest if item.health is word]
         if names:
@@ -280,7 +267,7 @@ def _named(rest: Sequence[CustomerHealth]) -> Iterator[Line]:
             yield Line((f"{few}{more}",), state(word, _INDENT))
 
 
-def _last(item: SubscriptionHealth) -> str:
+def _last(item: "SubscriptionHealth") -> str:
     last = item.last_delivered
     if last is None or last.delivered_at is None:
         seen = "" if item.scan is not None else ", source not scanned yet"
@@ -292,7 +279,7 @@ def _last(item: SubscriptionHealth) -> str:
     )
 
 
-def _due(item: SubscriptionHealth) -> str:
+def _due(item: "SubscriptionHealth") -> str:
     if not item.due:
         return ""
     rest = item.due_count - len(item.due[:_SHOWN_PERIODS])
@@ -300,10 +287,9 @@ def _due(item: SubscriptionHealth) -> str:
     return f"; due: {', '.join(item.due[:_SHOWN_PERIODS])}{more}"
 
 
-# --- JSON
+def _document(assessment: "Assessment", configuration: "Configuration", ledger: "Ledger") -> dict[str, Any]:
+    from xmode_transfer.alerting.alerts import by_cause
 
-
-def _document(assessment: Assessment, configuration: Configuration, ledger: Ledger) -> dict[str, Any]:
     orphaned: dict[str, list[MultipartUpload]] = {}
     for upload in ledger.uploads.find(statuses=[UploadStatus.ORPHANED]):
         orphaned.setdefault(upload.customer, []).append(upload)
@@ -314,9 +300,7 @@ def _document(assessment: Assessment, configuration: Configuration, ledger: Ledg
         "daemon": daemon
         and {
             "alive": daemon.is_alive(assessment.assessed_at),
-            "ticked_at": daemon.ticked_at,
-            "busy": daemon.busy,
-            "workers": daemon.workers,
+            **terminal.picked(daemon, "ticked_at", "busy", "workers"),
         },
         "issues": assessment.warnings,
         "causes": [alert.document() for alert in by_cause(assessment.all_issues())],
@@ -328,63 +312,47 @@ def _document(assessment: Assessment, configuration: Configuration, ledger: Ledg
 
 
 def _customer_document(
-    item: CustomerHealth, configuration: Configuration, orphaned: Sequence[MultipartUpload]
+    item: "CustomerHealth", configuration: "Configuration", orphaned: Sequence[MultipartUpload]
 ) -> dict[str, Any]:
     customer = configuration.customers.get(item.customer)
-    configured = customer.state if customer else CustomerState.ACTIVE
+    configured = customer.state if customer else "active"
     return {
-        "customer": item.customer,
-        "company": item.company,
-        "state": "broken" if item.health is Health.BROKEN else configured,
+        **terminal.picked(item, "customer", "company", "problems", "issues", "warnings", "lifecycle_rule"),
+        "state": "broken" if item.health == "broken" else configured,
         "status": item.health,
-        "problems": item.problems,
-        "issues": item.issues,
-        "warnings": item.warnings,
         "feeds": [_feed(subscription) for subscription in item.subscriptions],
         "multipart": item.capabilities.multipart,
         "region": item.capabilities.region,
         "orphaned": [
             {
-                "key": upload.key,
-                "upload_id": upload.upload_id,
+                **terminal.picked(upload, "key", "upload_id"),
                 "bytes": upload.sent_bytes,
                 "ends_at": upload.abort_at and upload.abort_at.isoformat(),
             }
             for upload in orphaned
         ],
-        "lifecycle_rule": item.lifecycle_rule,
     }
 
 
-def _feed(item: SubscriptionHealth) -> dict[str, Any]:
+def _feed(item: "SubscriptionHealth") -> dict[str, Any]:
     scan = item.scan
     return {
-        "feed": item.feed,
+        **terminal.picked(item, "feed", "issue", "not_attested", "due", "due_count", "fresh_until_at"),
         "status": item.health,
-        "issue": item.issue,
         "last_delivered": item.last_delivered and _delivery(item.last_delivered),
-        "not_attested": item.not_attested,
         "open": [{**_delivery(begun.delivery), "since_at": begun.since_at} for begun in item.open],
-        "due": item.due,
-        "due_count": item.due_count,
         "waiting": [waiting._asdict() for waiting in scan.waiting] if scan else [],
         "source_error": scan.failure.message if scan and scan.failure else None,
         "looked_at": scan.looked_at if scan else None,
-        "fresh_until_at": item.fresh_until_at,
     }
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
     return {
-        "period": delivery.period,
-        "revision": delivery.revision,
-        "status": delivery.status,
+        **terminal.picked(delivery, "period", "revision", "status", "delivered_at", "attempts"),
+        **terminal.picked(delivery, "manifest_key", "not_attested"),
         "objects": delivery.object_count,
         "bytes": delivery.total_bytes,
         "missing": delivery.missing_count,
-        "delivered_at": delivery.delivered_at,
-        "manifest_key": delivery.manifest_key,
-        "not_attested": delivery.not_attested,
-        "attempts": delivery.attempts,
         **terminal.failure_fields(delivery.failure),
     }

@@ -1,8 +1,7 @@
 """stdout and stderr of every command. No problem with them ends the work.
 
-What stderr does not accept is lost. What stdout does not accept is reported by the exit code. A character
-that the encoding lacks is written as a JSON escape, so that a document stays valid. A control character, as
-in an escape sequence in a file's name, is shown as an escape and never reaches the terminal.
+What stderr does not accept is lost; for stdout the exit code says so. A character that the encoding lacks is
+written as a JSON escape, so that a document stays valid. A control character never reaches the terminal.
 """
 
 import codecs
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 ESCAPES = "xmode.escaped"
-SIGPIPE_CODE = 141
-"""Exit code that a shell reports for a program ended by SIGPIPE, as with ``| head``."""
+SIGPIPE_CODE = 141  # as a shell reports for a program ended by SIGPIPE
 
 
 class OutputLost(Exception):
-    """stdout accepts no more output. Not an OSError or XmodeError, because only ``main`` handles it."""
+    """stdout accepts no more. Not an OSError or XmodeError, because only ``main`` handles it."""
 
 
 class Stdout(io.FileIO):
@@ -44,8 +42,6 @@ class Stdout(io.FileIO):
 
 
 class _Stderr(io.FileIO):
-    """The descriptor below stderr."""
-
     def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
@@ -91,7 +87,6 @@ class Screen:
 
 
 def install_screens() -> None:
-    """Let all output go through a ``Screen``."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Screen):
@@ -128,7 +123,6 @@ def colours_wanted() -> bool | None:
 
 
 def is_dumb() -> bool:
-    """Return True if the terminal can only print lines."""
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 

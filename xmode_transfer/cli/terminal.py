@@ -1,8 +1,7 @@
 """The one renderer: lines with labels and coloured states, JSON documents, errors, and progress.
 
-A line is plain text, in which ``visible`` has escaped control characters of files, keys and AWS, and our own
-styles: only rich writes escape sequences, and only for these. rich is imported where something is shown to
-people; ``--json`` does not wait for it.
+Control characters in text of others are escaped: only rich writes escape sequences, for our own styles.
+``--json`` does not wait for rich.
 """
 
 import json
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -32,13 +31,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.text import Text
 
-Part = str | tuple[str, str]
-"""Text, or text and its style."""
+Part = str | tuple[str, str]  # text, or text and its style
 _FACT = 13
 _NARROWEST, _WIDEST = 30, 120
 _PLAIN_EVERY_SECONDS, _PAINT_EVERY_SECONDS = 10.0, 0.1
-_WIDE = 90
-"""Columns of a terminal below which the progress line has no bar and no sizes."""
+_WIDE = 90  # columns that a bar with sizes needs
 
 
 def state(word: str, width: int = 0) -> Part:
@@ -100,20 +97,15 @@ def _coloured(stream: TextIO) -> bool:
 
 
 def console(*, err: bool = False) -> "Console":
-    """Return a rich console on stdout or stderr, with the colours that the environment asks for."""
+    """Return a rich console with the colours that the environment asks for."""
     from rich.console import Console
 
     stream = streams.bare(sys.stderr if err else sys.stdout)
-    return Console(
-        file=stream,
-        color_system="standard" if _coloured(stream) else None,
-        no_color=False,
-        soft_wrap=True,
-    )
+    colours: Literal["standard"] | None = "standard" if _coloured(stream) else None
+    return Console(file=stream, color_system=colours, no_color=False, soft_wrap=True)
 
 
 def say(*parts: Part, label: Part = "", indent: int = 0, err: bool = False) -> None:
-    """Print one line."""
     show([Line(parts, label, indent)], err=err)
 
 
@@ -166,18 +158,18 @@ def answer(document: Mapping[str, Any], *, indent: int | None = None) -> None:
 
 def failure_fields(failure: Failure | None) -> dict[str, Any]:
     """Return why something failed, as every document has it: all null if nothing failed."""
-    return {
-        "cause": failure and failure.cause,
-        "responsible": failure and failure.responsible,
-        "message": failure and failure.message,
-        "hint": failure and failure.hint,
-        "request_id": failure and failure.request_id,
-    }
+    names = ("cause", "responsible", "message", "hint", "request_id")
+    return {name: getattr(failure, name, None) for name in names}
+
+
+def picked(record: object, *names: str) -> dict[str, Any]:
+    """Return these fields of a record."""
+    return {name: getattr(record, name) for name in names}
 
 
 class JsonDocument:
-    """A document ``{<members>, "<rows>": [...], <members>}``, written row by row, so that a million rows need
-    no memory. Nothing is written before the first row or the end: an error before can be the document."""
+    """A document ``{<members>, "<rows>": [...], <members>}``, written row by row, in constant memory. Nothing
+    is written before the first row or the end: an error before can be the document."""
 
     def __init__(self, stream: TextIO, rows: str, **members: object) -> None:
         self._stream = stream
@@ -205,7 +197,6 @@ class JsonDocument:
 
 
 def show_failure(failure: Failure, indent: int) -> None:
-    """Print a failure that will be retried."""
     say(failure.message, indent=indent)
     if failure.responsible == "customer":
         retry = "next run (fails again until fixed)"
@@ -219,7 +210,6 @@ def show_failure(failure: Failure, indent: int) -> None:
 def responsible_for(
     responsible: str, hint: str, indent: int = 2, *, retry: str = "", err: bool = False
 ) -> None:
-    """Print who is responsible, when it is retried, and the fix."""
     fact("responsible", states.RESPONSIBLE[responsible], indent, err=err)
     if retry:
         fact("retry", retry, indent, err=err)
@@ -248,7 +238,6 @@ def show_error(error: XmodeError, *, as_json: bool) -> None:
 
 
 def show_usage(error: click.ClickException, *, as_json: bool) -> None:
-    """Print an error in the command line."""
     if not as_json:
         error.show()
         return
@@ -259,7 +248,7 @@ def show_usage(error: click.ClickException, *, as_json: bool) -> None:
 
 
 def show_defect(error: Exception, *, as_json: bool) -> None:
-    """Report a defect of this program: the traceback in the log, one sentence on the terminal."""
+    """Report a defect of this program. The log has the traceback."""
     telemetry.exception(Event.DEFECT)
     message = f"{type(error).__name__}: {error}"
     if as_json:
@@ -314,7 +303,6 @@ class Tally:
                 self.bar.start()
 
     def show(self) -> None:
-        """Update the bar, or print a plain line."""
         if self.bar is not None:
             self.bar.update(
                 self.bar.task_ids[0],
@@ -367,11 +355,8 @@ def _bar() -> "Progress":
 
     shown = console(err=True)
     wide = shown.width >= _WIDE
-    sizes = [
-        columns.DownloadColumn(),
-        columns.TransferSpeedColumn(),
-        columns.TimeRemainingColumn(compact=True),
-    ]
+    left = columns.TimeRemainingColumn(compact=True)
+    sizes = (columns.DownloadColumn(), columns.TransferSpeedColumn(), left)
     bar = columns.Progress(
         *([columns.SpinnerColumn()] if shown.encoding.startswith("utf") else []),
         columns.TextColumn("[bold]{task.description}"),

@@ -4,22 +4,21 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xmode_transfer.cli import opening, receipts, terminal
+from xmode_transfer.cli import opening, terminal
 from xmode_transfer.cli.opening import FILE, Opened, Shell
-from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ExitCode, ReceiptRefused, XmodeError
 from xmode_transfer.model.upkeep import DiscrepancyKind, Finding, Scope, fix
-from xmode_transfer.service import assembly
-from xmode_transfer.upkeep import receipts as receipt_files
-from xmode_transfer.upkeep.listing import check_delivered, check_scope, not_attested, why_nothing
-from xmode_transfer.upkeep.receipts import ReceiptFile
-from xmode_transfer.upkeep.repair import Repaired, repair
-from xmode_transfer.upkeep.verify import Verification, Verified
 from xmode_transfer.web import states
+
+if TYPE_CHECKING:
+    from xmode_transfer.config import Customer
+    from xmode_transfer.upkeep.receipts import ReceiptFile
+    from xmode_transfer.upkeep.repair import Repaired
+    from xmode_transfer.upkeep.verify import Verification
 
 _HOW_TO_ATTEST = (
     "add the public keys that signed our manifests to service.yaml (receipts.public_keys), then run `list "
@@ -71,6 +70,12 @@ def command(
     xmode-transfer verify --receipt acme-november.receipt --public-key xmode-receipts.pem.pub
     xmode-transfer verify --new-key /etc/xmode-transfer/receipts.pem
     """
+    from xmode_transfer.cli import receipts
+    from xmode_transfer.service import assembly
+    from xmode_transfer.upkeep.listing import check_delivered, check_scope
+    from xmode_transfer.upkeep.repair import repair as deliver_again
+    from xmode_transfer.upkeep.verify import Verification
+
     if new_key is not None:
         return receipts.make_key(new_key, as_json=as_json)
     if name is None:
@@ -97,12 +102,19 @@ def command(
             return Verification(opened.context, customer, scope, reader, deep=deep, acl_sample=acl_sample)
 
         # a verification of its own finds what is missing; the next one proves what was repaired
-        repaired = _repair(opened, verification(), opening.requester(by)) if repair else None
+        repaired = None
+        if repair:
+            findings = (finding for _, finding in verification() if finding is not None)
+            person = opening.requester(by)
+            repaired = deliver_again(opened.context, configuration, customer, findings, by=person)
         return _run(opened, _Report(verification(), repaired, file, as_json))
 
 
 def _run(opened: Opened, report: "_Report") -> int:
-    """Verify; show and sign each key as it comes."""
+    from xmode_transfer.upkeep import receipts
+    from xmode_transfer.upkeep.listing import not_attested, why_nothing
+    from xmode_transfer.upkeep.verify import Verified
+
     context, file, verification = opened.context, report.file, report.verification
     customer, scope, verified = verification.customer, verification.scope, verification.verified
     started = context.clock.monotonic()
@@ -110,7 +122,7 @@ def _run(opened: Opened, report: "_Report") -> int:
     report.not_attested = {place: why for place, why in found.items() if scope.covers(*place[:2])}
     signed = Verified()
     if file is not None:
-        head = receipt_files.head(
+        head = receipts.head(
             customer,
             context.vendor.principal_arn,
             scope,
@@ -126,7 +138,7 @@ def _run(opened: Opened, report: "_Report") -> int:
                     report.finding(finding)
             known = checked.known
             if file is not None and (known.feed, known.period, known.revision) not in report.not_attested:
-                file.add(receipt_files.entry(checked, finding))
+                file.add(receipts.entry(checked, finding))
                 signed.count(checked)
     except XmodeError as error:
         with opened.progress.hidden():
@@ -140,21 +152,14 @@ def _run(opened: Opened, report: "_Report") -> int:
         return report.done(context.clock.monotonic() - started)
 
 
-def _repair(opened: Opened, verification: Verification, by: str) -> Repaired:
-    findings = (finding for _, finding in verification if finding is not None)
-    return repair(opened.context, opened.configuration, verification.customer, findings, by=by)
-
-
 @dataclass(slots=True)
 class _Report:
-    """The report on a verification: each finding as it comes, then the end, which returns the exit code.
+    """Shows each finding as it comes, then the end. ``not_attested`` has the deliveries (feed, period,
+    revision) that no receipt is signed for, and why."""
 
-    ``not_attested`` has the deliveries (feed, period, revision) that no receipt is signed for, and why.
-    """
-
-    verification: Verification
-    repaired: Repaired | None
-    file: ReceiptFile | None
+    verification: "Verification"
+    repaired: "Repaired | None"
+    file: "ReceiptFile | None"
     as_json: bool
     not_attested: dict[tuple[str, str, int], str] = field(default_factory=dict)
     is_signed: bool = False
@@ -172,7 +177,7 @@ class _Report:
         )
 
     @property
-    def _customer(self) -> Customer:
+    def _customer(self) -> "Customer":
         return self.verification.customer
 
     def finding(self, finding: Finding) -> None:
@@ -184,16 +189,11 @@ class _Report:
         known = finding.known
         self._document.row(
             {
-                "key": known.key,
+                **terminal.picked(known, "key", "feed", "period", "revision", "size"),
                 "discrepancy": finding.kind,
-                "message": finding.message,
-                "responsible": finding.responsible,
+                **terminal.picked(finding, "message", "responsible"),
                 "fix": self._fix(finding),
-                "feed": known.feed,
-                "period": known.period,
-                "revision": known.revision,
                 "source": known.name or None,
-                "size": known.size,
             }
         )
 
@@ -231,15 +231,11 @@ class _Report:
     def _counts(self) -> dict[str, Any]:
         verified = self.verification.verified
         return {
-            "keys": verified.keys,
-            "proven": verified.proven,
+            **terminal.picked(verified, "keys", "proven", "rewritten", "acl_checked"),
+            **terminal.picked(verified, "unmanaged", "superseded"),
             "bytes": verified.proven_bytes,
             "proofs": dict(sorted(verified.proofs.items())),
-            "rewritten": verified.rewritten,
-            "acl_checked": verified.acl_checked,
             "discrepancies": dict(sorted(verified.discrepancies.items())),
-            "unmanaged": verified.unmanaged,
-            "superseded": verified.superseded,
         }
 
     def _end_document(self, seconds: float) -> None:
@@ -280,27 +276,22 @@ class _Report:
         terminal.say(f"{url}: {'; '.join(facts)}", label=label)
 
     def _show_not_attested(self) -> None:
-        """Show deliveries that were recovered from the bucket without our signature."""
         doubtful = sorted(self.not_attested.items())
         for (feed, period, revision), why in doubtful[:_SHOWN]:
             number = f" r{revision}" if revision > 1 else ""
             terminal.fact("not attested", f"{feed} {period}{number}: {why}", 0)
         terminal.more(len(doubtful), _SHOWN, "delivery")
-        if not doubtful or self.file is None:
-            return
-        if self.is_signed:
+        if doubtful and self.is_signed:
             terminal.say("the receipt omits these deliveries", indent=2)
-        else:
+        elif doubtful and self.file is not None:
             terminal.say(("no receipt was written: none of this is attested", "bold red"))
             terminal.fact("fix", _HOW_TO_ATTEST)
 
 
-def _show_repaired(repaired: Repaired) -> None:
-    text = "nothing was missing"
-    if repaired.operation_id is not None:
-        sent = f"{states.count(repaired.sent, 'key')} delivered again, {states.size(repaired.bytes)}"
-        text = f"{sent} (operation {repaired.operation_id})"
-    terminal.say(text, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
+def _show_repaired(repaired: "Repaired") -> None:
+    sent = f"{states.count(repaired.sent, 'key')} delivered again, {states.size(repaired.bytes)}"
+    done = f"{sent} (operation {repaired.operation_id})" if repaired.operation_id else "nothing was missing"
+    terminal.say(done, label=(f"{'repair':<{_INDENT}}", "bold cyan"))
     for left in repaired.left[:_SHOWN]:
         terminal.say(left.known.key, label=f"{'not repaired':<{_INDENT - 2}}", indent=2)
         terminal.say(f"{left.cause}: {left.message}", indent=_INDENT)
@@ -311,14 +302,10 @@ def _show_repaired(repaired: Repaired) -> None:
             terminal.fact("fix", repaired.failure.hint)
 
 
-def _repair_document(repaired: Repaired) -> dict[str, Any]:
+def _repair_document(repaired: "Repaired") -> dict[str, Any]:
     return {
         "operation": repaired.operation_id,
-        "outcome": repaired.outcome,
-        "sent": repaired.sent,
-        "bytes": repaired.bytes,
-        "left": [
-            {"key": left.known.key, "cause": left.cause, "message": left.message} for left in repaired.left
-        ],
+        **terminal.picked(repaired, "outcome", "sent", "bytes"),
+        "left": [{"key": of.known.key, **terminal.picked(of, "cause", "message")} for of in repaired.left],
         **terminal.failure_fields(repaired.failure),
     }

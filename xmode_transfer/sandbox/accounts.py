@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import threading
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -26,7 +27,6 @@ from xmode_transfer.sandbox.model import (
 
 KNOWN_ACCOUNTS = {"acme": "111122223333", "globex": "222233334444"}
 DEFAULT_CUSTOMERS = dict.fromkeys(KNOWN_ACCOUNTS, Variant.GUIDE)
-DEFAULT_PREFIX = "xmode/"
 POLICY_NAME = "XMode"
 
 Document = dict[str, Any]
@@ -44,8 +44,7 @@ def permission_policy(customer: CustomerSetup) -> Document:
     if variant is Variant.NO_ACL_CONDITION:
         del writing["Condition"]
     if variant is Variant.PREFIX_ONLY:
-        below = f"arn:aws:s3:::{bucket}/{prefix}*"
-        writing["Resource"] = reading["Resource"] = below
+        writing["Resource"] = reading["Resource"] = f"arn:aws:s3:::{bucket}/{prefix}*"
         reading["Action"].remove("s3:ListBucket")
         document["Statement"].append(
             {
@@ -86,8 +85,8 @@ _lock = threading.Lock()
 def client(
     service: str, *, endpoint: str, access_key_id: str, secret_access_key: str, region: str, token: str = ""
 ) -> Any:
-    """Return a client, which threads may share; the same one for the same arguments. Profiles, configuration
-    files and proxies of the environment have no effect: the sandbox is on loopback."""
+    """Return a client, which threads may share; the same one for the same arguments. The environment's
+    profiles, configuration files and proxies have no effect: the sandbox is on loopback."""
     from botocore.config import Config
 
     key = (service, endpoint, access_key_id, secret_access_key, region, token)
@@ -121,13 +120,7 @@ def _session() -> Any:
 
 def root_client(endpoint: str, root: Keys, service: str, region: str) -> Any:
     """Return a client of an account's root."""
-    return client(
-        service,
-        endpoint=endpoint,
-        access_key_id=root.access_key_id,
-        secret_access_key=root.secret_access_key,
-        region=region,
-    )
+    return client(service, endpoint=endpoint, region=region, **asdict(root))
 
 
 def owner(customer: CustomerSetup, service: str) -> Any:
@@ -178,16 +171,14 @@ def add_customer(
     company: str | None = None,
     external_id: str | None = None,
     bucket: str | None = None,
-    prefix: str = DEFAULT_PREFIX,
+    prefix: str = "xmode/",
     region: str = REGION,
 ) -> CustomerSetup:
-    """Add a customer to a running sandbox. It follows the guide, except where its variant differs.
-
-    The defaults follow from the name: ``acme`` becomes Acme Corp with the external ID AcmeCorp, the bucket
-    acme-data and an account of its own. Raise SandboxError if the name, account or bucket is taken.
-    """
+    """Add a customer to a running sandbox. It follows the guide, except where its variant differs. The
+    defaults follow from the name. Raise SandboxError if the name, account or bucket is taken."""
     company = company or f"{name.replace('-', ' ').title()} Corp"
-    account = account or KNOWN_ACCOUNTS.get(name) or account_number(name)
+    made_up = str(10**11 + int(hashlib.sha256(name.encode()).hexdigest(), 16) % (9 * 10**11))
+    account = account or KNOWN_ACCOUNTS.get(name, made_up)
     customer = CustomerSetup(
         name=name,
         company=company,
@@ -214,11 +205,6 @@ def add_customer(
     sandbox.customers.append(customer)
     sandbox.save()
     return customer
-
-
-def account_number(name: str) -> str:
-    """Return a made-up account number, always the same for the same name."""
-    return str(10**11 + int(hashlib.sha256(name.encode()).hexdigest(), 16) % (9 * 10**11))
 
 
 def set_trust_policy(customer: CustomerSetup, document: Document) -> None:

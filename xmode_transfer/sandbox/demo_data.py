@@ -1,7 +1,7 @@
 """Writes two feeds for the demo: the clocks of the world's time zones.
 
-Places, coordinates and clocks come from the IANA time zone database in the tzdata package. Each day's files
-differ, but the same date always gives the same rows.
+Places, coordinates and clocks come from the IANA time zone database in the tzdata package. The same date
+always gives the same rows.
 
     places-daily/2026/11/22/america/utc-minus-0500.csv.gz    each half hour, there and in UTC
     places-daily/2026/11/22/_SUCCESS                         written last
@@ -25,7 +25,6 @@ DAYS = 5
 MARKER = "_SUCCESS"
 STEP_MINUTES = 30
 PLACE_COLUMNS = "place,country,latitude,longitude,utc_offset,date"
-DAILY_COLUMNS = f"{PLACE_COLUMNS},time,utc"
 _ISO_6709 = re.compile(r"([+-])(\d{2})(\d{2})(\d{2})?([+-])(\d{3})(\d{2})(\d{2})?")
 
 FEEDS: dict[str, dict[str, Any]] = {
@@ -52,10 +51,6 @@ class Place:
     @property
     def region(self) -> str:
         return self.zone.partition("/")[0].lower()
-
-    @property
-    def name(self) -> str:
-        return self.zone.rpartition("/")[2].replace("_", " ")
 
 
 class Written(NamedTuple):
@@ -115,9 +110,16 @@ def _write_day(root: Path, day: date) -> list[int]:
     by_file: dict[str, list[str]] = defaultdict(list)
     for place in places():
         offset = _offset_minutes(place, day)
-        by_file[f"{place.region}/utc-{_spelt(offset)}.csv.gz"] += _half_hours(place, day, offset)
+        sign = "minus" if offset < 0 else "plus"
+        name = f"{place.region}/utc-{sign}-{_clock_time(abs(offset)).replace(':', '')}.csv.gz"
+        start = f"{_place(place)},{_signed(offset)},{day}"
+        by_file[name] += [
+            f"{start},{_clock_time(minutes)},{_clock_time((minutes - offset) % (24 * 60))}"
+            for minutes in range(0, 24 * 60, STEP_MINUTES)
+        ]
     directory = root / day.strftime("%Y/%m/%d")
-    sizes = [_write(directory / name, DAILY_COLUMNS, rows) for name, rows in sorted(by_file.items())]
+    columns = f"{PLACE_COLUMNS},time,utc"
+    sizes = [_write(directory / name, columns, rows) for name, rows in sorted(by_file.items())]
     (directory / MARKER).touch()  # last, because it completes the day
     return sizes
 
@@ -148,15 +150,9 @@ def _write(path: Path, columns: str, rows: Iterable[str]) -> int:
     return path.write_bytes(content)
 
 
-def _half_hours(place: Place, day: date, offset: int) -> Iterator[str]:
-    start = f"{_place(place)},{_signed(offset)},{day}"
-    for minutes in range(0, 24 * 60, STEP_MINUTES):
-        yield f"{start},{_clock_time(minutes)},{_clock_time((minutes - offset) % (24 * 60))}"
-
-
 def _place(place: Place) -> str:
     country = f'"{place.country}"' if "," in place.country else place.country
-    return f"{place.name},{country},{place.latitude},{place.longitude}"
+    return f"{place.zone.rpartition('/')[2].replace('_', ' ')},{country},{place.latitude},{place.longitude}"
 
 
 @cache
@@ -169,10 +165,6 @@ def _clock_time(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
-def _spelt(offset: int) -> str:
-    return f"{'minus' if offset < 0 else 'plus'}-{abs(offset) // 60:02d}{abs(offset) % 60:02d}"
-
-
 def _rows(table: str) -> Iterator[list[str]]:
-    """Yield the rows of a tzdata table, which separates columns by tabs."""
+    """Return the rows of a tzdata table, which separates columns by tabs."""
     return (line.split("\t") for line in table.splitlines() if line and not line.startswith("#"))

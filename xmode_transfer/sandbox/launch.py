@@ -1,10 +1,7 @@
-"""Serves MiniStack on a socket that the parent has opened, under MiniStack's own Python.
+"""Serves MiniStack, under its own Python, on a listening socket of the parent: an early request waits.
 
-    python -I launch.py FD        until it is terminated
-    python -I launch.py FD DIR    until standard input ends, as it does when the parent dies; then remove DIR
-
-Because the parent passes a listening socket, no other process can take its port, and an early request waits
-until the server is up.
+python -I launch.py FD        until it is terminated
+python -I launch.py FD DIR    until standard input ends, as it does when the parent dies; then remove DIR
 """
 
 import asyncio
@@ -23,11 +20,6 @@ def die_with_parent(directory: str) -> None:
     os._exit(0)
 
 
-async def never() -> None:
-    """Leave SIGTERM its default action: the state is discarded, so nothing has to end in order."""
-    await asyncio.Event().wait()
-
-
 def main(descriptor: str, directory: str = "") -> None:
     if directory:
         threading.Thread(target=die_with_parent, args=(directory,), daemon=True).start()
@@ -38,7 +30,8 @@ def main(descriptor: str, directory: str = "") -> None:
     config.keep_alive_timeout = 75
     config.accesslog = "-"
     config.access_log_format = "%(s)s %(r)s %(b)s bytes"
-    asyncio.run(server.serve(application.app, config, shutdown_trigger=never))
+    # it never shuts down in order: SIGTERM has its default action, because the state is discarded
+    asyncio.run(server.serve(application.app, config, shutdown_trigger=asyncio.Event().wait))
 
 
 if __name__ == "__main__":

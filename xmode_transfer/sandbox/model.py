@@ -48,8 +48,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class CustomerSetup:
-    """A customer of a sandbox: its sign-up, and its account's root key. Under WRONG_EXTERNAL_ID, its role
-    requires another ``external_id``; under NO_ROLE, there is no role at ``role_arn``."""
+    """A customer of a sandbox: its sign-up, and its account's root key."""
 
     name: str
     company: str
@@ -87,12 +86,10 @@ class Sandbox:
 
     @property
     def log(self) -> Path:
-        """The server's log: one line a request, and its errors."""
         return self.directory / "server.log"
 
     def environment(self) -> dict[str, str]:
-        """Return the standard AWS variables that make a process the vendor. Other AWS variables could lead it
-        to another AWS: start from an environment without them."""
+        """Return the AWS variables that make a process the vendor, if it has no others."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.vendor.access_key_id,
@@ -117,14 +114,13 @@ class Sandbox:
         try:
             document["directory"] = directory
             document["vendor"] = Keys(**document["vendor"])
-            document["customers"] = [_customer(entry) for entry in document["customers"]]
+            document["customers"] = [
+                CustomerSetup(**entry | {"variant": Variant(entry["variant"]), "root": Keys(**entry["root"])})
+                for entry in document["customers"]
+            ]
             return cls(**{name.name: document[name.name] for name in fields(cls)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{directory / STATE_FILE} is not a sandbox's state: {error}") from error
-
-
-def _customer(entry: Mapping[str, Any]) -> CustomerSetup:
-    return CustomerSetup(**{**entry, "variant": Variant(entry["variant"]), "root": Keys(**entry["root"])})
 
 
 DEFAULT_FEEDS: Mapping[str, Mapping[str, Any]] = {
@@ -148,10 +144,9 @@ def write_config(
 ) -> Path:
     """Write service.yaml, feeds/ and customers/ below ``directory``, and return the directory.
 
-    Without ``customers``, all customers of the sandbox are written. Each subscribes to every feed.
-    ``service`` is merged into service.yaml, and ``overrides`` (by customer's name) into the customer's file,
-    also one level down: ``{"acme": {"destination": {"prefix": "other/"}}}``. A feed's source directory is
-    created. No secret is written: the environment has the keys (``Sandbox.environment``).
+    All ``customers`` (None: the sandbox's) subscribe to every feed. ``service`` is merged into service.yaml,
+    ``overrides`` (by customer's name) into the customer's file, also one level down. A feed's source
+    directory is created. No secret is written: the environment has the keys.
     """
     defaults = {"vendor": {"principal_arn": VENDOR_PRINCIPAL_ARN}, "ledger": "sqlite:///var/ledger.db"}
     _write(directory / "service.yaml", _merged(defaults, service or {}))
@@ -161,26 +156,21 @@ def write_config(
             (directory / source).mkdir(parents=True, exist_ok=True)
         _write(directory / "feeds" / f"{name}.yaml", feed)
     for customer in sandbox.customers if customers is None else customers:
-        changes = (overrides or {}).get(customer.name, {})
-        document = _merged(customer_document(customer, feeds), changes)
+        document = {
+            "company": customer.company,
+            "external_id": customer.external_id,
+            "role_arn": customer.role_arn,
+            "destination": {
+                "bucket": customer.bucket,
+                "prefix": customer.prefix,
+                "region": customer.region,
+                "addressing": "path",
+            },
+            "feeds": list(feeds),
+        }
+        document = _merged(document, (overrides or {}).get(customer.name, {}))
         _write(directory / "customers" / f"{customer.name}.yaml", document)
     return directory
-
-
-def customer_document(customer: CustomerSetup, feeds: Iterable[str]) -> dict[str, Any]:
-    """Return the customer's file of the configuration."""
-    return {
-        "company": customer.company,
-        "external_id": customer.external_id,
-        "role_arn": customer.role_arn,
-        "destination": {
-            "bucket": customer.bucket,
-            "prefix": customer.prefix,
-            "region": customer.region,
-            "addressing": "path",
-        },
-        "feeds": list(feeds),
-    }
 
 
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,7 @@
 """Installs MiniStack, the local AWS, and starts, finds and stops sandboxes.
 
-MiniStack pins botocore to one version, so it has a virtual environment of its own. Everything is in one home
-directory, which may be deleted when no sandbox runs:
-
-    HOME/runtime/<hash>-<python>/    the virtual environment, one for each requirements.txt and Python
-    HOME/<id>/                       one sandbox
+MiniStack pins botocore to one version, so it has a virtual environment of its own, in HOME/runtime: one
+for each requirements.txt and Python. A sandbox is in HOME/<id>/.
 """
 
 import atexit
@@ -23,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from xmode_transfer.sandbox.accounts import DEFAULT_CUSTOMERS, add_customer, forget, set_up_vendor
@@ -36,7 +33,6 @@ READY_SECONDS = 30
 POLL_SECONDS = 0.02
 SHOWN_LINES = 12
 ID = re.compile(r"sbx-[0-9a-f]{6}")
-_LAUNCHER = Path(__file__).with_name("launch.py")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SYSTEMROOT")
 
 Say = Callable[[str], None]
@@ -51,11 +47,8 @@ def default_home() -> Path:
 
 
 def install(home: Path, *, requirements: Path = REQUIREMENTS, say: Say = lambda _line: None) -> Path:
-    """Install MiniStack below ``home``, once for this requirements.txt and this Python; return its Python.
-
-    Of two processes, one builds and the other waits. An interrupted build leaves nothing that looks finished.
-    ``say`` gets a line before something slow. Raise SandboxError with the end of the installer's output.
-    """
+    """Install MiniStack below ``home``, once for this requirements.txt and this Python; return its Python. Of
+    two processes, one builds and the other waits. An interrupted build leaves nothing that looks finished."""
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
     runtime = home / "runtime" / f"{digest}-{sys.implementation.cache_tag}"
     python = runtime / "bin" / "python"
@@ -126,18 +119,19 @@ def _run(command: list[str]) -> None:
             timeout=INSTALL_TIMEOUT_SECONDS,
             check=False,
         )
-        failed, output = done.returncode != 0, done.stdout
+        if done.returncode == 0:
+            return
+        output = done.stdout
     except subprocess.TimeoutExpired:
-        failed, output = True, f"gave up after {INSTALL_TIMEOUT_SECONDS} seconds"
+        output = f"gave up after {INSTALL_TIMEOUT_SECONDS} seconds"
     except OSError as error:
-        failed, output = True, str(error)
-    if failed:
-        problem = f"The local AWS (MiniStack) could not be installed: `{' '.join(command)}` failed"
-        raise SandboxError(
-            f"{problem}:\n{_end_of(output)}",
-            hint="It is downloaded once, from the package index that pip uses: check the network, the proxy "
-            "and pip's configuration, then try again. Delivering to real AWS does not need it.",
-        )
+        output = str(error)
+    problem = f"The local AWS (MiniStack) could not be installed: `{' '.join(command)}` failed"
+    raise SandboxError(
+        f"{problem}:\n{_end_of(output)}",
+        hint="It is downloaded once, from the package index that pip uses: check the network, the proxy "
+        "and pip's configuration, then try again. Delivering to real AWS does not need it.",
+    )
 
 
 def _end_of(output: str) -> str:
@@ -149,8 +143,7 @@ def _end_of(output: str) -> str:
 
 
 def birth(pid: int) -> str | None:
-    """Return a word for the start of a process, which tells it from a later one with the same number. Return
-    None if the process has ended, also if it is a zombie."""
+    """Return a word that tells a process from a later one with the same number; None if it has ended."""
     if sys.platform == "linux":
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -166,8 +159,7 @@ def birth(pid: int) -> str | None:
 
 
 def end(pid: int, born: str, grace_seconds: float = 3) -> bool:
-    """End the process if it is the one that was born then: SIGTERM first, SIGKILL after the grace. Return
-    False if it had ended."""
+    """End the process by SIGTERM, after the grace by SIGKILL. Return False if the one born then had ended."""
     if birth(pid) != born:
         return False
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -183,7 +175,6 @@ def end(pid: int, born: str, grace_seconds: float = 3) -> bool:
 
 # --- Sandboxes
 
-
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 """The servers that this process started, by directory. Those that end with it have a pipe as stdin."""
 os.register_at_fork(after_in_child=_children.clear)
@@ -196,11 +187,8 @@ def start(
     detach: bool = False,
     say: Say = lambda _line: None,
 ) -> Sandbox:
-    """Start a local AWS on a free port of 127.0.0.1, with the vendor's user and these customers.
-
-    With ``detach`` it runs until it is stopped. Without, it ends with this process, however that ends, and
-    its directory is removed. Raise SandboxError, and then leave nothing behind.
-    """
+    """Start a local AWS on a free port of 127.0.0.1. With ``detach`` it runs until it is stopped; without, it
+    ends with this process, however that ends. Raise SandboxError, and then leave nothing behind."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     home = (home or default_home()).absolute()
@@ -238,7 +226,6 @@ def stop(sandbox: Sandbox) -> bool:
 
 @contextmanager
 def running(home: Path, customers: Mapping[str, Variant] = DEFAULT_CUSTOMERS) -> Iterator[Sandbox]:
-    """Run a sandbox for the length of a ``with`` block."""
     sandbox = start(home, customers)
     try:
         yield sandbox
@@ -282,13 +269,14 @@ def _new_directory(home: Path) -> Path:
 def _serve(python: Path, directory: Path, *, detach: bool) -> Sandbox:
     root_secret = secrets.token_hex(20)
     (directory / "tmp").mkdir()
+    launcher = Path(__file__).with_name("launch.py")
     attached = [] if detach else [str(directory)]
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
         with (directory / "server.log").open("ab") as log:
             popen = subprocess.Popen(
-                [str(python), "-I", str(_LAUNCHER), str(listener.fileno()), *attached],
+                [str(python), "-I", str(launcher), str(listener.fileno()), *attached],
                 env=_server_environment(directory, port, root_secret),
                 cwd=directory,
                 stdin=subprocess.DEVNULL if detach else subprocess.PIPE,
@@ -331,20 +319,18 @@ def _server_environment(directory: Path, port: int, root_secret: str) -> dict[st
 def _await_ready(sandbox: Sandbox) -> None:
     """Send one request: it waits, because the socket listened before the server started."""
     host, _, port = sandbox.endpoint.removeprefix("http://").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=READY_SECONDS)
-    try:
+    with (
+        suppress(OSError, http.client.HTTPException),
+        closing(http.client.HTTPConnection(host, int(port), timeout=READY_SECONDS)) as connection,
+    ):
         connection.request("GET", "/_ministack/health")
-        healthy = connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        healthy = False
-    finally:
-        connection.close()
-    if not healthy:
-        log = _end_of(sandbox.log.read_text(encoding="utf-8", errors="replace"))
-        raise SandboxError(
-            f"The local AWS did not start within {READY_SECONDS} seconds. The end of its log:\n{log}",
-            hint=f"Delete {sandbox.directory.parent / 'runtime'} to reinstall it, then try again.",
-        )
+        if connection.getresponse().status == 200:
+            return
+    log = _end_of(sandbox.log.read_text(encoding="utf-8", errors="replace"))
+    raise SandboxError(
+        f"The local AWS did not start within {READY_SECONDS} seconds. The end of its log:\n{log}",
+        hint=f"Delete {sandbox.directory.parent / 'runtime'} to reinstall it, then try again.",
+    )
 
 
 def _collect(directory: Path) -> None:
