@@ -1,9 +1,7 @@
 """Check, before a manifest is put, that the bucket still has what it lists and this run has not sent itself.
 
-A customer may have deleted or overwritten objects of an earlier run or revision, or made its bucket anew. One
-listing of the period's keys proves by size and ETag what is as we put it; a HEAD judges the rest. A gone
-object is planned again if the source has it unchanged; else the manifest lists it as missing. All of this is
-recorded before anything is sent, so that a killed run is resumed.
+One listing of the period's keys proves by size and ETag what is as we put it; a HEAD judges the rest. A gone
+object is planned again if the source has it unchanged; else the manifest lists it as missing.
 """
 
 import re
@@ -49,9 +47,8 @@ _OF_REVISION = re.compile(r"_r[0-9]+/")
 
 @dataclass(slots=True)
 class Rechecked:
-    """The result. ``again`` objects with ``again_bytes`` are pending again; ``missing`` counts those that the
-    manifest lists as missing, by reason. If ``stale``, a key of this revision holds an unmanaged object, so a
-    new revision is due."""
+    """``again`` objects are pending again; the manifest lists the ``missing`` ones. If ``stale``, a key of
+    this revision holds an unmanaged object, so a new revision is due."""
 
     again: int = 0
     again_bytes: int = 0
@@ -67,8 +64,7 @@ class _Lost(NamedTuple):
 
 @dataclass(slots=True)
 class Recheck:
-    """One check of one delivery. ``before`` is the time of the newest object that this run has not sent. Use
-    once."""
+    """Use once. ``before`` is the time of the newest object that this run has not sent."""
 
     context: Context
     planner: Planner
@@ -82,8 +78,7 @@ class Recheck:
     _at_source: Callable[[str], SourceFile | SourceProblem | None] | None = None
 
     def run(self) -> Rechecked:
-        """Raises what the store and the source raise: the manifest must not be put if an object cannot be
-        checked."""
+        """Raises if an object cannot be checked: the manifest must not be put then."""
         if self._is_published():
             return self.result
         with closing(self._lost()) as lost:
@@ -92,8 +87,7 @@ class Recheck:
         return self.result
 
     def _is_published(self) -> bool:
-        """Returns whether this revision's manifest was put before a crash: the customer may have moved its
-        objects since."""
+        """Returns whether the manifest was put before a crash: the customer may have moved objects since."""
         if self.delivery.attempts <= 1:
             return False
         delivery, prefix = self.delivery, self.planner.customer.destination.prefix
@@ -132,8 +126,7 @@ class Recheck:
                     yield _Lost(planned, receipt, reason)
 
     def _listed(self, key: str) -> ListedObject | bool | None:
-        """Returns the key's row in the listing; None if there is none; False if the listing does not cover
-        it."""
+        """Returns the key's row in the listing; None without one; False if the listing does not cover it."""
         top = self.planner.prefix
         if not key.startswith(self.planner.customer.destination.prefix):
             return None
@@ -171,7 +164,7 @@ class Recheck:
     def _judged(
         self, planned: PlannedObject, receipt: Receipt, info: ObjectInfo | None
     ) -> MissingReason | None:
-        """Returns why the object is not in the bucket as we put it; None if it is."""
+        """Returns why the object is not as we put it; None if it is."""
         judgement = judge(receipt, info)
         if judgement.kind is None and info is not None:
             ours = info.token in own_ids(self.delivery) and info.checksum is not None
@@ -184,22 +177,19 @@ class Recheck:
             return MissingReason.EXPIRED
         if not receipt.key.startswith(self.planner.customer.destination.prefix):
             return MissingReason.MOVED
-        return (
-            MissingReason.DELETED if judgement.kind is DiscrepancyKind.MISSING else MissingReason.OVERWRITTEN
-        )
+        if judgement.kind is DiscrepancyKind.MISSING:
+            return MissingReason.DELETED
+        return MissingReason.OVERWRITTEN
 
     def _settle(self, batch: list[_Lost]) -> None:
         again: list[PlannedObject] = []
         gone: list[MissingObject] = []
         for lost in batch:
-            file = None
-            if lost.reason is not MissingReason.EXPIRED:
-                file = self._source(lost.planned.name)
+            expired = lost.reason is MissingReason.EXPIRED
+            file = None if expired else self._source(lost.planned.name)
             if file is None:
-                receipt = lost.receipt
-                gone.append(
-                    MissingObject(receipt.name, receipt.key, receipt.size, receipt.checksum, lost.reason)
-                )
+                name, key, size, checksum = lost.receipt[:4]
+                gone.append(MissingObject(name, key, size, checksum, lost.reason))
                 continue
             planned = self._planned_again(lost, file)
             if planned is None:
@@ -217,7 +207,7 @@ class Recheck:
         self.result.missing.update(item.reason for item in gone)
 
     def _planned_again(self, lost: _Lost, file: SourceFile | SourceProblem) -> PlannedObject | None:
-        """Returns the object to send. Returns None if this revision has no other key for it."""
+        """Returns None if this revision has no other key for it."""
         name, planned = lost.planned.name, lost.planned
         if isinstance(file, SourceProblem) or not same_content(self.planner.source, file, lost.receipt):
             raise SourceChanged(
