@@ -1,14 +1,13 @@
 """Send requests to a source bucket and translate its errors.
 
-The bucket is read with the vendor's own credentials, from the standard AWS variables and files, never with a
-customer's role session. They need s3:ListBucket on the bucket and s3:GetObject on its objects
-(docs/sources.md).
+The vendor's own credentials read it, never a customer's role session. They need s3:ListBucket on the bucket
+and s3:GetObject on its objects (docs/sources.md).
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from botocore import exceptions as aws
@@ -41,8 +40,7 @@ _AGAIN_HINT = "The next run retries"
 
 
 def own_client(stop: threading.Event | None = None) -> Any:
-    """Returns an S3 client with the vendor's credentials; its requests end early when ``stop`` is set. Raises
-    ConfigError, VendorIdentityError."""
+    """Returns an S3 client with the vendor's credentials; its requests end early when ``stop`` is set."""
     try:
         with making_clients:
             session = new_session()
@@ -75,7 +73,6 @@ class OwnClient:
         self._client: Any = None
 
     def get(self) -> Any:
-        """Raises what ``own_client`` raises."""
         with self._lock:
             if self._client is None:
                 self._client = own_client(self._stop)
@@ -88,7 +85,7 @@ class OwnClient:
 
 
 class SourceBucket:
-    """A bucket and the prefix of a feed's files: empty, or ending in ``/``. Calls ``keys_refused`` when AWS
+    """``root`` is the prefix of a feed's files: empty, or ending in ``/``. Calls ``keys_refused`` when AWS
     refuses the vendor's credentials. Thread-safe."""
 
     def __init__(
@@ -100,8 +97,8 @@ class SourceBucket:
         self._keys_refused = keys_refused
 
     def objects(self, below: str = "", limit: int | None = None) -> Iterator[SourceFile]:
-        """Yields the objects below the root and ``below`` in the order of their keys, with their names
-        relative to the root and their ETags. Raises if a page fails."""
+        """Yields the objects below the root and ``below`` in the order of their keys, with names relative to
+        the root, and ETags."""
         previous = ""
         for page in self._pages(below, limit=limit):
             for row in page.get("Contents", ()):
@@ -143,14 +140,13 @@ class SourceBucket:
 
     def head(self, name: str, etag: str) -> SourceFile:
         """Returns the object with that name. Raises SourceChanged if it is gone or has another ETag."""
+        key = self.root + name
         with self.translated("HeadObject", name):
-            answer = self._client_factory().head_object(
-                Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"'
-            )
+            answer = self._client_factory().head_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
         return _file(name, answer["ContentLength"], answer)
 
     def get(self, name: str, etag: str, first: int, last: int) -> Any:
-        """Returns the stream of a range, both ends included. Raises SourceChanged if the ETag is another."""
+        """``last`` is included. Raises SourceChanged if the ETag is another."""
         with self.translated("GetObject", name):
             answer = self._client_factory().get_object(
                 Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"', Range=f"bytes={first}-{last}"
@@ -178,13 +174,10 @@ class SourceBucket:
 
 
 def _file(name: str, size: int, answer: Mapping[str, Any]) -> SourceFile:
-    return SourceFile(name, size, _nanoseconds(answer["LastModified"]), answer["ETag"].strip('"'))
-
-
-def _nanoseconds(moment: datetime) -> int:
-    """Returns the exact nanoseconds since 1970."""
-    whole = moment.astimezone(UTC).replace(microsecond=0)
-    return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000
+    moment = answer["LastModified"]
+    whole_seconds = int(moment.astimezone(UTC).replace(microsecond=0).timestamp())  # a float is not exact
+    modified_ns = whole_seconds * 10**9 + moment.microsecond * 1000
+    return SourceFile(name, size, modified_ns, answer["ETag"].strip('"'))
 
 
 def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> XmodeError:
@@ -213,8 +206,8 @@ def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> Xm
 
 
 def _denied_hint(said: str, action: str, bucket: str) -> str:
-    """Returns who must allow the action. AWS's message names the policy that denies or lacks it, except for a
-    HEAD (IAM User Guide, "Troubleshoot access denied error messages")."""
+    """AWS's message names the policy that denies or lacks the action, except for a HEAD (IAM User Guide,
+    "Troubleshoot access denied error messages")."""
     of = "the bucket" if action == "s3:ListBucket" else "the objects of the bucket"
     if "explicit deny in a resource-based policy" in said:
         return (
@@ -238,14 +231,10 @@ def _denied_hint(said: str, action: str, bucket: str) -> str:
 
 
 def _without_answer(error: Exception, what: str) -> XmodeError:
+    said = one_line(str(error))
     if isinstance(error, aws.NoCredentialsError):
-        return VendorIdentityError(
-            "this process has no AWS credentials to read the source with", hint=_KEYS_HINT
-        )
+        none = "this process has no AWS credentials to read the source with"
+        return VendorIdentityError(none, hint=_KEYS_HINT)
     if isinstance(error, aws.PartialCredentialsError | aws.CredentialRetrievalError | aws.ProfileNotFound):
-        return VendorIdentityError(
-            f"our AWS credentials cannot be read: {one_line(str(error))}", hint=_KEYS_HINT
-        )
-    return SourceUnreadable(
-        f"{what}: {one_line(str(error))}", hint=f"Look at this machine's network. {_AGAIN_HINT}"
-    )
+        return VendorIdentityError(f"our AWS credentials cannot be read: {said}", hint=_KEYS_HINT)
+    return SourceUnreadable(f"{what}: {said}", hint=f"Look at this machine's network. {_AGAIN_HINT}")

@@ -117,9 +117,8 @@ class Recheck:
             planned, receipt, needs_head = item
             return planned, receipt, self._head(receipt.key) if needs_head else None
 
-        with in_order(
-            check, unclear(), name="recheck", threads=self.context.parallel, ahead=_HEADS_AHEAD
-        ) as checked:
+        threads = self.context.parallel
+        with in_order(check, unclear(), name="recheck", threads=threads, ahead=_HEADS_AHEAD) as checked:
             for planned, receipt, info in checked:
                 reason = self._judged(planned, receipt, info)
                 if reason is not None:

@@ -1,8 +1,4 @@
-"""Plan a cleanup: join the ledger's keys with the bucket's in one pass, and apply the policy to each.
-
-With an operation, the expiring keys are recorded as planned before anything is deleted; without one, it is a
-dry run.
-"""
+"""Plan a cleanup: join the ledger's keys with the bucket's in one pass, and apply the policy to each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +18,8 @@ _BATCH = 1000
 @dataclass(slots=True)
 class Expiring:
     """The plan. ``objects`` excludes the manifests, ``bytes`` includes them. ``doubtful`` counts keys that
-    expire but are listed differently from what we put; ``left`` has the first thousand of them. ``kept``
-    counts our keys that stay, ``unmanaged`` the keys that are not ours, ``listed`` all listed keys, and
-    ``settled`` keys that an operation that died had deleted."""
+    expire but are not listed as we put them; ``left`` has the first thousand of them. ``unmanaged`` are keys
+    that are not ours, ``settled`` those that an operation that died had deleted."""
 
     periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
     objects: int = 0
@@ -40,8 +35,8 @@ class Expiring:
 
 @dataclass(slots=True)
 class Planning:
-    """One pass over a customer's destination. ``feeds`` are listed. Beyond ``most_objects``, the plan is
-    counted but not recorded, because it will not be applied."""
+    """One pass; without an ``operation``, a dry run. Beyond ``most_objects``, the plan is counted but not
+    recorded, because it will not be applied."""
 
     context: Context
     customer: Customer
@@ -56,14 +51,11 @@ class Planning:
     _unseen: dict[str, tuple[Removal, bool]] = field(default_factory=dict)
 
     def plan(self) -> Expiring:
-        """Returns the plan. Raises what the listing raises, and Interrupted; no part may be used then."""
+        """If this raises, no part of the plan may be used."""
         prefix = self.customer.destination.prefix
         below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
-        known = (
-            item
-            for item in self.context.ledger.keys.delivered(self.customer.name)
-            if item.key.startswith(below)
-        )
+        delivered = self.context.ledger.keys.delivered(self.customer.name)
+        known = (item for item in delivered if item.key.startswith(below))
         for item in compare(self._listed(below), known, prefix):
             if item.known is None:
                 self._plan.unmanaged += 1
@@ -85,7 +77,7 @@ class Planning:
         return self._plan
 
     def _listed(self, below: Sequence[str]) -> Iterator[ListedObject]:
-        """Lists feed by feed in the order of their prefixes, which is the order of their keys."""
+        """Lists feed by feed in the order of their keys."""
         for prefix in below:
             for item in self.store.list(prefix):
                 self._plan.listed += 1
