@@ -38,8 +38,8 @@ class Source(Protocol):
         ...
 
     def state(self, period: Period) -> PeriodState | None:
-        """Returns None if the source has nothing for the period. Raises SourceUnreadable if its path cannot
-        be followed."""
+        """Returns None without anything of the period. Raises SourceUnreadable if its path is not
+        followed."""
         ...
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
@@ -48,8 +48,7 @@ class Source(Protocol):
         ...
 
     def open(self, file: SourceFile) -> OpenFile:
-        """Raises SourceChanged if the file differs from what the scan saw, SourceUnreadable if it cannot be
-        read or its path leaves the feed's root."""
+        """Raises SourceChanged, or SourceUnreadable, also if the file's path leaves the feed's root."""
         ...
 
 

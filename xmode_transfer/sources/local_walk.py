@@ -188,8 +188,7 @@ def _open_top(shown: str, root: str, top: str, selection: Selection) -> _Level:
 
 
 def _open_below(root: str, prefix: str, top: str, selection: Selection) -> _Level | SourceProblem | None:
-    """Returns None for a directory that is deleted or ignored. A problem is named with ``/`` at its end,
-    which is its position in the order."""
+    """Returns None for a directory that is deleted or ignored. A problem is named with ``/`` at its end."""
     path = f"{root}/{prefix}".rstrip("/")
     if len(prefix.encode("utf-8", "surrogateescape")) >= MAX_KEY_BYTES:
         reason = f"its files need object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path"
@@ -297,8 +296,7 @@ def _kind(mode: int) -> str:
 
 
 def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
-    """Returns why a directory of the partition's path is not followed; None if it is, or does not exist.
-    ``root`` is as in ``link_problem``."""
+    """Returns why a directory of the partition's path is not followed; None if it is, or does not exist."""
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
@@ -319,8 +317,7 @@ def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
 
 
 def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
-    """Returns None if the link's target is below the root, which has no links and no slash at its end. Raises
-    OSError."""
+    """Returns None if the link's target is below ``root`` (without links and a slash at its end)."""
     dangling = False
     try:
         os.stat(path)

@@ -152,7 +152,7 @@ class S3Source(FeedFiles):
 
     def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
         if self._partition is None:
-            yield self._drop_folder()
+            yield self._by_file(self._seen(self._bucket.objects(), ""))
             return
         for period, directory in sorted(self._directories(self._partition, since)):
             if since is not None and period.start < since:
@@ -162,7 +162,7 @@ class S3Source(FeedFiles):
 
     def state(self, period: Period) -> PeriodState | None:
         if self._partition is None:
-            return self._drop_folder()
+            return self._by_file(self._seen(self._bucket.objects(), ""))
         return self._state(period, self._partition.path(period) + "/")
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
@@ -183,9 +183,6 @@ class S3Source(FeedFiles):
             if bad is None and settling is not None:
                 bad = settling.date_problem(file.name, file.modified_ns)
             yield bad or file
-
-    def _drop_folder(self) -> PeriodState:
-        return self._by_file(self._seen(self._bucket.objects(), ""))
 
     def _state(self, period: Period, directory: str) -> PeriodState | None:
         if self._marker is not None:
@@ -212,8 +209,7 @@ class S3Source(FeedFiles):
                 yield Seen(True, self._selection.takes(path), file.modified_ns)
 
     def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
-        """Yields the prefixes of periods, in no order. Lists none that has only periods before ``since``, if
-        the names tell: each costs a request."""
+        """Yields the prefixes of periods, in no order. Spares requests for those before ``since``."""
         level, last = [""], len(partition.segments) - 1
         for depth in range(len(partition.segments)):
             level = [

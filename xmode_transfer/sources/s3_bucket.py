@@ -30,8 +30,6 @@ from xmode_transfer.model.errors import (
 from xmode_transfer.model.keys import readable
 from xmode_transfer.model.records import SourceFile
 
-_CONNECTIONS = 64
-
 _OUR_KEYS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 )
@@ -55,7 +53,7 @@ def own_client(stop: threading.Event | None = None) -> Any:
             stop=stop,
             reads_only=True,
             response_checksum_validation="when_required",  # ranges have no checksum of their own
-            max_pool_connections=_CONNECTIONS,
+            max_pool_connections=64,
         )
     except BotoCoreError as error:
         raise _without_answer(error, "the client of the source") from error
@@ -85,8 +83,7 @@ class OwnClient:
 
 
 class SourceBucket:
-    """``root`` is the prefix of a feed's files: empty, or ending in ``/``. Calls ``keys_refused`` when AWS
-    refuses the vendor's credentials. Thread-safe."""
+    """Calls ``keys_refused`` when AWS refuses the vendor's credentials. Thread-safe."""
 
     def __init__(
         self, address: str, client_factory: Callable[[], Any], keys_refused: Callable[[], None]
@@ -97,10 +94,10 @@ class SourceBucket:
         self._keys_refused = keys_refused
 
     def objects(self, below: str = "", limit: int | None = None) -> Iterator[SourceFile]:
-        """Yields the objects below the root and ``below`` in the order of their keys, with names relative to
-        the root, and ETags."""
+        """Yields the objects below the root and ``below`` in order, named relative to the root."""
         previous = ""
-        for page in self._pages(below, limit=limit):
+        options = {} if limit is None else {"MaxKeys": limit}
+        for page in self._pages(below, **options):
             for row in page.get("Contents", ()):
                 key = row["Key"]
                 if key <= previous:
@@ -114,28 +111,22 @@ class SourceBucket:
     def directories(self, below: str) -> Iterator[str]:
         """Yields the names of the directories, without ``/``, directly below the root and ``below``."""
         begin = len(self.root) + len(below)
-        for page in self._pages(below, delimiter="/"):
+        for page in self._pages(below, Delimiter="/"):
             for row in page.get("CommonPrefixes", ()):
                 yield row["Prefix"][begin:].rstrip("/")
 
-    def _pages(
-        self, below: str, delimiter: str | None = None, limit: int | None = None
-    ) -> Iterator[dict[str, Any]]:
-        parameters: dict[str, Any] = {"Bucket": self.name, "Prefix": self.root + below}
-        if delimiter is not None:
-            parameters["Delimiter"] = delimiter
-        if limit is not None:
-            parameters["MaxKeys"] = limit
+    def _pages(self, below: str, **options: Any) -> Iterator[dict[str, Any]]:
+        """Yields all pages, or the first one with ``MaxKeys``."""
+        parameters = {"Bucket": self.name, "Prefix": self.root + below, **options}
         while True:
             with self.translated("ListObjectsV2"):
                 page: dict[str, Any] = self._client_factory().list_objects_v2(**parameters)
             yield page
-            if limit is not None or not page.get("IsTruncated"):
+            if "MaxKeys" in options or not page.get("IsTruncated"):
                 return
             if not page.get("NextContinuationToken"):
-                raise SourceUnreadable(
-                    f"s3://{self.name} truncated its listing without a continuation token", hint=_AGAIN_HINT
-                )
+                what = f"s3://{self.name} truncated its listing without a continuation token"
+                raise SourceUnreadable(what, hint=_AGAIN_HINT)
             parameters["ContinuationToken"] = page["NextContinuationToken"]
 
     def head(self, name: str, etag: str) -> SourceFile:

@@ -204,14 +204,22 @@ class Checked(NamedTuple):
 def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> Checked:
     """Compares a whole manifest with its key and the delivery's ID (``identity``). Raises NoManifest."""
     reader = ManifestReader(read())
+    below = f"{prefix}{location.feed}/"
     count = total = 0
     last = ""
     for entry in reader:
-        receipt = receipt_of(entry)
-        _check_key(receipt, f"{prefix}{location.feed}/")
-        if count and receipt.name <= last:
-            raise NoManifest(f"it lists {receipt.name} out of order or twice")
-        last, count, total = receipt.name, count + 1, total + receipt.size
+        name, key, size = receipt_of(entry)[:3]
+        if not key.startswith(below):
+            raise NoManifest(f"it lists {key}, which is not below {below}")
+        try:
+            keys.check_name(name)
+        except keys.IllegalName as error:
+            raise NoManifest(f"it lists {name}: {error}") from None
+        if not keys.is_key_of(key.removeprefix(below), name):
+            raise NoManifest(f"it lists {key} as the object of {name}, which has another key")
+        if count and name <= last:
+            raise NoManifest(f"it lists {name} out of order or twice")
+        last, count, total = name, count + 1, total + size
         if total > _MAX_TOTAL_BYTES:
             raise NoManifest("its objects have more bytes together than there can be")
     members = reader.members
@@ -246,17 +254,6 @@ def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
         return digest.statement()
     except UnicodeEncodeError:
         raise NoManifest("it has a surrogate, which is no character") from None
-
-
-def _check_key(receipt: Receipt, below: str) -> None:
-    if not receipt.key.startswith(below):
-        raise NoManifest(f"it lists {receipt.key}, which is not below {below}")
-    try:
-        keys.check_name(receipt.name)
-    except keys.IllegalName as error:
-        raise NoManifest(f"it lists {receipt.name}: {error}") from None
-    if not keys.is_key_of(receipt.key.removeprefix(below), receipt.name):
-        raise NoManifest(f"it lists {receipt.key} as the object of {receipt.name}, which has another key")
 
 
 _ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes")

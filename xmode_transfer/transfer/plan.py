@@ -62,7 +62,7 @@ def diff(
     delivered: Iterable[tuple[PlannedObject, Receipt]],
 ) -> Iterator[Difference]:
     """Joins the source with the revision that is being planned, which takes precedence, and with what was
-    delivered before. Raises ValueError if a side is not in the order of names."""
+    delivered before. Raises ValueError if a side is out of order."""
     known = merge_join(current, delivered, lambda item: item[0].name, lambda item: item[0].name)
     last_left = last_right = ""
     for item, pair in merge_join(files, known, attrgetter("name"), _known_name):

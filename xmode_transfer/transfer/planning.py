@@ -104,8 +104,7 @@ class Planner:
             yield self._entry(difference, delivery.revision, renewed=renewed)
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
-        """Closes a revision with a delivered object that the source has replaced since. The next revision
-        carries over what is still right."""
+        """Closes a revision with a delivered object that the source has replaced since."""
         reason = (
             f"the source changed before revision {delivery.revision} was complete; "
             f"revision {delivery.revision + 1} takes over"
@@ -173,8 +172,7 @@ class Planner:
 
     def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
         """Returns whether the source has anything that the latest revision does not list, and the number of
-        delivered files. Gone files count only if the producer has declared the period complete again: sources
-        are cleaned up too."""
+        delivered files. Gone files count only if the period was declared anew: sources are cleaned up."""
         known = 0
         renewed = self._declared_anew(latest)
         for difference in self._differences(latest, lease):
@@ -246,8 +244,7 @@ class Planner:
     def _with_same_content(
         self, differences: Iterable[Difference], lease: Lease | None
     ) -> Iterator[Difference]:
-        """Reads files that seem changed: a copy or a restored backup has other times and the same content.
-        With a lease, records the new times."""
+        """Reads files that seem changed: a copy has other times. With a lease, records the new times."""
         touched: list[SourceFile] = []
         for difference in differences:
             file, receipt = difference.file, difference.receipt

@@ -21,15 +21,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import count as noun_count
-from xmode_transfer.model.records import (
-    Delivery,
-    Failure,
-    Lease,
-    Receipt,
-    SourceFile,
-    SourceProblem,
-    Status,
-)
+from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceFile, SourceProblem, Status
 from xmode_transfer.sources.local import LocalFile
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
@@ -135,8 +127,7 @@ def publish(
 def note_published(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> None:
-    """Records manifests that a killed process may have put for earlier revisions: what they list must stay. A
-    manifest that cannot be checked counts as put."""
+    """Records manifests that a killed process may have put for earlier revisions: their objects stay."""
     period = (delivery.customer, delivery.feed, delivery.period)
     found = context.ledger.deliveries.find(*period, statuses=[Status.FAILED])
     failed = {item.revision: item for item in found}
@@ -148,7 +139,7 @@ def note_published(
             continue
         key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
         checksum = None
-        with suppress(AccessDenied):
+        with suppress(AccessDenied):  # then the manifest counts as put
             info = store.head(key)
             if info is None or info.token != other.id:
                 continue

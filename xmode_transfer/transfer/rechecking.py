@@ -47,8 +47,7 @@ _OF_REVISION = re.compile(r"_r[0-9]+/")
 
 @dataclass(slots=True)
 class Rechecked:
-    """``again`` objects are pending again; the manifest lists the ``missing`` ones. If ``stale``, a key of
-    this revision holds an unmanaged object, so a new revision is due."""
+    """``again`` objects are pending again. If ``stale``, a key of this revision holds an unmanaged object."""
 
     again: int = 0
     again_bytes: int = 0
@@ -75,15 +74,15 @@ class Recheck:
     result: Rechecked = field(default_factory=Rechecked)
     _listings: dict[str, Callable[[str], ListedObject | None]] = field(default_factory=dict)
     _listing_refused: bool = False
-    _at_source: Callable[[str], SourceFile | SourceProblem | None] | None = None
 
     def run(self) -> Rechecked:
         """Raises if an object cannot be checked: the manifest must not be put then."""
         if self._is_published():
             return self.result
+        at_source = _finder(self.planner.source.scan(self.planner.state.period), attrgetter("name"))
         with closing(self._lost()) as lost:
             while not self.result.stale and (batch := list(islice(lost, _BATCH))):
-                self._settle(batch)
+                self._settle(batch, at_source)
         return self.result
 
     def _is_published(self) -> bool:
@@ -180,12 +179,14 @@ class Recheck:
             return MissingReason.DELETED
         return MissingReason.OVERWRITTEN
 
-    def _settle(self, batch: list[_Lost]) -> None:
+    def _settle(
+        self, batch: list[_Lost], at_source: Callable[[str], SourceFile | SourceProblem | None]
+    ) -> None:
         again: list[PlannedObject] = []
         gone: list[MissingObject] = []
         for lost in batch:
             expired = lost.reason is MissingReason.EXPIRED
-            file = None if expired else self._source(lost.planned.name)
+            file = None if expired else at_source(lost.planned.name)
             if file is None:
                 name, key, size, checksum = lost.receipt[:4]
                 gone.append(MissingObject(name, key, size, checksum, lost.reason))
@@ -200,7 +201,16 @@ class Recheck:
             ledger.objects.send_again(self.lease, self.delivery.id, again)
         if gone:
             ledger.objects.leave_out(self.lease, self.delivery.id, gone)
-        self._log(batch, {item.name for item in again})
+        names = {item.name for item in again}
+        logged = self.result.again + self.result.missing.total()
+        for lost in batch[: max(0, _MOST_LOGGED - logged)]:
+            telemetry.warn(
+                Event.OBJECT_GONE,
+                name=lost.planned.name,
+                key=lost.receipt.key,
+                cause=str(lost.reason),
+                sent_again=lost.planned.name in names,
+            )
         self.result.again += len(again)
         self.result.again_bytes += sum(item.size for item in again)
         self.result.missing.update(item.reason for item in gone)
@@ -227,23 +237,6 @@ class Recheck:
         if key == planned.key and lost.reason is not MissingReason.DELETED:
             return None
         return PlannedObject(name, key, file.size, file.modified_ns, file.identity)
-
-    def _source(self, name: str) -> SourceFile | SourceProblem | None:
-        if self._at_source is None:
-            files = self.planner.source.scan(self.planner.state.period)
-            self._at_source = _finder(files, attrgetter("name"))
-        return self._at_source(name)
-
-    def _log(self, batch: list[_Lost], again: set[str]) -> None:
-        logged = self.result.again + self.result.missing.total()
-        for lost in batch[: max(0, _MOST_LOGGED - logged)]:
-            telemetry.warn(
-                Event.OBJECT_GONE,
-                name=lost.planned.name,
-                key=lost.receipt.key,
-                cause=str(lost.reason),
-                sent_again=lost.planned.name in again,
-            )
 
 
 def _finder(items: Iterator[_Item], key_of: Callable[[_Item], str]) -> Callable[[str], _Item | None]:

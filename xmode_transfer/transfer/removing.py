@@ -144,8 +144,7 @@ class Remover:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def remove(self, periods: Sequence[ExpiringPeriod]) -> None:
-        """Stops between two requests if the process is asked to. Raises what a whole request raises: keys
-        without an answer stay planned in the ledger."""
+        """Raises what a whole request raises: keys without an answer stay planned in the ledger."""
         several = max(1, min(len(periods), PERIODS_AT_ONCE))
         requests = max(1, REQUESTS_AT_ONCE // several)  # of one period
 
@@ -181,8 +180,7 @@ class Remover:
             period.kept_because = "it is being delivered right now"
 
     def _remove_manifests(self, period: ExpiringPeriod) -> bool:
-        """Returns whether all manifests are gone. Their tokens and checksums prove that they are ours: the
-        ledger has no ETag of a manifest."""
+        """Returns whether all manifests are gone. The ledger has their checksums, not their ETags."""
         done: list[Removal] = []
         same = []
         for manifest in period.manifests:

@@ -108,10 +108,8 @@ def adopt(
     by: str,
     dry_run: bool = False,
 ) -> Adoption:
-    """Adopts the deliveries in ``scope``. ``reader`` is used if the store has no checksum to compare.
-
-    ``failure`` of the result is the error that ended it early. Raises LedgerError and AlreadyRunning.
-    """
+    """Adopts the deliveries in ``scope``. ``reader`` is used if the store has no checksum to compare. The
+    result has the error that ended it early. Raises LedgerError and AlreadyRunning."""
     result = Adoption(customer.name)
     work = _Adopting(context, configuration, customer, scope, reader, result, dry_run)
     with telemetry.bind(customer=customer.name), ExitStack() as stack:
@@ -214,8 +212,7 @@ class _Adopting:
         return None
 
     def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery) -> bool:
-        """Returns whether our signature now attests a delivery that was adopted without a key to check it. It
-        must cover what the ledger has."""
+        """Returns whether our signature attests what the ledger has adopted without a key to check it."""
         ledger = self.context.ledger
         try:
             with self._manifest(store, item, known.id) as (body, _):

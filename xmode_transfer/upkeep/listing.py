@@ -158,8 +158,8 @@ def check_scope(
     feed: str | None,
     periods: Iterable[str | None],
 ) -> None:
-    """Raises ConfigError for a feed that the customer neither subscribes to nor has ever received, and for an
-    invalid period."""
+    """Raises ConfigError for an invalid period, or a feed that the customer never received or subscribed
+    to."""
     subscribed = feed is None or feed in customer.feeds
     if not subscribed and not ledger.deliveries.find(customer.name, feed, limit=1):
         hint = f"its feeds: {', '.join(customer.feeds)}"
@@ -179,8 +179,7 @@ def check_scope(
 
 
 def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
-    """Raises ConfigError if no delivery of the period was ever begun: "nothing is wrong" would be taken for a
-    proof."""
+    """Raises ConfigError if no delivery of the period was begun: "nothing is wrong" would be no proof."""
     if not ledger.deliveries.find(customer.name, feed, period, limit=1):
         what = f"{feed} {period}" if feed is not None else period
         raise ConfigError(

@@ -36,13 +36,7 @@ def statement(sha256_hex: str) -> bytes:
 
 
 def head(
-    customer: Customer,
-    vendor: str,
-    scope: Scope,
-    *,
-    deep: bool,
-    acl_sample: int | None,
-    checked_at: datetime,
+    customer: Customer, vendor: str, scope: Scope, *, deep: bool, acl_sample: int | None, checked_at: datetime
 ) -> dict[str, Any]:
     """Returns the first line. ``vendor`` is our principal; None as ``acl_sample`` reads all ACLs."""
     return {
@@ -84,8 +78,8 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
 
 
 class ReceiptFile:
-    """A receipt that is being written. It gets its name when it is signed, so a receipt is complete; only its
-    owner may read it. The context manager deletes an unfinished file."""
+    """A receipt that is being written; only its owner may read it. It gets its name when it is signed. The
+    context manager deletes an unfinished file."""
 
     def __init__(self, path: Path, signer: Signer) -> None:
         """Raises ConfigError if the file exists or cannot be created."""
@@ -150,8 +144,7 @@ class CheckedReceipt:
 
 
 def check(path: Path, keys: Sequence[PublicKey]) -> CheckedReceipt:
-    """Raises ConfigError if the file cannot be read, and ReceiptRefused if it is truncated, altered, or not
-    signed with one of these keys."""
+    """Raises ReceiptRefused if the file is truncated, altered, or not signed with one of these keys."""
     try:
         with path.open("rb") as file:
             return _check(path, file, {key.key_id: key for key in keys})

@@ -70,8 +70,8 @@ def repair(
     *,
     by: str,
 ) -> Repaired:
-    """Delivers again what one verification found missing. ``failure`` of the result is the error that ended
-    it early. Raises LedgerError, AlreadyRunning, and what the verification raises."""
+    """Delivers again what a verification found missing. The result has the error that ended it early. Raises
+    LedgerError, AlreadyRunning, and what ``findings`` raises."""
     result = Repaired()
     work = _Repair(context, configuration, customer, result)
     missing = work.keep(findings)

@@ -1,7 +1,4 @@
-"""Verify deliveries: compare every key at a customer's destination with the ledger and the manifests.
-
-A HEAD judges every key. Memory does not grow with the number of keys.
-"""
+"""Verify deliveries: compare every key at a destination with the ledger and the manifests, as streams."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -154,7 +151,19 @@ class Verification:
                 raise
             finally:
                 context.progress.delivery_finished()
-                self._log(outcome, context.clock.monotonic() - started)
+                verified = self.verified
+                telemetry.log(
+                    Event.VERIFY_FINISHED,
+                    outcome=outcome,
+                    keys=verified.keys,
+                    proven=verified.proven,
+                    proven_bytes=verified.proven_bytes,
+                    acl_checked=verified.acl_checked,
+                    unmanaged=verified.unmanaged,
+                    superseded=verified.superseded,
+                    seconds=round(context.clock.monotonic() - started, 3),
+                    **{str(kind): count for kind, count in verified.discrepancies.items()},
+                )
 
     def _checked(self, store: ObjectStore, count: int) -> Iterator[tuple[CheckedKey, Finding | None]]:
         salt = f"{self.context.clock.now():%Y-%m-%d}"
@@ -290,18 +299,3 @@ class Verification:
                 message=judgement.message,
             )
         return checked, Finding(judgement.kind, known, judgement.message)
-
-    def _log(self, outcome: str, seconds: float) -> None:
-        verified = self.verified
-        telemetry.log(
-            Event.VERIFY_FINISHED,
-            outcome=outcome,
-            keys=verified.keys,
-            proven=verified.proven,
-            proven_bytes=verified.proven_bytes,
-            acl_checked=verified.acl_checked,
-            unmanaged=verified.unmanaged,
-            superseded=verified.superseded,
-            seconds=round(seconds, 3),
-            **{str(kind): count for kind, count in verified.discrepancies.items()},
-        )
