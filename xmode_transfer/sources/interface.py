@@ -35,21 +35,16 @@ class Source(Protocol):
         ``Period.none()``. Periods that start before ``since`` (naive) are not scanned: they are incomplete,
         or left out where naming them costs requests. A part of the partition's path that cannot be followed
         is a SourceProblem. Raises SourceMissing if the root does not exist."""
-        ...
 
     def state(self, period: Period) -> PeriodState | None:
-        """Returns None without anything of the period. Raises SourceUnreadable if its path is not
-        followed."""
-        ...
+        """Returns None if the source has nothing. Raises SourceUnreadable for a path that is not followed."""
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
         """Streams the period's files (of a drop folder, those that are complete) in the order of their names'
         code points. A file that can never be delivered is a SourceProblem."""
-        ...
 
     def open(self, file: SourceFile) -> OpenFile:
         """Raises SourceChanged, or SourceUnreadable, also if the file's path leaves the feed's root."""
-        ...
 
 
 SourceFactory = Callable[[Feed], Source]

@@ -80,12 +80,11 @@ def publish(
     objects counts as success; with other objects, it returns None: a new revision is due. Raises ObjectExists
     if the key holds anything else."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    missing = context.ledger.objects.left_out(delivery.id)
     reason = delivery.not_attested or _inherited_reason(context, delivery)
     chunks = manifest.chunks(
         delivery,
         _receipts(context, delivery),
-        missing,
+        context.ledger.objects.left_out(delivery.id),
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,

@@ -158,8 +158,7 @@ def check_scope(
     feed: str | None,
     periods: Iterable[str | None],
 ) -> None:
-    """Raises ConfigError for an invalid period, or a feed that the customer never received or subscribed
-    to."""
+    """Raises ConfigError for an invalid period, or a feed neither subscribed to nor ever received."""
     subscribed = feed is None or feed in customer.feeds
     if not subscribed and not ledger.deliveries.find(customer.name, feed, limit=1):
         hint = f"its feeds: {', '.join(customer.feeds)}"

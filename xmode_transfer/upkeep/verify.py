@@ -143,11 +143,9 @@ class Verification:
                 outcome = self.verified.outcome
                 # Health reports them until a later verification finds these periods as delivered.
                 context.ledger.discrepancies.record(name, scope, self._found.values())
-            except Interrupted:
-                outcome = "interrupted"
-                raise
             except XmodeError as error:
-                outcome = "blocked" if error.exit_code == ExitCode.BLOCKED else "failed"
+                outcomes = {ExitCode.INTERRUPTED: "interrupted", ExitCode.BLOCKED: "blocked"}
+                outcome = outcomes.get(error.exit_code, outcome)
                 raise
             finally:
                 context.progress.delivery_finished()
