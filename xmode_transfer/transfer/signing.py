@@ -34,6 +34,10 @@ class PublicKey:
         self.key_id = hashlib.sha256(raw).hexdigest()[:16]
         self.base64 = base64.b64encode(raw).decode()
 
+    @property
+    def pem(self) -> str:
+        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
     def has_signed(self, message: bytes, signature: bytes) -> bool:
         try:
             self._key.verify(signature, message)
@@ -106,8 +110,8 @@ def new_key(path: Path) -> tuple[Path, PublicKey]:
             hint = "use another name; keys are never replaced"
             raise ConfigError(f"the file {target} already exists", hint=hint)
     private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    for target, content, mode in ((path, private_pem, 0o600), (public, public_pem, 0o644)):
+    made = PublicKey(key.public_key())
+    for target, content, mode in ((path, private_pem, 0o600), (public, made.pem.encode(), 0o644)):
         try:
             with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
                 file.write(content)
@@ -115,7 +119,7 @@ def new_key(path: Path) -> tuple[Path, PublicKey]:
         except OSError as error:
             hint = "name a file in a directory that you may write to"
             raise ConfigError(f"{target} cannot be written: {error.strerror}", hint=hint) from None
-    return public, PublicKey(key.public_key())
+    return public, made
 
 
 class ManifestSignatures:

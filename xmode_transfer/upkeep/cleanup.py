@@ -258,32 +258,23 @@ class _Cleanup:
             _failed(result, Interrupted("stopped on request", hint=hint))
         elif failed:
             result.outcome, result.exit_code = FAILED, ExitCode.WILL_RETRY
+            what = f"{count(failed, 'expired object')} could not be deleted"
+            hint = "see the log for S3's responses and --json for the keys. The next cleanup retries"
+            result.failure = Failure("incomplete", "aws", what, hint, True)
+        elif retained and not removed.ours:  # a policy of the role or the bucket forbids all deletes
+            name, refusal = self.customer.name, removed.refusal
+            planned = result.expiring.objects + result.expiring.manifests
+            result.outcome, result.exit_code = BLOCKED, ExitCode.BLOCKED
             result.failure = Failure(
-                "incomplete",
-                "aws",
-                f"{count(failed, 'expired object')} could not be deleted",
-                "see the log for S3's responses and --json for the keys. The next cleanup retries",
-                True,
+                AccessDenied.code,
+                str(refusal.responsible if refusal is not None else Responsible.CUSTOMER),
+                f"0 of {planned:,} expired keys of {name} were deleted: S3 refuses to delete"
+                + (f" ({refusal.message})" if refusal is not None else ""),
+                f"ask {name} to allow s3:DeleteObject under the prefix (`xmode-transfer check-access "
+                f"--customer {name}` prints the statement). The next cleanup resumes from here",
+                False,
+                refusal.request_id if refusal is not None else None,
             )
-        elif retained and not removed.ours:
-            self._refused()
-
-    def _refused(self) -> None:
-        """Blocks a cleanup that can delete nothing: a policy of the role or the bucket forbids it."""
-        result, name = self.result, self.customer.name
-        planned = result.expiring.objects + result.expiring.manifests
-        refusal = result.removed.refusal
-        result.outcome, result.exit_code = BLOCKED, ExitCode.BLOCKED
-        result.failure = Failure(
-            AccessDenied.code,
-            str(refusal.responsible if refusal is not None else Responsible.CUSTOMER),
-            f"0 of {planned:,} expired keys of {name} were deleted: S3 refuses to delete"
-            + (f" ({refusal.message})" if refusal is not None else ""),
-            f"ask {name} to allow s3:DeleteObject under the prefix (`xmode-transfer check-access --customer "
-            f"{name}` prints the statement). The next cleanup resumes from here",
-            False,
-            refusal.request_id if refusal is not None else None,
-        )
 
     def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
         """Raises NeedsConfirmation if the plan needs a confirmation; a dry run notes it in ``asks``."""

@@ -26,7 +26,7 @@ from xmode_transfer.model.records import (
 
 
 class Reason(StrEnum):
-    """The reason why a delivery stays or expires."""
+    """Why a delivery stays or expires."""
 
     EMPTY = "empty"  # only other deliveries have keys that are left
     NO_POLICY = "no_policy"  # stays
