@@ -1,5 +1,4 @@
-"""The interface of a source, and what every source shares: which names can be delivered, and when a period is
-complete."""
+"""The interface of a source, and what sources share: the names to deliver, and when a period is complete."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +18,8 @@ from xmode_transfer.model.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class PeriodState:
-    """A period at the source. ``complete`` is false while files may still be coming; ``reason`` says why in
-    words. ``marker`` changes when the producer declares the period complete again; it is empty without a
-    marker file."""
+    """``complete`` is false while files may still be coming; ``reason`` says why in words. ``marker`` changes
+    when the producer declares the period complete again; it is empty without a marker file."""
 
     period: Period
     complete: bool
@@ -33,28 +31,20 @@ class Source(Protocol):
     """The files of one feed."""
 
     def periods(self, since: datetime | None = None) -> Iterator[PeriodState | SourceProblem]:
-        """Yields every period that has something at the source, oldest first. A drop folder has the one
-        period ``Period.none()``. Periods that start before ``since`` (naive, as a period's start) are not
-        scanned: they are incomplete, or left out where naming them costs requests. A part of the partition's
-        path that cannot be followed is a SourceProblem, and the rest continues. Raises SourceMissing if the
-        root does not exist."""
-        ...
+        """Yields every period that has something at the source, oldest first; of a drop folder,
+        ``Period.none()``. Periods that start before ``since`` (naive) are not scanned: they are incomplete,
+        or left out where naming them costs requests. A part of the partition's path that cannot be followed
+        is a SourceProblem. Raises SourceMissing if the root does not exist."""
 
     def state(self, period: Period) -> PeriodState | None:
-        """Returns one period's state, or None if the source has nothing for it. Raises SourceUnreadable if
-        its path cannot be followed."""
-        ...
+        """Returns None if the source has nothing. Raises SourceUnreadable for a path that is not followed."""
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
-        """Streams the period's complete files in the order of their names' code points, which is the order of
-        their UTF-8 bytes. Of a drop folder, yields only files that are complete. A file that can never be
-        delivered is a SourceProblem, and the scan continues."""
-        ...
+        """Streams the period's files (of a drop folder, those that are complete) in the order of their names'
+        code points. A file that can never be delivered is a SourceProblem."""
 
     def open(self, file: SourceFile) -> OpenFile:
-        """Opens a scanned file. Raises SourceChanged if it differs from what the scan saw, SourceUnreadable
-        if it cannot be read or its path leaves the feed's root."""
-        ...
+        """Raises SourceChanged, or SourceUnreadable, also if the file's path leaves the feed's root."""
 
 
 SourceFactory = Callable[[Feed], Source]
@@ -84,7 +74,7 @@ def problem(name: str, code: ProblemCode, message: str) -> SourceProblem:
 
 
 def name_problem(name: str) -> SourceProblem | None:
-    """Returns why a path (relative to the feed's root) cannot be an object key; None if it can."""
+    """Returns why a path below the feed's root cannot be an object key; None if it can."""
     if _SURROGATE.search(name):
         reason = "its name is not UTF-8, as every object key is; rename it"
         return problem(name, ProblemCode.NAME_NOT_UTF8, reason)
@@ -111,7 +101,7 @@ class Settling(NamedTuple):
 
     @property
     def settled_ns(self) -> int:
-        """A change at this moment or before has settled."""
+        """The time of the last change that has settled."""
         return self.now_ns - self.seconds * 10**9
 
     def settles(self, changed_ns: int) -> bool:
@@ -132,7 +122,7 @@ class Settling(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A file or directory below a period's directory. ``wanted``: the feed includes the file."""
+    """A file or directory of a period. ``wanted``: the feed includes the file."""
 
     is_file: bool
     wanted: bool
@@ -156,8 +146,7 @@ class FeedFiles:
         self, period: Period, entries: Iterable[Seen], newest_directory_ns: int = -1
     ) -> PeriodState:
         """Complete when no file and no directory has changed for long enough. Excluded files count: a
-        ``.part`` file that still grows means that the period is not finished. Files in an excluded directory
-        do not."""
+        ``.part`` file may still grow. Files in an excluded directory do not."""
         settling = self._settling()
         newest_file_ns, files, wanted = -1, 0, 0
         for entry in entries:
@@ -205,11 +194,10 @@ def _empty(period: Period, files: int) -> PeriodState:
 
 
 def not_scanned(period: Period) -> PeriodState:
-    """Returns the state of a period that is too old to be scanned."""
     return PeriodState(period, False, "not scanned: it is older than the requested periods")
 
 
 def period_of(partition: Partition, directory: str) -> Period | None:
-    """Returns the period of a directory; None for one that only looks like a period's."""
+    """Returns None for a directory that only looks like a period's."""
     period = partition.period(directory)
     return period if period is not None and partition.path(period) == directory else None

@@ -40,7 +40,7 @@ class LocalFile(OpenFile):
         self._descriptor = descriptor
 
     def fileno(self) -> int:
-        """Returns the descriptor, for engines that read it themselves. Raises ValueError once closed."""
+        """For engines that read it themselves. Raises ValueError once closed."""
         if self._descriptor < 0:
             raise ValueError(f"{readable(self._file.name)} is closed")
         return self._descriptor
@@ -48,20 +48,20 @@ class LocalFile(OpenFile):
     def read_at(self, offset: int, length: int) -> bytes:
         descriptor = self.fileno()
         pieces = []
-        missing = length
-        while missing > 0:
+        position, end = offset, offset + length
+        while position < end:
             try:
-                piece = os.pread(descriptor, missing, offset + length - missing)
+                piece = os.pread(descriptor, end - position, position)
             except OSError as error:
                 raise _unreadable(self._file.name, error) from error
             if not piece:
                 raise SourceChanged(
                     f"{readable(self._file.name)} became shorter while it was read: "
-                    f"it ended at {offset + length - missing:,} of {self.size:,} bytes"
+                    f"it ended at {position:,} of {self.size:,} bytes"
                 )
             pieces.append(piece)
-            missing -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            position += len(piece)
+        return b"".join(pieces)  # which does not copy a single piece
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         # A file that grows meanwhile must not add bytes to the object.
@@ -80,12 +80,11 @@ class LocalFile(OpenFile):
 
     def check_unchanged(self) -> None:
         try:
-            opened = os.fstat(self.fileno())
-            at_path = os.stat(self._path)
+            statuses = os.fstat(self.fileno()), os.stat(self._path)
         except OSError as error:
             raise _cannot_stat(self._file.name, error) from error
-        _compare(self._file, opened)
-        _compare(self._file, at_path)
+        for status in statuses:
+            _compare(self._file, status)
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -94,7 +93,7 @@ class LocalFile(OpenFile):
 
 
 def open_file(root: str, file: SourceFile) -> LocalFile:
-    """Opens a scanned file below the feed's root. Raises SourceChanged, SourceUnreadable."""
+    """Opens a scanned file below the feed's root. Raises SourceError."""
     path = f"{root}/{file.name}"
     try:
         _compare(file, os.stat(path))
@@ -104,7 +103,10 @@ def open_file(root: str, file: SourceFile) -> LocalFile:
         raise _cannot_stat(file.name, error) from error
     try:
         _compare(file, os.fstat(descriptor))
-        real = _real_path(descriptor, path)
+        try:
+            real = os.readlink(f"/proc/self/fd/{descriptor}")  # the kernel's answer cannot be raced
+        except OSError:  # there is no /proc
+            real = os.path.realpath(path)
         if real != path and not real.startswith(real_root(root) + "/"):
             raise SourceUnreadable(
                 f"{readable(file.name)} leads to {readable(real)}, outside the feed's root",
@@ -117,10 +119,9 @@ def open_file(root: str, file: SourceFile) -> LocalFile:
 
 
 def _compare(file: SourceFile, status: os.stat_result) -> None:
+    name = readable(file.name)
     if not stat.S_ISREG(status.st_mode):
-        raise SourceChanged(
-            f"{readable(file.name)} is no longer a file", hint="see what was put in its place"
-        )
+        raise SourceChanged(f"{name} is no longer a file", hint="see what was put in its place")
     if status.st_size != file.size:
         change = f"it had {file.size:,} bytes and now has {status.st_size:,}"
     elif status.st_mtime_ns != file.modified_ns:
@@ -129,7 +130,7 @@ def _compare(file: SourceFile, status: os.stat_result) -> None:
         change = "another file was put in its place"
     else:
         return
-    raise SourceChanged(f"{readable(file.name)} changed after it was listed: {change}")
+    raise SourceChanged(f"{name} changed after it was listed: {change}")
 
 
 def _instant(ns: int) -> str:
@@ -139,14 +140,6 @@ def _instant(ns: int) -> str:
         return f"{ns / 10**9:.0f} s after 1970"
 
 
-def _real_path(descriptor: int, path: str) -> str:
-    """Returns the path of the open file without links. The kernel's answer cannot be raced."""
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
-    except OSError:  # there is no /proc
-        return os.path.realpath(path)
-
-
 def _cannot_stat(name: str, error: OSError) -> SourceError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return SourceChanged(f"{readable(name)} is gone", hint="if it is put back, the next run delivers it")
@@ -154,14 +147,12 @@ def _cannot_stat(name: str, error: OSError) -> SourceError:
 
 
 def _unreadable(name: str, error: OSError) -> SourceUnreadable:
-    return SourceUnreadable(
-        f"{readable(name)} cannot be read: {error.strerror or error}",
-        hint="the user that this service runs as needs to be able to read it; if it is, check its disk",
-    )
+    hint = "the user that this service runs as needs to be able to read it; if it is, check its disk"
+    return SourceUnreadable(f"{readable(name)} cannot be read: {error.strerror or error}", hint=hint)
 
 
 class LocalSource(FeedFiles):
-    """The source of a feed in a directory tree. Thread-safe: it keeps no state between calls."""
+    """Thread-safe: it keeps no state between calls."""
 
     def __init__(self, feed: Feed, clock: Clock) -> None:
         super().__init__(feed, clock)
@@ -233,8 +224,7 @@ class LocalSource(FeedFiles):
 def _period_directories(
     root: str, partition: Partition, problems: list[SourceProblem]
 ) -> Iterator[tuple[Period, str]]:
-    """Yields what is named like a period's directory, in no order. Adds to ``problems`` what cannot be
-    followed on the way."""
+    """Yields, in no order, what is named like a period's directory. ``problems`` cannot be followed."""
     level, last = [""], len(partition.segments) - 1
     for depth in range(len(partition.segments)):
         level = [
@@ -277,7 +267,6 @@ def _is_followed(root: str, directory: str, problems: list[SourceProblem]) -> bo
 
 
 def _by_marker(period: Period, directory: str, marker: str) -> PeriodState:
-    """Complete when the marker is in the directory. Raises OSError if the directory cannot be read."""
     try:
         status = os.stat(f"{directory}/{marker}")
     except (FileNotFoundError, NotADirectoryError):
@@ -292,16 +281,18 @@ def _by_marker(period: Period, directory: str, marker: str) -> PeriodState:
 
 
 def _entries(root: str, directory: str, selection: Selection) -> Iterator[Seen]:
-    """Yields everything below a directory, in no order. A link counts as its target; a linked directory is
-    not entered. What the scan will report counts as a wanted file, so that there is a scan: a directory that
-    cannot be read, a link to one outside the root."""
+    """Yields everything below a directory, in no order. What the scan will report counts as a wanted file, so
+    that there is a scan: a directory that cannot be read, a link to one outside the root."""
     waiting = [("", 0)]
     while waiting:
         below, changed_ns = waiting.pop()
         try:
             with os.scandir(f"{directory}/{below}") as entries:
                 for entry in entries:
-                    status = _status(entry)
+                    try:
+                        status = entry.stat()
+                    except OSError:  # a dangling link
+                        status = entry.stat(follow_symlinks=False)
                     if not stat.S_ISDIR(status.st_mode):
                         wanted = bool(selection.chooser(below)(entry.name))
                         yield Seen(True, wanted, status.st_mtime_ns)
@@ -316,10 +307,3 @@ def _entries(root: str, directory: str, selection: Selection) -> Iterator[Seen]:
                 raise
             if not isinstance(error, FileNotFoundError):
                 yield Seen(True, True, changed_ns)
-
-
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
-    try:
-        return entry.stat()
-    except OSError:  # a dangling link
-        return entry.stat(follow_symlinks=False)

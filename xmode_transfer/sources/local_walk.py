@@ -1,10 +1,9 @@
 """Walk a period's files below a feed's root in the order of their names, and find what cannot be delivered.
 
-The whole stream is in code-point order of the relative paths: a directory is sorted as its name with ``/``,
-as in the paths of its files (``a-b`` comes before ``a/b``, and ``a/b`` before ``a0``). Only the current
-directory is open, so depth costs no descriptors. Links to files below the root are followed. Links to
-directories are not: one that leads below the root would deliver the same files under a second name and is
-ignored; one that leads outside is reported.
+The stream is in code-point order of the relative paths: a directory is sorted as its name with ``/`` (``a-b``
+comes before ``a/b``, and ``a/b`` before ``a0``). Only the current directory is open. Links to files below the
+root are followed. Links to directories are not: one that leads below the root would deliver the same files
+under a second name and is ignored; one that leads outside is reported.
 """
 
 import errno
@@ -40,12 +39,12 @@ _KINDS = {
 
 
 def identity_of(status: os.stat_result) -> str:
-    """Returns what stays the same when a file is written to, and differs for a file put in its place."""
+    """Returns what stays the same when a file is written to, and differs for one put in its place."""
     return f"{status.st_dev}:{status.st_ino}"
 
 
 def real_root(path: str) -> str:
-    """Returns a feed's root without links and without a slash at its end."""
+    """Returns a feed's root without links and a slash at its end."""
     return os.path.realpath(path).rstrip("/")
 
 
@@ -54,8 +53,7 @@ def walk(
 ) -> Iterator[SourceFile | SourceProblem]:
     """Yields every file to deliver, and every one that can never be delivered, in order. ``path`` is the
     feed's root; ``top`` is the period's directory below it, empty or ending in ``/``. With ``settling``,
-    leaves out files that have not settled. Raises SourceMissing if ``top`` does not exist, SourceUnreadable
-    if it cannot be read."""
+    leaves out files that have not settled. Raises SourceMissing and SourceUnreadable for ``top``."""
     root = real_root(path)
     settled_ns = settling.settled_ns if settling is not None else None
     levels = [_open_top(f"{path}/{top}".rstrip("/"), root, top, selection)]
@@ -107,8 +105,7 @@ def walk(
 def _judge(
     name: str, root: str, status: os.stat_result, settling: Settling | None
 ) -> SourceFile | SourceProblem | None:
-    """Checks what is not plainly an ordinary file. Returns None for what is deleted, not settled or
-    ignored."""
+    """Returns None for what is deleted, not settled or ignored."""
     path = f"{root}/{name}"
     try:
         bad = name_problem(name)
@@ -139,7 +136,7 @@ def _judge(
 
 class _Level:
     """A directory on the way down. ``prefix`` is its path below the root, empty or ending in ``/``. Its
-    descriptor is closed while a directory below it is walked, and opened again when it is needed."""
+    descriptor is closed while a directory below it is walked."""
 
     def __init__(self, prefix: str, descriptor: int, names: Iterator[str], spill: IO[bytes] | None) -> None:
         self.prefix = prefix
@@ -169,8 +166,7 @@ class _Level:
 def _open_level(root: str, prefix: str, top: str, selection: Selection) -> _Level:
     descriptor = os.open(f"{root}/{prefix}".rstrip("/") or "/", _OPEN_DIRECTORY)
     try:
-        names = sorted_names(descriptor, prefix[len(top) :], selection)
-        return _Level(prefix, descriptor, *names)
+        return _Level(prefix, descriptor, *sorted_names(descriptor, prefix[len(top) :], selection))
     except BaseException:
         os.close(descriptor)
         raise
@@ -192,8 +188,7 @@ def _open_top(shown: str, root: str, top: str, selection: Selection) -> _Level:
 
 
 def _open_below(root: str, prefix: str, top: str, selection: Selection) -> _Level | SourceProblem | None:
-    """Opens a directory. Returns None if it is deleted or ignored. The problem of a directory is named with
-    ``/`` at its end, which is its position in the order."""
+    """Returns None for a directory that is deleted or ignored. A problem is named with ``/`` at its end."""
     path = f"{root}/{prefix}".rstrip("/")
     if len(prefix.encode("utf-8", "surrogateescape")) >= MAX_KEY_BYTES:
         reason = f"its files need object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path"
@@ -216,12 +211,9 @@ def sorted_names(
     descriptor: int, directory: str, selection: Selection
 ) -> tuple[Iterator[str], IO[bytes] | None]:
     """Returns the names in an open directory that ``selection`` takes, in order: directories, and links to
-    directories, end in ``/``. ``directory`` is relative to the period. Memory does not grow with the number
-    of names: more than one run of them is sorted in an unnamed temporary file, which the caller closes.
-
-    Raises OSError if the directory cannot be listed to its end, and SourceUnreadable if there is no disk
-    space to sort its names in.
-    """
+    directories, end in ``/``. ``directory`` is relative to the period. More than one run of names is sorted
+    in an unnamed temporary file, which the caller closes. Raises SourceUnreadable without disk space for it,
+    and OSError if the directory cannot be listed to its end."""
     runs = _sorted_runs(descriptor, directory, selection)
     first, second = next(runs, []), next(runs, None)
     if second is None:
@@ -263,7 +255,7 @@ def _sorted_runs(descriptor: int, directory: str, selection: Selection) -> Itera
 
 
 def _append(descriptor: int, names: list[str], offset: int) -> int:
-    """Writes the names, separated by NUL, which no name can contain. Returns the offset behind them."""
+    """Writes the names, each ended by NUL, which no name contains. Returns the offset behind them."""
     data = memoryview(("\0".join(names) + "\0").encode("utf-8", "surrogateescape"))
     try:
         while data:
@@ -294,10 +286,8 @@ def _no_room(error: OSError) -> SourceUnreadable:
 
 
 def unreadable(name: str, error: OSError) -> SourceProblem:
-    """Returns the problem of a file or directory that cannot be read."""
-    reason = (
-        f"it cannot be read ({error.strerror or error}) by the user that this service runs as; let it read"
-    )
+    why = error.strerror or error
+    reason = f"it cannot be read ({why}) by the user that this service runs as; let it read"
     return problem(name, ProblemCode.UNREADABLE, reason)
 
 
@@ -306,8 +296,7 @@ def _kind(mode: int) -> str:
 
 
 def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
-    """Returns why a directory of the partition's path is not followed; None for one that is, and for one that
-    does not exist. ``root`` is as in ``link_problem``."""
+    """Returns why a directory of the partition's path is not followed; None if it is, or does not exist."""
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
@@ -315,12 +304,11 @@ def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
         if not stat.S_ISLNK(mode):
             reason = f"it is {_kind(mode)}, and its name says that it is a directory of periods; move it away"
             return problem(name, ProblemCode.NOT_A_DIRECTORY, reason)
-        return link_problem(name, path, root) or problem(
-            name,
-            ProblemCode.LINK_TO_DIRECTORY,
+        reason = (
             f"it is a symbolic link to {readable(os.path.realpath(path))}, and links are not followed on the "
-            "way to a period; put the directory itself there, or mount it there",
+            "way to a period; put the directory itself there, or mount it there"
         )
+        return link_problem(name, path, root) or problem(name, ProblemCode.LINK_TO_DIRECTORY, reason)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -329,8 +317,7 @@ def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
 
 
 def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
-    """Returns the problem of a symbolic link; None if its target is below the root. ``root`` has no links and
-    no slash at its end. Raises OSError."""
+    """Returns None if the link's target is below ``root`` (without links and a slash at its end)."""
     dangling = False
     try:
         os.stat(path)
@@ -362,17 +349,12 @@ def raise_if_out_of_descriptors(error: OSError) -> None:
 
 
 def missing(shown: str) -> SourceMissing:
-    """Returns the error for a directory that does not exist."""
-    return SourceMissing(
-        f"{shown} does not exist, or is no directory",
-        hint="check the feed's source, and that its disk is mounted",
-    )
+    hint = "check the feed's source, and that its disk is mounted"
+    return SourceMissing(f"{shown} does not exist, or is no directory", hint=hint)
 
 
 def closed_to_us(shown: str, error: OSError) -> SourceUnreadable:
     """Returns the error for the root or a period's directory that cannot be read."""
     raise_if_out_of_descriptors(error)
-    return SourceUnreadable(
-        f"{shown} cannot be read: {error.strerror or error}",
-        hint="the user that this service runs as needs to be able to read it",
-    )
+    hint = "the user that this service runs as needs to be able to read it"
+    return SourceUnreadable(f"{shown} cannot be read: {error.strerror or error}", hint=hint)

@@ -31,7 +31,7 @@ _SECOND_NS = 10**9
 
 
 class S3File(OpenFile):
-    """An object of a given ETag, read by ranges. Thread-safe: a range belongs to the thread that reads it."""
+    """An object of a given ETag, read by ranges. Thread-safe."""
 
     def __init__(self, bucket: SourceBucket, file: SourceFile) -> None:
         self.size = file.size
@@ -68,9 +68,8 @@ class S3File(OpenFile):
                     continue
                 if isinstance(error, SourceUnreadable):
                     raise
-                raise SourceUnreadable(
-                    f"{readable(self._file.name)} cannot be read: {error}", hint="the next run retries"
-                ) from error
+                what = f"{readable(self._file.name)} cannot be read: {error}"
+                raise SourceUnreadable(what, hint="the next run retries") from error
             if piece:
                 buffer[done : done + len(piece)] = piece
                 done += len(piece)
@@ -83,9 +82,8 @@ class S3File(OpenFile):
         # A listing may have fractions of a second, a header never has.
         written_again = now.modified_ns // _SECOND_NS != self._file.modified_ns // _SECOND_NS
         if now.size != self._file.size or now.identity != self._file.identity or written_again:
-            raise SourceChanged(
-                f"{readable(self._file.name)} changed after it was listed: it was written anew"
-            )
+            name = readable(self._file.name)
+            raise SourceChanged(f"{name} changed after it was listed: it was written anew")
 
     def close(self) -> None:
         with self._lock:
@@ -119,7 +117,7 @@ class S3File(OpenFile):
 
 
 class _Range:
-    """The body of a GetObject request. ``position`` is the offset of the next byte in the object."""
+    """A GetObject's body. ``position`` is the offset of the next byte in the object."""
 
     def __init__(self, body: Any, first: int, last: int) -> None:
         self._body = body
@@ -139,8 +137,7 @@ class _Range:
 
 
 class S3Source(FeedFiles):
-    """The source of a feed in the keys below a prefix. Thread-safe: it keeps no state between calls. Keys
-    that end in ``/`` are folders of the S3 console, not files."""
+    """Thread-safe: it keeps no state between calls. Keys that end in ``/`` are folders of the S3 console."""
 
     def __init__(
         self,
@@ -155,7 +152,7 @@ class S3Source(FeedFiles):
 
     def periods(self, since: datetime | None = None) -> Iterator[PeriodState]:
         if self._partition is None:
-            yield self._drop_folder()
+            yield self._by_file(self._seen(self._bucket.objects(), ""))
             return
         for period, directory in sorted(self._directories(self._partition, since)):
             if since is not None and period.start < since:
@@ -165,7 +162,7 @@ class S3Source(FeedFiles):
 
     def state(self, period: Period) -> PeriodState | None:
         if self._partition is None:
-            return self._drop_folder()
+            return self._by_file(self._seen(self._bucket.objects(), ""))
         return self._state(period, self._partition.path(period) + "/")
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
@@ -186,9 +183,6 @@ class S3Source(FeedFiles):
             if bad is None and settling is not None:
                 bad = settling.date_problem(file.name, file.modified_ns)
             yield bad or file
-
-    def _drop_folder(self) -> PeriodState:
-        return self._by_file(self._seen(self._bucket.objects(), ""))
 
     def _state(self, period: Period, directory: str) -> PeriodState | None:
         if self._marker is not None:
@@ -215,8 +209,7 @@ class S3Source(FeedFiles):
                 yield Seen(True, self._selection.takes(path), file.modified_ns)
 
     def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
-        """Yields the prefixes of periods, in no order. Does not list prefixes that have only periods before
-        ``since``, if the names tell: each would cost a request."""
+        """Yields the prefixes of periods, in no order. Spares requests for those before ``since``."""
         level, last = [""], len(partition.segments) - 1
         for depth in range(len(partition.segments)):
             level = [

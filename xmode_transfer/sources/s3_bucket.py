@@ -1,14 +1,13 @@
 """Send requests to a source bucket and translate its errors.
 
-The bucket is read with the vendor's own credentials, from the standard AWS variables and files, never with a
-customer's role session. They need s3:ListBucket on the bucket and s3:GetObject on its objects
-(docs/sources.md).
+The vendor's own credentials read it, never a customer's role session. They need s3:ListBucket on the bucket
+and s3:GetObject on its objects (docs/sources.md).
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from botocore import exceptions as aws
@@ -31,8 +30,6 @@ from xmode_transfer.model.errors import (
 from xmode_transfer.model.keys import readable
 from xmode_transfer.model.records import SourceFile
 
-_CONNECTIONS = 64
-
 _OUR_KEYS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 )
@@ -41,8 +38,7 @@ _AGAIN_HINT = "The next run retries"
 
 
 def own_client(stop: threading.Event | None = None) -> Any:
-    """Returns an S3 client with the vendor's credentials; its requests end early when ``stop`` is set. Raises
-    ConfigError, VendorIdentityError."""
+    """Returns an S3 client with the vendor's credentials; its requests end early when ``stop`` is set."""
     try:
         with making_clients:
             session = new_session()
@@ -57,7 +53,7 @@ def own_client(stop: threading.Event | None = None) -> Any:
             stop=stop,
             reads_only=True,
             response_checksum_validation="when_required",  # ranges have no checksum of their own
-            max_pool_connections=_CONNECTIONS,
+            max_pool_connections=64,
         )
     except BotoCoreError as error:
         raise _without_answer(error, "the client of the source") from error
@@ -75,7 +71,6 @@ class OwnClient:
         self._client: Any = None
 
     def get(self) -> Any:
-        """Raises what ``own_client`` raises."""
         with self._lock:
             if self._client is None:
                 self._client = own_client(self._stop)
@@ -88,8 +83,7 @@ class OwnClient:
 
 
 class SourceBucket:
-    """A bucket and the prefix of a feed's files: empty, or ending in ``/``. Calls ``keys_refused`` when AWS
-    refuses the vendor's credentials. Thread-safe."""
+    """Calls ``keys_refused`` when AWS refuses the vendor's credentials. Thread-safe."""
 
     def __init__(
         self, address: str, client_factory: Callable[[], Any], keys_refused: Callable[[], None]
@@ -100,10 +94,10 @@ class SourceBucket:
         self._keys_refused = keys_refused
 
     def objects(self, below: str = "", limit: int | None = None) -> Iterator[SourceFile]:
-        """Yields the objects below the root and ``below`` in the order of their keys, with their names
-        relative to the root and their ETags. Raises if a page fails."""
+        """Yields the objects below the root and ``below`` in order, named relative to the root."""
         previous = ""
-        for page in self._pages(below, limit=limit):
+        options = {} if limit is None else {"MaxKeys": limit}
+        for page in self._pages(below, **options):
             for row in page.get("Contents", ()):
                 key = row["Key"]
                 if key <= previous:
@@ -117,40 +111,33 @@ class SourceBucket:
     def directories(self, below: str) -> Iterator[str]:
         """Yields the names of the directories, without ``/``, directly below the root and ``below``."""
         begin = len(self.root) + len(below)
-        for page in self._pages(below, delimiter="/"):
+        for page in self._pages(below, Delimiter="/"):
             for row in page.get("CommonPrefixes", ()):
                 yield row["Prefix"][begin:].rstrip("/")
 
-    def _pages(
-        self, below: str, delimiter: str | None = None, limit: int | None = None
-    ) -> Iterator[dict[str, Any]]:
-        parameters: dict[str, Any] = {"Bucket": self.name, "Prefix": self.root + below}
-        if delimiter is not None:
-            parameters["Delimiter"] = delimiter
-        if limit is not None:
-            parameters["MaxKeys"] = limit
+    def _pages(self, below: str, **options: Any) -> Iterator[dict[str, Any]]:
+        """Yields all pages, or the first one with ``MaxKeys``."""
+        parameters = {"Bucket": self.name, "Prefix": self.root + below, **options}
         while True:
             with self.translated("ListObjectsV2"):
                 page: dict[str, Any] = self._client_factory().list_objects_v2(**parameters)
             yield page
-            if limit is not None or not page.get("IsTruncated"):
+            if "MaxKeys" in options or not page.get("IsTruncated"):
                 return
             if not page.get("NextContinuationToken"):
-                raise SourceUnreadable(
-                    f"s3://{self.name} truncated its listing without a continuation token", hint=_AGAIN_HINT
-                )
+                what = f"s3://{self.name} truncated its listing without a continuation token"
+                raise SourceUnreadable(what, hint=_AGAIN_HINT)
             parameters["ContinuationToken"] = page["NextContinuationToken"]
 
     def head(self, name: str, etag: str) -> SourceFile:
         """Returns the object with that name. Raises SourceChanged if it is gone or has another ETag."""
+        key = self.root + name
         with self.translated("HeadObject", name):
-            answer = self._client_factory().head_object(
-                Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"'
-            )
+            answer = self._client_factory().head_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')
         return _file(name, answer["ContentLength"], answer)
 
     def get(self, name: str, etag: str, first: int, last: int) -> Any:
-        """Returns the stream of a range, both ends included. Raises SourceChanged if the ETag is another."""
+        """``last`` is included. Raises SourceChanged if the ETag is another."""
         with self.translated("GetObject", name):
             answer = self._client_factory().get_object(
                 Bucket=self.name, Key=self.root + name, IfMatch=f'"{etag}"', Range=f"bytes={first}-{last}"
@@ -178,13 +165,10 @@ class SourceBucket:
 
 
 def _file(name: str, size: int, answer: Mapping[str, Any]) -> SourceFile:
-    return SourceFile(name, size, _nanoseconds(answer["LastModified"]), answer["ETag"].strip('"'))
-
-
-def _nanoseconds(moment: datetime) -> int:
-    """Returns the exact nanoseconds since 1970."""
-    whole = moment.astimezone(UTC).replace(microsecond=0)
-    return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000
+    moment = answer["LastModified"]
+    whole_seconds = int(moment.astimezone(UTC).replace(microsecond=0).timestamp())  # a float is not exact
+    modified_ns = whole_seconds * 10**9 + moment.microsecond * 1000
+    return SourceFile(name, size, modified_ns, answer["ETag"].strip('"'))
 
 
 def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> XmodeError:
@@ -213,8 +197,8 @@ def _with_answer(answer: Answer, what: str, bucket: str, name: str | None) -> Xm
 
 
 def _denied_hint(said: str, action: str, bucket: str) -> str:
-    """Returns who must allow the action. AWS's message names the policy that denies or lacks it, except for a
-    HEAD (IAM User Guide, "Troubleshoot access denied error messages")."""
+    """AWS's message names the policy that denies or lacks the action, except for a HEAD (IAM User Guide,
+    "Troubleshoot access denied error messages")."""
     of = "the bucket" if action == "s3:ListBucket" else "the objects of the bucket"
     if "explicit deny in a resource-based policy" in said:
         return (
@@ -238,14 +222,10 @@ def _denied_hint(said: str, action: str, bucket: str) -> str:
 
 
 def _without_answer(error: Exception, what: str) -> XmodeError:
+    said = one_line(str(error))
     if isinstance(error, aws.NoCredentialsError):
-        return VendorIdentityError(
-            "this process has no AWS credentials to read the source with", hint=_KEYS_HINT
-        )
+        none = "this process has no AWS credentials to read the source with"
+        return VendorIdentityError(none, hint=_KEYS_HINT)
     if isinstance(error, aws.PartialCredentialsError | aws.CredentialRetrievalError | aws.ProfileNotFound):
-        return VendorIdentityError(
-            f"our AWS credentials cannot be read: {one_line(str(error))}", hint=_KEYS_HINT
-        )
-    return SourceUnreadable(
-        f"{what}: {one_line(str(error))}", hint=f"Look at this machine's network. {_AGAIN_HINT}"
-    )
+        return VendorIdentityError(f"our AWS credentials cannot be read: {said}", hint=_KEYS_HINT)
+    return SourceUnreadable(f"{what}: {said}", hint=f"Look at this machine's network. {_AGAIN_HINT}")

@@ -1,5 +1,4 @@
-"""The context of an execution: its interfaces and settings, its lease, and the record of an operation on a
-bucket other than a delivery."""
+"""The context of an execution: its interfaces and settings, its lease, and the record of an operation."""
 
 import secrets
 import threading
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy.documents import Step
@@ -38,9 +37,8 @@ if TYPE_CHECKING:  # botocore and cryptography take a while to import
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The interfaces and settings, put together by ``service.assembly``. When ``stop`` is set, work stops at
-    the next object, recorded and resumable. ``holder`` names this process in leases. Without ``attestation``
-    nothing is signed or attested."""
+    """When ``stop`` is set, work stops at the next object, recorded and resumable. ``holder`` names this
+    process in leases. Without ``attestation`` nothing is signed or attested."""
 
     vendor: Vendor
     limits: Limits
@@ -72,9 +70,8 @@ _READING = (Step.LIST, Step.VERIFY)
 
 @contextmanager
 def opened(context: Context, customer: Customer, step: Step = Step.DELIVER) -> Iterator[ObjectStore]:
-    """Opens the customer's store for one step, after access is granted. A step that changes the destination
-    records its Region in the ledger; a step that reads records nothing. Raises the error that refuses
-    access."""
+    """Opens the customer's store for one step. A step that changes the destination records its Region in the
+    ledger; a step that reads records nothing. Raises the error that refuses access."""
     credentials = admit(context, customer, step)
     known = context.ledger.checks.capabilities(customer.name).region
     store = context.stores.open(customer, credentials, known)
@@ -113,8 +110,8 @@ _Result = TypeVar("_Result")
 def in_order(
     work: Callable[[_Item], _Result], items: Iterable[_Item], *, name: str, threads: int, ahead: int = 1
 ) -> Iterator[Iterator[_Result]]:
-    """Streams the results. Begins ``ahead`` items for each thread, so that a slow item does not hold up the
-    others. At the end, also after an error, running items finish and no other item begins."""
+    """Streams the results. Begins ``ahead`` items for each thread. At the end, also after an error, running
+    items finish and no other item begins."""
     window: deque[Future[_Result]] = deque()
     carried = telemetry.carry(work)
 
@@ -148,8 +145,8 @@ def of_delivery(customer: str, feed: str, period: str) -> str:
 def held(
     ledger: Ledger, name: str, holder: str, *, wait_seconds: float = 0, stop: threading.Event | None = None
 ) -> Iterator[Lease]:
-    """Claims ``name``, renews the lease in the background, and releases it at the end. Raises AlreadyRunning
-    if another process still holds it after ``wait_seconds``, or if ``stop`` is set while waiting."""
+    """Claims ``name`` and keeps the lease. Raises AlreadyRunning if another process still holds it after
+    ``wait_seconds``, or if ``stop`` is set while waiting."""
     lease = _claim(ledger, name, holder, wait_seconds, stop or threading.Event())
     try:
         with kept(ledger, lease):
@@ -169,8 +166,7 @@ def _claim(ledger: Ledger, name: str, holder: str, wait_seconds: float, stop: th
 
 @contextmanager
 def kept(ledger: Ledger, lease: Lease, *, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Renews our lease in the background; the caller releases it. Calls ``lost`` in another thread when
-    another process has taken the lease over."""
+    """Renews our lease in the background. Calls ``lost`` in another thread when another process has it."""
     done = threading.Event()
 
     def renew() -> None:
@@ -197,10 +193,9 @@ INTERRUPTED = "interrupted"
 
 
 class Operation:
-    """An operation on a customer's bucket other than a delivery, recorded before its first request and closed
-    with its outcome. Every operation of a kind holds the same ``lease`` while it runs. Therefore the
-    unfinished ones in ``died`` belong to processes that were killed, or that do not know the outcome of their
-    last requests."""
+    """An operation on a customer's bucket other than a delivery. Each of a kind holds the same ``lease``.
+    Therefore the unfinished ones in ``died`` belong to processes that were killed, or that do not know the
+    outcome of their last requests."""
 
     def __init__(
         self, context: Context, lease: Lease, kind: OperationKind, customer: str, *, person: str, reason: str
@@ -242,30 +237,24 @@ class Operation:
     ) -> None:
         """Closes the operation. If the outcome of the last requests is unknown (``inconclusive``), the
         operation and its plan stay open, and the next operation of its kind settles them."""
-        result: dict[str, Any] = {
-            "outcome": outcome,
-            "objects": objects,
-            "bytes": size,
-            "failed": failed,
-            "failure": failure,
-        }
+        record = replace(
+            self._record, outcome=outcome, objects=objects, bytes=size, failed=failed, failure=failure
+        )
         if inconclusive:
-            self._ledger.finish(self._lease, replace(self._record, **result))
+            self._ledger.finish(self._lease, record)
         else:
-            self._close(self._record, **result)
+            self._close(record)
 
-    def _close(self, record: OperationRecord, **result: Any) -> None:
+    def _close(self, record: OperationRecord) -> None:
         self._ledger.forget_planned(self._lease, record.id)
-        done = replace(record, finished_at=self._context.clock.now(), **result)
-        self._ledger.finish(self._lease, done)
+        self._ledger.finish(self._lease, replace(record, finished_at=self._context.clock.now()))
 
     def inconclusive_feeds(self) -> set[str]:
         """Returns the feeds from which the operations that died had planned to delete keys."""
         return {item.feed for died in self.died for item in self._ledger.removals(died.id, outcomes=INTENDED)}
 
     def settle(self, keys: Sequence[str]) -> set[str]:
-        """Records as deleted, of keys that the bucket no longer lists, those that an operation that died had
-        planned to delete. Returns them."""
+        """Records and returns the unlisted keys that an operation that died had planned to delete."""
         versioned = self._context.ledger.checks.capabilities(self._record.customer).versioned
         outcome = RemovalOutcome.HIDDEN if versioned else RemovalOutcome.DELETED
         return self._ledger.settle_removals(self._lease, self.died, keys, outcome, self._context.clock.now())
@@ -280,7 +269,7 @@ class Operation:
                 size += item.size if ours else 0
                 failed += item.outcome is RemovalOutcome.FAILED
             outcome = earlier.outcome or INTERRUPTED
-            self._close(earlier, outcome=outcome, objects=objects, bytes=size, failed=failed)
+            self._close(replace(earlier, outcome=outcome, objects=objects, bytes=size, failed=failed))
         self.died = ()
 
 
@@ -288,8 +277,7 @@ class Operation:
 def begun(
     context: Context, kind: OperationKind, customer: str, *, person: str, reason: str
 ) -> Iterator[Operation]:
-    """Closes the operations that died and begins a new one that needs nothing from them. Raises
-    AlreadyRunning while another process runs an operation of this kind."""
+    """Begins an operation that needs nothing from those that died. Raises AlreadyRunning."""
     with held(context.ledger, f"{kind}/{customer}", context.holder) as lease:
         operation = Operation(context, lease, kind, customer, person=person, reason=reason)
         operation.close_died()

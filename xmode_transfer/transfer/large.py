@@ -1,9 +1,7 @@
-"""Send large objects by multipart uploads that a restart resumes.
+"""Send large objects by multipart uploads, which end completed, aborted, or recorded as orphaned.
 
-The ledger has the upload ID before the first part, and each part's ETag and checksum as soon as S3
-acknowledges it. Therefore an upload resumes after kill -9 without ListParts, which the guide does not grant.
-An engine that does not resume parts aborts the old upload and sends the object again. Every upload ends
-completed, aborted, or recorded as orphaned.
+The ledger has the upload ID before the first part, and each part as soon as S3 acknowledges it. Therefore an
+upload resumes after kill -9 without ListParts, which the guide does not grant.
 """
 
 import threading
@@ -43,7 +41,7 @@ MAX_PARTS = 10_000  # S3 User Guide, qfacts; a part has 5 MiB to 5 GiB, the last
 
 
 class Part(NamedTuple):
-    """A part of an object. ``number`` counts from 1; ``offset`` and ``length`` are in bytes."""
+    """``number`` counts from 1; ``offset`` and ``length`` are in bytes."""
 
     number: int
     offset: int
@@ -51,7 +49,7 @@ class Part(NamedTuple):
 
 
 def part_size(size: int) -> int:
-    """Returns the part size for an object of ``size`` bytes: whole MiB, so that 10,000 parts suffice."""
+    """Returns the part size in bytes: whole MiB, so that 10,000 parts suffice."""
     needed = -(-size // MAX_PARTS)
     return max(MIN_PART_BYTES, -(-needed // MIB) * MIB)
 
@@ -69,7 +67,7 @@ _EXPIRY_MARGIN = timedelta(hours=1)
 
 class LargeObjects:
     """The multipart uploads of one delivery. Thread-safe. ``usable`` becomes false when the destination
-    refuses parts. ``sent_bytes`` counts the parts sent here, not those of an earlier run."""
+    refuses parts. ``sent_bytes`` excludes the parts of an earlier run."""
 
     def __init__(
         self, context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
@@ -84,9 +82,8 @@ class LargeObjects:
         self.usable = context.ledger.checks.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        """Uploads one object in parts. Returns None if the destination refuses parts, or the process is asked
-        to stop. Raises ObjectExists if the key exists, also from one of our own uploads with a lost response;
-        and SourceChanged, or what the store raises."""
+        """Returns None if the destination refuses parts, or the process is asked to stop. Raises ObjectExists
+        if the key exists, also from one of our own uploads with a lost response."""
         try:
             return self._send(planned, request, body)
         except UploadNotFound:  # aborted by the bucket's lifecycle rule or the customer: start again
@@ -97,10 +94,19 @@ class LargeObjects:
         try:
             if not self._store.resumes:
                 return self._send_anew(planned, request, body, opened)
-            opened.append(self._journalled(planned) or self._open(planned, request))
-            return self._send_parts(opened[0], body)
+            upload = self._journalled(planned)
+            if upload is None:
+                upload_id, abort_at = self._store.create_upload(request)
+                upload = self._journal(planned, upload_id, abort_at, part_size(planned.size))
+            opened.append(upload)
+            return self._send_parts(upload, body)
         except PartsRefused as error:
-            self._refused(opened, error)
+            with self._lock:
+                self.usable = False
+            self._learn_multipart(False)
+            for upload in opened:
+                telemetry.warn(Event.MULTIPART_REFUSED, key=upload.key, **error.log_context())
+                self.give_up(upload)
             return None
         except UploadNotFound as error:
             self._check_answer(planned, opened, error)
@@ -117,11 +123,8 @@ class LargeObjects:
     def _check_answer(
         self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError
     ) -> None:
-        """Raises ObjectExists if this delivery's object exists: the response to CompleteMultipartUpload was
-        lost."""
-        if not opened:
-            return
-        info = self._store.head(planned.key)
+        """Raises ObjectExists if the response to CompleteMultipartUpload was lost."""
+        info = self._store.head(planned.key) if opened else None
         if info is not None and info.token == self._delivery.id and info.size == planned.size:
             self._close(opened, UploadStatus.COMPLETED)
             what = f"{planned.key} already exists, from an upload with a lost response"
@@ -166,8 +169,8 @@ class LargeObjects:
         return [upload for upload in found if upload.name == planned.name]
 
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
-        """Returns the upload to resume: of the same state of the source, and not soon aborted by the bucket's
-        lifecycle rule. Gives up other uploads of this name."""
+        """Returns the upload to resume: of the same state of the source, and not soon aborted by the bucket.
+        Gives up other uploads of this name."""
         found = None
         for upload in self._open_uploads(planned):
             same = planned[1:5] == (upload.key, upload.size, upload.modified_ns, upload.identity)
@@ -179,10 +182,6 @@ class LargeObjects:
             else:
                 self.give_up(upload)
         return found
-
-    def _open(self, planned: PlannedObject, request: PutRequest) -> MultipartUpload:
-        upload_id, abort_at = self._store.create_upload(request)
-        return self._journal(planned, upload_id, abort_at, part_size(planned.size))
 
     def _journal(
         self, planned: PlannedObject, upload_id: str, abort_at: datetime | None, part_bytes: int
@@ -207,7 +206,7 @@ class LargeObjects:
 
     def _send_parts(self, upload: MultipartUpload, body: OpenFile) -> PutAnswer | None:
         done = {part.number: part for part in upload.parts}
-        for acknowledged in done.values():
+        for acknowledged in upload.parts:
             self._context.progress.bytes_resumed(acknowledged.size)
         parts = split(upload.size, upload.part_size)
 
@@ -227,7 +226,10 @@ class LargeObjects:
             self._context.ledger.uploads.record_part(self._lease, upload.upload_id, acknowledged).result()
             return acknowledged
 
-        with in_order(send, todo(), name="part", threads=self._parallel(upload), ahead=2) as sent:
+        limits = self._context.limits
+        in_memory = limits.memory_bytes // upload.part_size
+        threads = max(1, min(in_memory, limits.parallel_objects_per_customer, 8))
+        with in_order(send, todo(), name="part", threads=threads, ahead=2) as sent:
             done |= {part.number: part for part in sent}
         if len(done) < len(parts):
             return None  # asked to stop: the acknowledged parts are in the ledger
@@ -239,26 +241,14 @@ class LargeObjects:
         self._close([upload], UploadStatus.COMPLETED)
         return answer
 
-    def _parallel(self, upload: MultipartUpload) -> int:
-        limits = self._context.limits
-        in_memory = limits.memory_bytes // upload.part_size
-        return max(1, min(in_memory, limits.parallel_objects_per_customer, 8))
-
-    def _refused(self, uploads: Sequence[MultipartUpload], error: PartsRefused) -> None:
-        with self._lock:
-            self.usable = False
-        self._learn_multipart(False)
-        for upload in uploads:
-            telemetry.warn(Event.MULTIPART_REFUSED, key=upload.key, **error.log_context())
-            self.give_up(upload)
-
     def _learn_multipart(self, works: bool) -> None:
-        if self._context.ledger.checks.capabilities(self._customer).multipart is not works:
-            now = self._context.clock.now()
-            self._context.ledger.checks.learn(self._customer, Capabilities(multipart=works, learned_at=now))
+        checks = self._context.ledger.checks
+        if checks.capabilities(self._customer).multipart is not works:
+            learnt = Capabilities(multipart=works, learned_at=self._context.clock.now())
+            checks.learn(self._customer, learnt)
 
     def tidy(self) -> None:
-        """Gives up the open uploads of this delivery and of earlier revisions: they are no longer needed."""
+        """Gives up the open uploads of this delivery and of earlier revisions."""
         earlier = own_ids(self._delivery)
         uploads = self._context.ledger.uploads
         for upload in uploads.find(customer=self._customer, statuses=[UploadStatus.OPEN]):
@@ -277,25 +267,23 @@ class LargeObjects:
             orphaned = self._context.ledger.uploads.find(
                 delivery_id=upload.delivery_id, statuses=[UploadStatus.ORPHANED]
             )
+            hint = (
+                "ask the customer to allow s3:AbortMultipartUpload, or to add a lifecycle rule with "
+                "AbortIncompleteMultipartUpload (`xmode-transfer status` prints it)"
+            )
+            if upload.abort_at is not None:
+                at = f"{upload.abort_at:%Y-%m-%d}"
+                hint = f"nothing to do: the bucket's lifecycle rule frees its parts by {at}"
             telemetry.warn(
                 Event.MULTIPART_ORPHANED,
                 key=upload.key,
                 upload_id=upload.upload_id,
                 size_bytes=sum(item.sent_bytes for item in orphaned if item.upload_id == upload.upload_id),
                 ends_at=upload.abort_at and upload.abort_at.isoformat(),
-                **error.log_context() | {"hint": _rule(upload)},
+                **error.log_context() | {"hint": hint},
             )
         except XmodeError as error:
             # stays open in the ledger: the next run retries the abort
             telemetry.warn(Event.MULTIPART_NOT_ABORTED, key=upload.key, **error.log_context())
         else:
             self._close([upload], UploadStatus.ABORTED)
-
-
-def _rule(upload: MultipartUpload) -> str:
-    if upload.abort_at is not None:
-        return f"nothing to do: the bucket's lifecycle rule frees its parts by {upload.abort_at:%Y-%m-%d}"
-    return (
-        "ask the customer to allow s3:AbortMultipartUpload, or to add a lifecycle rule with "
-        "AbortIncompleteMultipartUpload (`xmode-transfer status` prints it)"
-    )

@@ -1,14 +1,13 @@
-"""Read manifests, as streams and within bounds.
+"""Read manifests as streams: that of a million objects has hundreds of megabytes.
 
-The manifest of a million objects has hundreds of megabytes. Anyone who may write to a bucket may write
-something that looks like a manifest, so every value has a bound. What differs from our format is refused with
-NoManifest, which says why.
+Anyone who may write to a bucket may write something that looks like a manifest, so every value has a bound.
 """
 
 import codecs
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import zip_longest
@@ -37,12 +36,10 @@ _MANIFEST = re.compile(rf"([^/]+)/{MANIFESTS}/([^/]+)/([0-9]{{6,9}})\.json")
 
 
 class NoManifest(ValueError):
-    """The bytes are not a manifest of the known format; the message says why."""
+    """The bytes are not a manifest of ours; the message says why."""
 
 
 class ManifestKey(NamedTuple):
-    """The feed, period and revision in a manifest's key."""
-
     feed: str
     period: str
     revision: int
@@ -54,9 +51,12 @@ def parse_manifest_key(prefix: str, key: str) -> ManifestKey | None:
     if match is None or period_labelled(match[2]) is None:
         return None
     revision = int(match[3])
-    if revision < 1 or match[3] != f"{revision:06d}":
-        return None
-    return ManifestKey(match[1], match[2], revision)
+    is_ours = revision >= 1 and match[3] == f"{revision:06d}"
+    return ManifestKey(match[1], match[2], revision) if is_ours else None
+
+
+def _shown(value: object) -> str:
+    return visible(str(value))[:200]
 
 
 def _whole(digits: str) -> int:
@@ -76,19 +76,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _shown(value: object) -> str:
-    return visible(str(value))[:200]
-
-
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_whole, parse_float=_not_whole, parse_constant=_not_whole
 )
 
 
 class ManifestReader:
-    """A manifest as a stream. Iterate over it once: yields the entries of ``lists`` in their order.
-    Afterwards ``members`` has all members that are not lists, and ``counts`` the length of each list. Raises
-    NoManifest."""
+    """A manifest as a stream. Iterate over it once: yields the entries of ``lists``. Afterwards ``members``
+    has all members that are not lists, and ``counts`` the length of each list. Raises NoManifest."""
 
     def __init__(self, chunks: Iterable[bytes], lists: Collection[str] = ("objects",)) -> None:
         self.members: dict[str, Any] = {}
@@ -140,8 +135,7 @@ class ManifestReader:
 
 
 def receipt_of(entry: Mapping[str, Any]) -> Receipt:
-    """Returns the receipt of an object's entry, the inverse of ``manifest.entry``. It has no ETag, which the
-    manifest does not have either. Raises NoManifest."""
+    """Returns the receipt of an object's entry, without an ETag. Raises NoManifest."""
     name, key, size, checksum = _object_of(entry)
     sha256, delivered_at = entry.get("sha256", ""), _time_of(entry.get("delivered_at"))
     sound = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
@@ -151,7 +145,7 @@ def receipt_of(entry: Mapping[str, Any]) -> Receipt:
 
 
 def missing_of(entry: Mapping[str, Any]) -> MissingObject:
-    """Returns a missing object's entry, the inverse of ``manifest.content``. Raises NoManifest."""
+    """Returns the object of an entry of what is missing. Raises NoManifest."""
     name, key, size, checksum = _object_of(entry)
     try:
         return MissingObject(name, key, size, checksum, MissingReason(str(entry.get("reason"))))
@@ -189,15 +183,13 @@ def _object_of(entry: Mapping[str, Any]) -> tuple[str, str, int, Checksum]:
 def _time_of(text: object) -> datetime | None:
     if not isinstance(text, str) or not _TIME.fullmatch(text):
         return None
-    try:
+    with suppress(ValueError):
         at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at.astimezone(UTC) if at.year in _YEARS else None
+        return at.astimezone(UTC) if at.year in _YEARS else None
+    return None
 
 
-Read = Callable[[], Iterable[bytes]]
-"""Returns the bytes of a manifest from its beginning, on each call."""
+Read = Callable[[], Iterable[bytes]]  # from the beginning, on each call
 
 
 class Checked(NamedTuple):
@@ -210,17 +202,24 @@ class Checked(NamedTuple):
 
 
 def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> Checked:
-    """Reads a whole manifest and compares it with its key. ``identity`` is the delivery's ID, ``prefix`` the
-    destination's. Raises NoManifest for anything that our manifests never have."""
+    """Compares a whole manifest with its key and the delivery's ID (``identity``). Raises NoManifest."""
     reader = ManifestReader(read())
+    below = f"{prefix}{location.feed}/"
     count = total = 0
     last = ""
     for entry in reader:
-        receipt = receipt_of(entry)
-        _check_key(receipt, prefix, location.feed)
-        if count and receipt.name <= last:
-            raise NoManifest(f"it lists {receipt.name} out of order or twice")
-        last, count, total = receipt.name, count + 1, total + receipt.size
+        name, key, size = receipt_of(entry)[:3]
+        if not key.startswith(below):
+            raise NoManifest(f"it lists {key}, which is not below {below}")
+        try:
+            keys.check_name(name)
+        except keys.IllegalName as error:
+            raise NoManifest(f"it lists {name}: {error}") from None
+        if not keys.is_key_of(key.removeprefix(below), name):
+            raise NoManifest(f"it lists {key} as the object of {name}, which has another key")
+        if count and name <= last:
+            raise NoManifest(f"it lists {name} out of order or twice")
+        last, count, total = name, count + 1, total + size
         if total > _MAX_TOTAL_BYTES:
             raise NoManifest("its objects have more bytes together than there can be")
     members = reader.members
@@ -234,54 +233,34 @@ def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> C
         raise NoManifest(f"it says {_shown(members.get('count'))} objects and lists {count}")
     missing = reader.counts["missing"]
     if missing:
-        _check_missing(read)
+        listed = (str(entry["source"]) for entry in ManifestReader(read()))
+        left_out = (missing_of(entry).name for entry in ManifestReader(read(), ("missing",)))
+        last = ""
+        for name in merge(listed, left_out):
+            if name <= last:
+                raise NoManifest(f"it says that {name} is missing, out of order or twice")
+            last = name
     return Checked(count, total, missing, members)
 
 
-def _check_missing(read: Read) -> None:
-    """Raises NoManifest if a name comes twice, in the list of missing objects or in both lists."""
-    listed = (str(entry["source"]) for entry in ManifestReader(read()))
-    last = ""
-    for name in merge(listed, (missing_of(entry).name for entry in ManifestReader(read(), ("missing",)))):
-        if name <= last:
-            raise NoManifest(f"it says that {name} is missing, out of order or twice")
-        last = name
-
-
 def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
-    """Returns what our signature must cover, for this manifest in that bucket. Raises NoManifest."""
+    """Returns what our signature must cover. Raises NoManifest."""
     try:
         digest = SignedDigest(checked.members, bucket)
-        digest.begin("missing")
-        if checked.missing:
-            for entry in ManifestReader(read(), ("missing",)):
+        for name, length in (("missing", checked.missing), ("objects", checked.objects)):
+            digest.begin(name)
+            for entry in ManifestReader(read(), (name,)) if length else ():
                 digest.add(entry)
-        digest.begin("objects")
-        for entry in ManifestReader(read()):
-            digest.add(entry)
         return digest.statement()
     except UnicodeEncodeError:
         raise NoManifest("it has a surrogate, which is no character") from None
-
-
-def _check_key(receipt: Receipt, prefix: str, feed: str) -> None:
-    below = f"{prefix}{feed}/"
-    if not receipt.key.startswith(below):
-        raise NoManifest(f"it lists {receipt.key}, which is not below {below}")
-    try:
-        keys.check_name(receipt.name)
-    except keys.IllegalName as error:
-        raise NoManifest(f"it lists {receipt.name}: {error}") from None
-    if not keys.is_key_of(receipt.key.removeprefix(below), receipt.name):
-        raise NoManifest(f"it lists {receipt.key} as the object of {receipt.name}, which has another key")
 
 
 _ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes")
 
 
 def same_objects(one: Iterable[bytes], other: Iterable[bytes]) -> bool:
-    """Returns whether two manifests list the same objects and the same missing objects, regardless of their
-    times. Raises NoManifest."""
+    """Returns whether two manifests list the same, regardless of its times. Raises NoManifest."""
     left, right = ManifestReader(one, LISTS), ManifestReader(other, LISTS)
     for mine, theirs in zip_longest(left, right, fillvalue=None):
         if mine is None or theirs is None or _essence(mine) != _essence(theirs):

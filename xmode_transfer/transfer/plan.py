@@ -1,7 +1,4 @@
-"""Compare the source files with the ledger and decide what to do with each name, with the reason.
-
-Both sides are sorted by name and joined in one pass, so memory does not grow with the number of files.
-"""
+"""Compare the source files with the ledger in one pass: memory does not grow with the number of files."""
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -25,8 +22,8 @@ class Kind(StrEnum):
 
 
 class Difference(NamedTuple):
-    """A name at the source and in the ledger. ``current``: it belongs to the revision that is being planned;
-    ``before`` is then its last receipt in any other revision."""
+    """``current``: the revision that is being planned has the name; ``before`` is then its last receipt in
+    any other revision."""
 
     kind: Kind
     name: str
@@ -39,8 +36,6 @@ class Difference(NamedTuple):
 
 
 class Action(StrEnum):
-    """What a plan does with a name."""
-
     UPLOAD = "upload"
     SKIP = "skip"
     CONFLICT = "conflict"
@@ -67,8 +62,8 @@ def diff(
     delivered: Iterable[tuple[PlannedObject, Receipt]],
 ) -> Iterator[Difference]:
     """Joins the source with the revision that is being planned, which takes precedence, and with what was
-    delivered before. All are in the order of names. Raises ValueError if a side is out of order."""
-    known = merge_join(current, delivered, _planned_name, _planned_name)
+    delivered before. Raises ValueError if a side is out of order."""
+    known = merge_join(current, delivered, lambda item: item[0].name, lambda item: item[0].name)
     last_left = last_right = ""
     for item, pair in merge_join(files, known, attrgetter("name"), _known_name):
         own, other = pair or (None, None)
@@ -91,10 +86,6 @@ def diff(
         else:
             kind = Kind.DELIVERED if same_state(item, planned) else Kind.CHANGED
         yield Difference(kind, name, planned, receipt, is_current, before, item)
-
-
-def _planned_name(known: tuple[PlannedObject, Receipt | None]) -> str:
-    return known[0].name
 
 
 def _known_name(

@@ -34,7 +34,7 @@ ILLEGAL_NAME = "illegal_name"  # the other codes of problems are the sources' (`
 
 @dataclass(slots=True)
 class Plan:
-    """A recorded plan. ``delivery`` is None if there is nothing to do. Counts are objects."""
+    """``delivery`` is None if there is nothing to do. Counts are objects."""
 
     delivery: Delivery | None = None
     upload_count: int = 0
@@ -54,7 +54,7 @@ class Planner:
     source: Source
 
     def record(self, lease: Lease) -> Plan:
-        """Makes and records the plan. Idempotent: after a crash it continues the recorded plan."""
+        """Idempotent: after a crash it continues the recorded plan."""
         latest = self.latest()
         if latest is not None and latest.status in FINISHED:
             news, known_count = self._news(lease, latest)
@@ -65,12 +65,9 @@ class Planner:
         delivery = self._open_revision(latest)
         if delivery is not latest:
             self.context.ledger.deliveries.create(lease, delivery)
-        plan = self._record(lease, delivery)
-        if plan is None:
+        while (plan := self._record(lease, delivery)) is None:  # nothing of a new revision can be stale
             delivery = self._open_revision(self.latest())
             self.context.ledger.deliveries.create(lease, delivery)
-            plan = self._record(lease, delivery)
-        assert plan is not None  # nothing of a new revision can be stale
         return plan
 
     def key(self, name: str, revision: int = 1) -> str:
@@ -107,21 +104,18 @@ class Planner:
             yield self._entry(difference, delivery.revision, renewed=renewed)
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
-        """Closes a revision with a delivered object that the source has replaced since. The next revision
-        carries over what is still right."""
-        failure = Failure(
-            cause=SUPERSEDED,
-            responsible="vendor",
-            message=f"the source changed before revision {delivery.revision} was complete; "
-            f"revision {delivery.revision + 1} takes over",
+        """Closes a revision with a delivered object that the source has replaced since."""
+        reason = (
+            f"the source changed before revision {delivery.revision} was complete; "
+            f"revision {delivery.revision + 1} takes over"
         )
-        self.context.ledger.deliveries.update(
-            lease,
-            replace(delivery, status=Status.FAILED, failure=failure, updated_at=self.context.clock.now()),
-        )
+        failure = Failure(SUPERSEDED, "vendor", reason)
+        now = self.context.clock.now()
+        closed = replace(delivery, status=Status.FAILED, failure=failure, updated_at=now)
+        self.context.ledger.deliveries.update(lease, closed)
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
-        """Returns the unfinished delivery to continue, or the next revision, not recorded yet."""
+        """Returns the unfinished delivery, or the next revision, which is not recorded yet."""
         if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
             return latest
         revision = latest.revision + 1 if latest else 1
@@ -157,10 +151,7 @@ class Planner:
                     elif self._is_drop_folder and _never_published(difference) and not _swept(difference):
                         plan.skipped += 1
                         yield _carried(difference)
-                elif difference.kind is Kind.DELIVERED:
-                    if _swept(difference):
-                        yield from self._planned(plan, difference, delivery.revision)
-                        continue
+                elif difference.kind is Kind.DELIVERED and not _swept(difference):
                     plan.skipped += 1
                     # A batch of a drop folder lists what no earlier batch lists.
                     if not difference.current and (not self._is_drop_folder or _never_published(difference)):
@@ -181,8 +172,7 @@ class Planner:
 
     def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
         """Returns whether the source has anything that the latest revision does not list, and the number of
-        delivered files. Gone files do not count, because sources are cleaned up too, unless the producer has
-        declared the period complete again without them."""
+        delivered files. Gone files count only if the period was declared anew: sources are cleaned up."""
         known = 0
         renewed = self._declared_anew(latest)
         for difference in self._differences(latest, lease):
@@ -197,8 +187,7 @@ class Planner:
         return False, known
 
     def _is_back(self, difference: Difference) -> bool:
-        """Returns whether to list a file again that an earlier revision had and the latest has not. Expired
-        files are not delivered again."""
+        """Returns whether to list a file again that only an earlier revision had. Expired files stay out."""
         assert difference.receipt is not None
         if self._is_drop_folder:
             return _never_published(difference)
@@ -215,8 +204,8 @@ class Planner:
     def latest(self) -> Delivery | None:
         return self.context.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
 
-    def _differences(self, delivery: Delivery | None, lease: Lease | None = None) -> Iterator[Difference]:
-        current = self.context.ledger.objects.planned(delivery.id) if delivery is not None else iter(())
+    def _differences(self, delivery: Delivery, lease: Lease | None = None) -> Iterator[Difference]:
+        current = self.context.ledger.objects.planned(delivery.id)
         delivered = self.context.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
         return self._with_same_content(diff(files, current, delivered), lease)
@@ -255,8 +244,7 @@ class Planner:
     def _with_same_content(
         self, differences: Iterable[Difference], lease: Lease | None
     ) -> Iterator[Difference]:
-        """Reads files that seem changed: a copy or a restored backup has other times and the same content,
-        and must not become a correction. With a lease, records the new times."""
+        """Reads files that seem changed: a copy has other times. With a lease, records the new times."""
         touched: list[SourceFile] = []
         for difference in differences:
             file, receipt = difference.file, difference.receipt
@@ -329,8 +317,7 @@ def own_ids(delivery: Delivery) -> set[str]:
 
 
 def delivery_id(customer: str, feed: str, period: str, revision: int) -> str:
-    """Returns the delivery's ID and token. It is derived from the arguments, so that objects are known even
-    without the ledger."""
+    """Returns the delivery's ID and token, which identify our objects even without the ledger."""
     return hashlib.sha256("\0".join((customer, feed, period, str(revision))).encode()).hexdigest()[:32]
 
 

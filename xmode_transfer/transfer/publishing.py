@@ -21,16 +21,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import count as noun_count
-from xmode_transfer.model.records import (
-    Checksum,
-    Delivery,
-    Failure,
-    Lease,
-    Receipt,
-    SourceFile,
-    SourceProblem,
-    Status,
-)
+from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceFile, SourceProblem, Status
 from xmode_transfer.sources.local import LocalFile
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
@@ -54,15 +45,13 @@ def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
     of_all = plan.skipped + plan.upload_count + len(plan.problems)
     failures = list(sent.failures.values())
     customer_only = {item.responsible for item in failures} == {Responsible.CUSTOMER} and not plan.problems
-    return (_IncompleteForCustomer if customer_only else Incomplete)(
-        f"{count:,} of {noun_count(of_all, 'file')} could not be delivered",
-        failures,
-        plan.problems,
-    )
+    kind = _IncompleteForCustomer if customer_only else Incomplete
+    what = f"{count:,} of {noun_count(of_all, 'file')} could not be delivered"
+    return kind(what, failures, plan.problems)
 
 
 class Incomplete(XmodeError):
-    """Some files were not delivered. The manifest waits for them."""
+    """The manifest waits for some files."""
 
     code = "incomplete"
 
@@ -87,17 +76,15 @@ class _IncompleteForCustomer(ForCustomer, Incomplete):
 def publish(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> Delivery | None:
-    """Puts the manifest and returns the delivery as delivered. Returns None if a manifest of this revision
-    exists from before a crash and the source has changed since: a new revision is due. Idempotent: our own
-    manifest with the same objects counts as success. Raises ObjectExists if its key holds anything else, and
-    what the store raises."""
+    """Puts the manifest and returns the delivery as delivered. Idempotent: our own manifest with the same
+    objects counts as success; with other objects, it returns None: a new revision is due. Raises ObjectExists
+    if the key holds anything else."""
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
-    missing = context.ledger.objects.left_out(delivery.id)
     reason = delivery.not_attested or _inherited_reason(context, delivery)
     chunks = manifest.chunks(
         delivery,
         _receipts(context, delivery),
-        missing,
+        context.ledger.objects.left_out(delivery.id),
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,
@@ -107,7 +94,10 @@ def publish(
         try:
             answer = store.put(request, body).result()
         except ObjectExists:
-            checksum = _ours_already(store, delivery, key)
+            info = store.head(key)
+            if info is None or info.token != delivery.id or info.checksum is None:
+                raise _taken(key, "it does not have our token") from None
+            checksum = info.checksum
             try:
                 if not same_objects(store.read(key), chunks_of(body)):
                     return None
@@ -136,12 +126,10 @@ def publish(
 def note_published(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> None:
-    """Records manifests that a killed process may have put for earlier revisions without recording them: what
-    they list must stay. A manifest that cannot be checked counts as put."""
+    """Records manifests that a killed process may have put for earlier revisions: their objects stay."""
     period = (delivery.customer, delivery.feed, delivery.period)
-    failed = {
-        item.revision: item for item in context.ledger.deliveries.find(*period, statuses=[Status.FAILED])
-    }
+    found = context.ledger.deliveries.find(*period, statuses=[Status.FAILED])
+    failed = {item.revision: item for item in found}
     for revision in range(delivery.revision - 1, 0, -1):
         other = failed.get(revision)
         if other is None:
@@ -150,7 +138,7 @@ def note_published(
             continue
         key = keys.manifest_key(customer.destination.prefix, other.feed, other.period, other.revision)
         checksum = None
-        with suppress(AccessDenied):
+        with suppress(AccessDenied):  # then the manifest counts as put
             info = store.head(key)
             if info is None or info.token != other.id:
                 continue
@@ -160,13 +148,11 @@ def note_published(
 
 
 def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
-    """Returns why our signature must not attest the delivery: it carries over objects of an adopted revision
-    without a signature."""
+    """Returns why our signature must not attest the delivery, if it carries over what is not attested."""
     earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
     unattested = next((item for item in earlier if item.not_attested is not None), None)
-    if unattested is None or not any(
-        planned.carried for planned, _ in context.ledger.objects.planned(delivery.id)
-    ):
+    objects = context.ledger.objects.planned(delivery.id) if unattested is not None else ()
+    if unattested is None or not any(planned.carried for planned, _ in objects):
         return None
     return f"it carries over objects of revision {unattested.revision}, which is not attested"
 
@@ -174,9 +160,8 @@ def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
 def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
     for planned, receipt in context.ledger.objects.planned(delivery.id):
         if receipt is None:
-            raise Defect(
-                f"{planned.name} has no receipt and the manifest was about to be put", hint="report this"
-            )
+            what = f"{planned.name} has no receipt and the manifest was about to be put"
+            raise Defect(what, hint="report this")
         yield receipt
 
 
@@ -190,14 +175,6 @@ def prove(store: ObjectStore, key: str, size: int) -> None:
         )
 
 
-def _ours_already(store: ObjectStore, delivery: Delivery, key: str) -> Checksum:
-    """Returns the checksum of the existing object that has this delivery's token."""
-    info = store.head(key)
-    if info is None or info.token != delivery.id or info.checksum is None:
-        raise _taken(key, "it does not have our token")
-    return info.checksum
-
-
 def _taken(key: str, why: str) -> ObjectExists:
     return ObjectExists(
         f"{key} already holds an object that is not this delivery's manifest: {why}",
@@ -206,7 +183,6 @@ def _taken(key: str, why: str) -> ObjectExists:
 
 
 def chunks_of(body: OpenFile) -> Iterator[bytes]:
-    """Yields an open file in chunks."""
     for offset in range(0, body.size, _CHUNK_BYTES):
         yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
 

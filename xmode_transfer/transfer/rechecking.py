@@ -1,9 +1,7 @@
 """Check, before a manifest is put, that the bucket still has what it lists and this run has not sent itself.
 
-A customer may have deleted or overwritten objects of an earlier run or revision, or made its bucket anew. One
-listing of the period's keys proves by size and ETag what is as we put it; a HEAD judges the rest. A gone
-object is planned again if the source has it unchanged; else the manifest lists it as missing. All of this is
-recorded before anything is sent, so that a killed run is resumed.
+One listing of the period's keys proves by size and ETag what is as we put it; a HEAD judges the rest. A gone
+object is planned again if the source has it unchanged; else the manifest lists it as missing.
 """
 
 import re
@@ -49,9 +47,7 @@ _OF_REVISION = re.compile(r"_r[0-9]+/")
 
 @dataclass(slots=True)
 class Rechecked:
-    """The result. ``again`` objects with ``again_bytes`` are pending again; ``missing`` counts those that the
-    manifest lists as missing, by reason. If ``stale``, a key of this revision holds an unmanaged object, so a
-    new revision is due."""
+    """``again`` objects are pending again. If ``stale``, a key of this revision holds an unmanaged object."""
 
     again: int = 0
     again_bytes: int = 0
@@ -67,8 +63,7 @@ class _Lost(NamedTuple):
 
 @dataclass(slots=True)
 class Recheck:
-    """One check of one delivery. ``before`` is the time of the newest object that this run has not sent. Use
-    once."""
+    """Use once. ``before`` is the time of the newest object that this run has not sent."""
 
     context: Context
     planner: Planner
@@ -79,21 +74,19 @@ class Recheck:
     result: Rechecked = field(default_factory=Rechecked)
     _listings: dict[str, Callable[[str], ListedObject | None]] = field(default_factory=dict)
     _listing_refused: bool = False
-    _at_source: Callable[[str], SourceFile | SourceProblem | None] | None = None
 
     def run(self) -> Rechecked:
-        """Raises what the store and the source raise: the manifest must not be put if an object cannot be
-        checked."""
+        """Raises if an object cannot be checked: the manifest must not be put then."""
         if self._is_published():
             return self.result
+        at_source = _finder(self.planner.source.scan(self.planner.state.period), attrgetter("name"))
         with closing(self._lost()) as lost:
             while not self.result.stale and (batch := list(islice(lost, _BATCH))):
-                self._settle(batch)
+                self._settle(batch, at_source)
         return self.result
 
     def _is_published(self) -> bool:
-        """Returns whether this revision's manifest was put before a crash: the customer may have moved its
-        objects since."""
+        """Returns whether the manifest was put before a crash: the customer may have moved objects since."""
         if self.delivery.attempts <= 1:
             return False
         delivery, prefix = self.delivery, self.planner.customer.destination.prefix
@@ -123,17 +116,15 @@ class Recheck:
             planned, receipt, needs_head = item
             return planned, receipt, self._head(receipt.key) if needs_head else None
 
-        with in_order(
-            check, unclear(), name="recheck", threads=self.context.parallel, ahead=_HEADS_AHEAD
-        ) as checked:
+        threads = self.context.parallel
+        with in_order(check, unclear(), name="recheck", threads=threads, ahead=_HEADS_AHEAD) as checked:
             for planned, receipt, info in checked:
                 reason = self._judged(planned, receipt, info)
                 if reason is not None:
                     yield _Lost(planned, receipt, reason)
 
     def _listed(self, key: str) -> ListedObject | bool | None:
-        """Returns the key's row in the listing; None if there is none; False if the listing does not cover
-        it."""
+        """Returns the key's row in the listing; None without one; False if the listing does not cover it."""
         top = self.planner.prefix
         if not key.startswith(self.planner.customer.destination.prefix):
             return None
@@ -171,7 +162,7 @@ class Recheck:
     def _judged(
         self, planned: PlannedObject, receipt: Receipt, info: ObjectInfo | None
     ) -> MissingReason | None:
-        """Returns why the object is not in the bucket as we put it; None if it is."""
+        """Returns why the object is not as we put it; None if it is."""
         judgement = judge(receipt, info)
         if judgement.kind is None and info is not None:
             ours = info.token in own_ids(self.delivery) and info.checksum is not None
@@ -184,22 +175,21 @@ class Recheck:
             return MissingReason.EXPIRED
         if not receipt.key.startswith(self.planner.customer.destination.prefix):
             return MissingReason.MOVED
-        return (
-            MissingReason.DELETED if judgement.kind is DiscrepancyKind.MISSING else MissingReason.OVERWRITTEN
-        )
+        if judgement.kind is DiscrepancyKind.MISSING:
+            return MissingReason.DELETED
+        return MissingReason.OVERWRITTEN
 
-    def _settle(self, batch: list[_Lost]) -> None:
+    def _settle(
+        self, batch: list[_Lost], at_source: Callable[[str], SourceFile | SourceProblem | None]
+    ) -> None:
         again: list[PlannedObject] = []
         gone: list[MissingObject] = []
         for lost in batch:
-            file = None
-            if lost.reason is not MissingReason.EXPIRED:
-                file = self._source(lost.planned.name)
+            expired = lost.reason is MissingReason.EXPIRED
+            file = None if expired else at_source(lost.planned.name)
             if file is None:
-                receipt = lost.receipt
-                gone.append(
-                    MissingObject(receipt.name, receipt.key, receipt.size, receipt.checksum, lost.reason)
-                )
+                name, key, size, checksum = lost.receipt[:4]
+                gone.append(MissingObject(name, key, size, checksum, lost.reason))
                 continue
             planned = self._planned_again(lost, file)
             if planned is None:
@@ -211,13 +201,22 @@ class Recheck:
             ledger.objects.send_again(self.lease, self.delivery.id, again)
         if gone:
             ledger.objects.leave_out(self.lease, self.delivery.id, gone)
-        self._log(batch, {item.name for item in again})
+        names = {item.name for item in again}
+        logged = self.result.again + self.result.missing.total()
+        for lost in batch[: max(0, _MOST_LOGGED - logged)]:
+            telemetry.warn(
+                Event.OBJECT_GONE,
+                name=lost.planned.name,
+                key=lost.receipt.key,
+                cause=str(lost.reason),
+                sent_again=lost.planned.name in names,
+            )
         self.result.again += len(again)
         self.result.again_bytes += sum(item.size for item in again)
         self.result.missing.update(item.reason for item in gone)
 
     def _planned_again(self, lost: _Lost, file: SourceFile | SourceProblem) -> PlannedObject | None:
-        """Returns the object to send. Returns None if this revision has no other key for it."""
+        """Returns None if this revision has no other key for it."""
         name, planned = lost.planned.name, lost.planned
         if isinstance(file, SourceProblem) or not same_content(self.planner.source, file, lost.receipt):
             raise SourceChanged(
@@ -238,23 +237,6 @@ class Recheck:
         if key == planned.key and lost.reason is not MissingReason.DELETED:
             return None
         return PlannedObject(name, key, file.size, file.modified_ns, file.identity)
-
-    def _source(self, name: str) -> SourceFile | SourceProblem | None:
-        if self._at_source is None:
-            files = self.planner.source.scan(self.planner.state.period)
-            self._at_source = _finder(files, attrgetter("name"))
-        return self._at_source(name)
-
-    def _log(self, batch: list[_Lost], again: set[str]) -> None:
-        logged = self.result.again + self.result.missing.total()
-        for lost in batch[: max(0, _MOST_LOGGED - logged)]:
-            telemetry.warn(
-                Event.OBJECT_GONE,
-                name=lost.planned.name,
-                key=lost.receipt.key,
-                cause=str(lost.reason),
-                sent_again=lost.planned.name in again,
-            )
 
 
 def _finder(items: Iterator[_Item], key_of: Callable[[_Item], str]) -> Callable[[str], _Item | None]:

@@ -1,7 +1,7 @@
 """Delete what a plan names: period by period, the manifests first, then their objects.
 
-A reader never sees a manifest without its objects: if a manifest stays, for whatever reason, its objects stay
-too. The period's delivery lease is held meanwhile, so that no correction carries over what is being deleted.
+If a manifest stays, its objects stay too, because readers rely on it. The period's delivery lease is held
+meanwhile, so that no correction carries over what is being deleted.
 """
 
 import random
@@ -57,9 +57,8 @@ States = tuple[tuple[int, Status], ...]
 
 @dataclass(slots=True)
 class ExpiringPeriod:
-    """The part of a period that expires. ``objects`` and ``bytes`` are listed as we put them; ``doubtful``
-    counts objects that are not. ``states`` has the revisions when the plan was made. ``kept_because`` says
-    why nothing of the period was deleted after all."""
+    """The part of a period that expires. ``objects`` and ``bytes`` are listed as we put them, ``doubtful``
+    objects are not. ``states`` is from the plan; ``kept_because`` says why nothing was deleted after all."""
 
     feed: str
     period: str
@@ -101,8 +100,8 @@ LEFT_NAMED = 1000  # of the keys that were not deleted, those that a result name
 
 @dataclass(slots=True)
 class Removed:
-    """Counts of keys and of their bytes by outcome, including manifests. ``left`` has the first thousand keys
-    that we did not delete; ``refusal`` is the first refusal."""
+    """Keys and their bytes by outcome, including manifests. ``left`` has the first thousand keys that we did
+    not delete; ``refusal`` is the first refusal."""
 
     keys: Counter[RemovalOutcome] = field(default_factory=Counter)
     bytes: Counter[RemovalOutcome] = field(default_factory=Counter)
@@ -134,8 +133,7 @@ _LONGEST_PAUSE_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Remover:
-    """Carries out what the ledger has as planned for an operation, several periods at once. Records each
-    key's outcome and counts it in ``result``."""
+    """Carries out an operation's plan. Records each key's outcome and counts it in ``result``."""
 
     context: Context
     customer: Customer
@@ -146,8 +144,7 @@ class Remover:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def remove(self, periods: Sequence[ExpiringPeriod]) -> None:
-        """Deletes the periods in order. Stops between two requests if the process is asked to. Raises what a
-        whole request raises: keys without an answer stay planned in the ledger."""
+        """Raises what a whole request raises: keys without an answer stay planned in the ledger."""
         several = max(1, min(len(periods), PERIODS_AT_ONCE))
         requests = max(1, REQUESTS_AT_ONCE // several)  # of one period
 
@@ -183,8 +180,7 @@ class Remover:
             period.kept_because = "it is being delivered right now"
 
     def _remove_manifests(self, period: ExpiringPeriod) -> bool:
-        """Returns whether all manifests are gone. The ledger has no ETag of a manifest; the token and the
-        checksum prove that it is ours."""
+        """Returns whether all manifests are gone. The ledger has their checksums, not their ETags."""
         done: list[Removal] = []
         same = []
         for manifest in period.manifests:
@@ -220,9 +216,8 @@ class Remover:
         return checksums.encode(reduce(lambda crc, chunk: crc32(chunk, crc), self.store.read(found.key), 0))
 
     def _remove_objects(self, period: ExpiringPeriod, delivering: Lease, requests: int) -> None:
-        planned = self.context.ledger.operations.removals(
-            self.operation.id, period.feed, period.period, INTENDED
-        )
+        operations = self.context.ledger.operations
+        planned = operations.removals(self.operation.id, period.feed, period.period, INTENDED)
 
         def batches() -> Iterator[list[Removal]]:
             for some in in_batches(item for item in planned if not item.manifest):
@@ -260,26 +255,24 @@ class Remover:
             again: dict[str, Removal] = {}
             wanted = [Deletion(item.key, item.etag) for item in todo.values()]
             for answer in self.store.delete_many(wanted) if wanted else ():
-                item = todo[answer.key]
-                transient = answer.error is not None and answer.error.retryable
+                item, error = todo[answer.key], answer.error
+                transient = error is not None and error.retryable
                 if answer.result is DeletionResult.FAILED and transient and attempt < _ROUNDS:
                     again[item.key] = item
                     continue
-                denied = answer.result is DeletionResult.DENIED
-                outcome = RemovalOutcome.RETAINED if denied else RemovalOutcome(answer.result)
+                outcome = RemovalOutcome.RETAINED
+                if answer.result is DeletionResult.DENIED:
+                    self.result.refusal = self.result.refusal or error
+                else:
+                    outcome = RemovalOutcome(answer.result)
                 done.append(item._replace(outcome=outcome))
-                if denied:
-                    self.result.refusal = self.result.refusal or answer.error
-                if answer.error is not None:
-                    telemetry.log(Event.REMOVAL_REFUSED, key=item.key, **answer.error.log_context())
-            if not again:
-                break
+                if error is not None:
+                    telemetry.log(Event.REMOVAL_REFUSED, key=item.key, **error.log_context())
             todo = again
             pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 2.0 ** (attempt - 1)))
-            if self.context.stop.wait(pause):
-                done += [item._replace(outcome=RemovalOutcome.FAILED) for item in again.values()]
+            if not todo or self.context.stop.wait(pause):
                 break
-        return done
+        return done + [item._replace(outcome=RemovalOutcome.FAILED) for item in todo.values()]
 
     def _settle(self, period: ExpiringPeriod, done: Sequence[Removal]) -> None:
         at = self.context.clock.now()
@@ -308,8 +301,7 @@ def sweep(
     context: Context, customer: Customer, feed: str | None = None, *, refused: bool = False
 ) -> Removed | None:
     """Deletes objects that only superseded revisions have, of one feed or of all. ``refused`` also retries
-    what the bucket refused to delete before. Returns None if there are none, or if another process deletes
-    them. An error is logged and harms no delivery: a later sweep continues."""
+    what the bucket refused to delete before. An error is only logged: a later sweep continues."""
     with telemetry.bind(customer=customer.name):
         try:
             found = context.ledger.keys.superseded(customer.name, feed, refused=refused)
@@ -319,10 +311,10 @@ def sweep(
             with begun(context, kind, customer.name, person=person, reason=_SUPERSEDED) as operation:
                 return _remove(context, customer, operation, found)
         except AlreadyRunning:
-            return None
+            pass
         except XmodeError as error:
             telemetry.warn(Event.SUPERSEDED_KEPT, **error.log_context())
-            return None
+        return None
 
 
 def _remove(
@@ -361,9 +353,6 @@ def _remove(
             failed=len(found) - removed.ours,
             failure=failure,
         )
-    telemetry.log(
-        Event.SUPERSEDED_REMOVED,
-        act=operation.id,
-        **{str(outcome): count for outcome, count in removed.keys.items()},
-    )
+    counts = {str(outcome): count for outcome, count in removed.keys.items()}
+    telemetry.log(Event.SUPERSEDED_REMOVED, act=operation.id, **counts)
     return removed

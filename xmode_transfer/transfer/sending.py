@@ -1,8 +1,7 @@
-"""Send a delivery's pending objects, with many requests in flight.
+"""Send a delivery's pending objects: each ends in a receipt or a recorded failure.
 
-Each object ends in a receipt or a recorded failure. A small object is one PutObject, driven by callbacks,
-because a thread would cost more than the request. A few threads send large objects (``large.LargeObjects``).
-A permanent refusal halts the delivery: a broken role causes one refusal, not a million.
+Callbacks drive small objects, because a thread costs more than the request. A permanent refusal halts the
+delivery: a broken role causes one refusal, not a million.
 """
 
 import base64
@@ -56,9 +55,8 @@ _REFILL = 0.75  # of the window: it empties this far before it is filled again
 
 @dataclass(slots=True)
 class Sent:
-    """The result. ``failures`` has the first failures by the source's name. ``halted`` is the error that
-    ended the delivery. ``passing`` is the first failure if all are transient. If ``stale``, one of our
-    objects has older content, so a new revision is due."""
+    """``failures`` has the first ones by the source's name. ``halted`` is the error that ended the delivery,
+    ``passing`` the first failure if all are transient. If ``stale``, a new revision is due."""
 
     uploaded: int = 0
     uploaded_bytes: int = 0
@@ -71,7 +69,6 @@ class Sent:
 
 
 def failure_of(error: XmodeError) -> Failure:
-    """Returns the error as the ledger records it."""
     return Failure(
         cause=error.code,
         responsible=str(error.responsible),
@@ -83,7 +80,7 @@ def failure_of(error: XmodeError) -> Failure:
 
 
 def halts(error: XmodeError) -> bool:
-    """Returns whether every other object of the delivery would fail with the error too."""
+    """Returns whether every other object would fail with the error too."""
     if isinstance(error, ObjectExists | PartsRefused):
         return False
     fatal = (Defect, LeaseLost, LedgerError, VendorIdentityError, RoleRefused, ClockSkew)
@@ -91,7 +88,7 @@ def halts(error: XmodeError) -> bool:
 
 
 class Sender:
-    """Sends one delivery's objects through one store. Use once."""
+    """Use once. Adds its counts to ``sent``, the result of an earlier send without failures."""
 
     def __init__(
         self,
@@ -104,7 +101,6 @@ class Sender:
         lease: Lease,
         sent: Sent | None = None,
     ) -> None:
-        """Adds the counts to ``sent``, if it is given: the result of an earlier send without failures."""
         self._context = context
         self._feed = feed
         self._source = source
@@ -151,7 +147,7 @@ class Sender:
             self._guarded(planned, partial(self._send_small, planned))
 
     def _guarded(self, planned: PlannedObject, step: Callable[[], None]) -> None:
-        """Runs one step of an object. An error fails that object; it never ends a thread silently."""
+        """An error of the step fails the object; it never ends a thread silently."""
         try:
             step()
         except XmodeError as error:
@@ -173,7 +169,7 @@ class Sender:
             )
         body = self._source.open(planned.source_file())
         try:
-            sha256 = _sha256(body) if self._feed.sha256 else None
+            sha256 = self._sha256(body)
             future = self._store.put(self._request(planned), body)
         except BaseException:
             body.close()
@@ -186,7 +182,7 @@ class Sender:
             self._finish()
             return
         with self._source.open(planned.source_file()) as body:
-            sha256 = _sha256(body) if self._feed.sha256 else None
+            sha256 = self._sha256(body)
             try:
                 answer = self._large.send(planned, self._request(planned), body)
             except ObjectExists as error:
@@ -196,6 +192,9 @@ class Sender:
             self._send_small(planned)
         else:
             self._prove(planned, sha256, answer)
+
+    def _sha256(self, body: OpenFile) -> str | None:
+        return base64.b64decode(checksums.of(body, "sha256")).hex() if self._feed.sha256 else None
 
     def _request(self, planned: PlannedObject) -> PutRequest:
         return PutRequest(planned.key, self._delivery.id, planned.size, keys.content_type(planned.name))
@@ -222,7 +221,7 @@ class Sender:
         self._settling.submit(telemetry.carry(self._guarded), planned, step)
 
     def _prove(self, planned: PlannedObject, sha256: str | None, answer: PutAnswer) -> None:
-        """Records the receipt. If S3's response had no checksum, a HEAD is the proof."""
+        """Records the receipt. If S3's response has no checksum, a HEAD is the proof."""
         version_id = answer.version_id
         if not answer.proven:
             info = self._store.head(planned.key)
@@ -238,28 +237,23 @@ class Sender:
         self._record(planned, receipt, adopted=False)
 
     def _adopt(self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists) -> None:
-        with body:
-            self._compare(planned, body, sha256, taken)
-
-    def _compare(
-        self, planned: PlannedObject, body: OpenFile, sha256: str | None, taken: ObjectExists
-    ) -> None:
         """Handles a key that exists. Our own object, after a lost response, is a success. Our own object with
         older content needs a new revision. Anything else is a conflict, and nothing is changed."""
-        info = self._store.head(planned.key)
-        if info is None:
-            raise ObjectExists(
-                f"{planned.key} existed during the upload and is gone now",
-                hint="ask the customer what else writes to this key. The delivery is retried",
-            )
-        if info.checksum is not None and info.token in own_ids(self._delivery):
-            value = checksums.of(body, info.checksum.algorithm)
-            body.check_unchanged()
-            if info.size == planned.size and value == info.checksum.value:
-                self._record(planned, receipt_of(planned, info, sha256), adopted=True)
+        with body:
+            info = self._store.head(planned.key)
+            if info is None:
+                raise ObjectExists(
+                    f"{planned.key} existed during the upload and is gone now",
+                    hint="ask the customer what else writes to this key. The delivery is retried",
+                )
+            if info.checksum is not None and info.token in own_ids(self._delivery):
+                value = checksums.of(body, info.checksum.algorithm)
+                body.check_unchanged()
+                if info.size == planned.size and value == info.checksum.value:
+                    self._record(planned, receipt_of(planned, info, sha256), adopted=True)
+                else:
+                    self._note_stale(planned, info)
                 return
-            self._note_stale(planned, info)
-            return
         raise ObjectExists(
             f"{planned.key} already holds an object that is not ours "
             f"({count(info.size, 'byte')}, modified on {info.modified_at:%Y-%m-%d})",
@@ -272,10 +266,9 @@ class Sender:
     def _note_stale(self, planned: PlannedObject, info: ObjectInfo) -> None:
         """Records the object as it exists: to the planner it is delivered, with a changed source."""
         older = planned._replace(size=info.size, modified_ns=0, identity="superseded")
-        self._context.ledger.objects.plan(self._lease, self._delivery.id, [older])
-        self._context.ledger.objects.record_receipt(
-            self._lease, self._delivery.id, receipt_of(older, info, None)
-        ).result()
+        objects, receipt = self._context.ledger.objects, receipt_of(older, info, None)
+        objects.plan(self._lease, self._delivery.id, [older])
+        objects.record_receipt(self._lease, self._delivery.id, receipt).result()
         with self._lock:
             self._sent.stale = True
         self._finish()
@@ -328,7 +321,7 @@ class Sender:
 
 
 def receipt_of(planned: PlannedObject, info: ObjectInfo, sha256: str | None) -> Receipt:
-    """Returns a receipt for one of our objects at the destination, with the object's own time."""
+    """Returns a receipt for one of our objects, with the object's own time."""
     assert info.checksum is not None
     name, key = planned.name, planned.key
     return Receipt(name, key, info.size, info.checksum, info.etag, info.modified_at, info.version_id, sha256)
@@ -342,11 +335,5 @@ def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
 
 def defect_of(error: BaseException) -> Defect:
     """Returns a bug of this program as the failure of one delivery or feed; the rest continues."""
-    return Defect(
-        f"{type(error).__name__}: {error}",
-        hint="this is a bug in xmode-transfer: report it with the log. The next run resumes from here",
-    )
-
-
-def _sha256(body: OpenFile) -> str:
-    return base64.b64decode(checksums.of(body, "sha256")).hex()
+    hint = "this is a bug in xmode-transfer: report it with the log. The next run resumes from here"
+    return Defect(f"{type(error).__name__}: {error}", hint=hint)

@@ -47,8 +47,6 @@ class PublicKey:
 
 
 class Signer:
-    """Signs with a private key."""
-
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public = PublicKey(key.public_key())
@@ -58,17 +56,15 @@ class Signer:
 
 
 def configured_signer(receipts: Receipts) -> Signer | None:
-    """Returns the configured signing key, if there is one. Raises ConfigError if it cannot be read."""
+    """Raises ConfigError if the configured key cannot be read."""
     if receipts.key is None:
         return None
     return signer_of(read_secret(receipts.key, "receipts.key"), f"receipts.key ({receipts.key})")
 
 
 def configured_public_keys(receipts: Receipts) -> list[PublicKey]:
-    """Returns the configured keys for checking."""
-    return [
-        PublicKey(Ed25519PublicKey.from_public_bytes(raw_public_key(text))) for text in receipts.public_keys
-    ]
+    raw_keys = map(raw_public_key, receipts.public_keys)
+    return [PublicKey(Ed25519PublicKey.from_public_bytes(raw)) for raw in raw_keys]
 
 
 def signer_of(pem: str, where: str) -> Signer:
@@ -105,8 +101,8 @@ def public_key_of(path: Path) -> PublicKey:
 
 
 def new_key(path: Path) -> tuple[Path, PublicKey]:
-    """Creates a private key in ``path`` (mode 0600) and its public key beside it. Returns the public key and
-    its path. Never replaces a file: nothing more can be signed with a lost key. Raises ConfigError."""
+    """Creates a private key in ``path`` (mode 0600) and its public key beside it. Returns the latter and its
+    path. Never replaces a file: nothing more can be signed with a lost key. Raises ConfigError."""
     key = Ed25519PrivateKey.generate()
     public = path.with_name(f"{path.name}.pub")
     for target in (path, public):
@@ -133,17 +129,14 @@ class ManifestSignatures:
         self._receipts = receipts
 
     def sign(self, statement: bytes) -> dict[str, str] | None:
-        """Return the signature for a manifest; None without a key."""
+        """Returns the signature for a manifest; None without a key."""
         signer = self._signer
         if signer is None:
             return None
-        return {
-            "key": signer.public.key_id,
-            "value": base64.b64encode(signer.sign(statement)).decode(),
-        }
+        return {"key": signer.public.key_id, "value": base64.b64encode(signer.sign(statement)).decode()}
 
     def why_not_attested(self, statement: bytes, signature: object) -> str | None:
-        """Return why a manifest's signature does not attest the statement, as text; None if it does."""
+        """Returns in words why a manifest's signature does not attest the statement; None if it does."""
         if signature is None:
             return "its manifest has no signature"
         keys = self._public

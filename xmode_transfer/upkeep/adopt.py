@@ -1,17 +1,15 @@
 """Adopt deliveries: rebuild a lost ledger from the manifests in a customer's bucket.
 
-A delivery is adopted if its manifest has the delivery's token, which is derived from customer, feed, period
-and revision; an object, if its size, checksum and token agree with the manifest. Any other object is recorded
-as delivered, but without an ETag: verify reports it, repair may deliver it again, and no cleanup ever deletes
-it. Everything is proven before it is recorded, and bounded, because others may write to the bucket.
-
-The customer can compute the token too. Only our signature in the manifest proves that we delivered what it
-lists. Without a signature, a delivery is adopted as not attested, and no receipt is signed for it.
+A delivery is adopted if its manifest has the delivery's token; an object, if its size, checksum and token
+agree with the manifest. Any other object is recorded as delivered, but without an ETag: verify reports it,
+repair may deliver it again, and no cleanup ever deletes it. The customer can compute the token too: without
+our signature in the manifest, a delivery is adopted as not attested, and no receipt is signed for it.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
 from xmode_transfer import telemetry
@@ -73,10 +71,9 @@ _WHEN_STOPPED = "adopt again: what was adopted is recorded"
 
 @dataclass(slots=True)
 class AdoptedDelivery:
-    """A manifest that the ledger did not have. ``outcome``: ``adopted``; ``found`` (a dry run); ``refused``,
-    with the reason in ``message``; ``attested``: it was not attested before, and is now. ``not_attested`` is
-    why our signature does not attest it. ``unproven`` has the first thousand objects that differ from the
-    manifest, each with the reason."""
+    """``outcome``: ``adopted``; ``found`` (a dry run); ``refused``, with the reason in ``message``; or
+    ``attested``: it was not attested before, and is now. ``not_attested`` is why our signature does not
+    attest it. ``unproven`` has the first thousand objects that differ from the manifest, with reasons."""
 
     of: ManifestKey
     manifest_key: str
@@ -91,7 +88,7 @@ class AdoptedDelivery:
 
 @dataclass(slots=True)
 class Adoption:
-    """The result. ``known`` counts manifests of deliveries that the ledger already has."""
+    """``known`` counts manifests of deliveries that the ledger already has."""
 
     customer: str
     operation_id: str | None = None
@@ -111,12 +108,8 @@ def adopt(
     by: str,
     dry_run: bool = False,
 ) -> Adoption:
-    """Adopts the deliveries in ``scope``, oldest revision first. ``dry_run`` proves everything and records
-    nothing. ``reader`` is used if the store has no checksum to compare.
-
-    Returns the result for each manifest; ``failure`` is the error that ended it early. Raises LedgerError,
-    and AlreadyRunning while another process adopts for this customer.
-    """
+    """Adopts the deliveries in ``scope``. ``reader`` is used if the store has no checksum to compare. The
+    result has the error that ended it early. Raises LedgerError and AlreadyRunning."""
     result = Adoption(customer.name)
     work = _Adopting(context, configuration, customer, scope, reader, result, dry_run)
     with telemetry.bind(customer=customer.name), ExitStack() as stack:
@@ -204,7 +197,7 @@ class _Adopting:
         return held(self.context.ledger, name, self.context.holder)
 
     def _one(self, store: ObjectStore, item: AdoptedDelivery) -> StoreError | None:
-        """Adopts one manifest. Returns the store's permanent error, if there is one."""
+        """Adopts one manifest. Returns the store's permanent error."""
         with telemetry.bind(feed=item.of.feed, period=item.of.period):
             try:
                 with nullcontext() if self.dry_run else self._held(item.of) as lease:
@@ -219,8 +212,7 @@ class _Adopting:
         return None
 
     def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery) -> bool:
-        """Returns whether our signature now attests a delivery that was adopted without one, because a key
-        was missing then. The signature must cover what the ledger has."""
+        """Returns whether our signature attests what the ledger has adopted without a key to check it."""
         ledger = self.context.ledger
         try:
             with self._manifest(store, item, known.id) as (body, _):
@@ -239,7 +231,7 @@ class _Adopting:
         return True
 
     def _take(self, store: ObjectStore, item: AdoptedDelivery, lease: Lease | None) -> None:
-        """Proves the manifest and its objects, and records them under a lease. Raises NoManifest."""
+        """Proves the manifest and its objects, and records them under a lease."""
         identity = delivery_id(self.customer.name, *item.of)
         objects = self.context.ledger.objects
         with self._manifest(store, item, identity) as (body, delivery):
@@ -247,11 +239,8 @@ class _Adopting:
                 adopting = replace(delivery, status=Status.PLANNED, marker=_ADOPTING, delivered_at=None)
                 self.context.ledger.deliveries.create(lease, adopting)
                 receipts = map(receipt_of, ManifestReader(chunks_of(body)))
-                objects.plan(
-                    lease,
-                    identity,
-                    (PlannedObject(known.name, known.key, known.size, 0, _IDENTITY) for known in receipts),
-                )
+                planned = (PlannedObject(*known[:3], 0, _IDENTITY) for known in receipts)
+                objects.plan(lease, identity, planned)
                 missing = map(missing_of, ManifestReader(chunks_of(body), ("missing",)))
                 while some := list(islice(missing, _BATCH)):
                     objects.leave_out(lease, identity, some)
@@ -275,20 +264,17 @@ class _Adopting:
     def _manifest(
         self, store: ObjectStore, item: AdoptedDelivery, identity: str
     ) -> Iterator[tuple[OpenFile, Delivery]]:
-        """Reads and checks the manifest of the delivery with that ID. Raises NoManifest if the object is not
-        our manifest, and what the store raises."""
+        """Reads and checks a manifest and its signature. Raises NoManifest."""
         context, destination, key = self.context, self.customer.destination, item.manifest_key
         now = context.clock.now()
         period = period_labelled(item.of.period)
         assert period is not None  # the key was parsed
-        dated = period.kind is not PeriodKind.NONE
-        if dated and not _FIRST_YEAR <= period.start.year <= now.year + 1:
+        if period.kind is not PeriodKind.NONE and not _FIRST_YEAR <= period.start.year <= now.year + 1:
             raise NoManifest(f"we do not deliver its period {item.of.period}")
         info = store.head(key)
         if info is None or info.token != identity:
-            raise NoManifest(
-                "it does not have this delivery's token: it is not ours, or the customer had another name"
-            )
+            why = "it does not have this delivery's token: it is not ours, or the customer had another name"
+            raise NoManifest(why)
         if info.size > MAX_BYTES:
             raise NoManifest(f"its size is {info.size:,} bytes; our manifests have at most {MAX_BYTES:,}")
         with SpooledFile(_up_to(info.size, store.read(key))) as body:
@@ -296,33 +282,30 @@ class _Adopting:
             checksum = Checksum(algorithm, checksums.of(body, algorithm))
             if body.size != info.size or info.checksum not in (None, checksum):
                 raise NoManifest(_CHANGED)
-            found = check(
-                lambda: chunks_of(body), identity=identity, location=item.of, prefix=destination.prefix
-            )
+            read = partial(chunks_of, body)
+            found = check(read, identity=identity, location=item.of, prefix=destination.prefix)
             item.objects, item.bytes = found.objects, found.bytes
             item.not_attested = "no key is configured to check its manifest's signature"
             if context.attestation is not None:
-                statement = signed_statement(lambda: chunks_of(body), found, destination.bucket)
+                statement = signed_statement(read, found, destination.bucket)
                 signature = found.members.get(SIGNATURE)
                 item.not_attested = context.attestation.why_not_attested(statement, signature)
-            yield (
-                body,
-                Delivery(
-                    identity,
-                    self.customer.name,
-                    *item.of,
-                    status=Status.DELIVERED,
-                    created_at=now,
-                    updated_at=now,
-                    object_count=found.objects,
-                    total_bytes=found.bytes,
-                    missing_count=found.missing,
-                    manifest_key=key,
-                    manifest_checksum=":".join(checksum),
-                    delivered_at=info.modified_at,
-                    not_attested=item.not_attested,
-                ),
+            delivery = Delivery(
+                identity,
+                self.customer.name,
+                *item.of,
+                status=Status.DELIVERED,
+                created_at=now,
+                updated_at=now,
+                object_count=found.objects,
+                total_bytes=found.bytes,
+                missing_count=found.missing,
+                manifest_key=key,
+                manifest_checksum=":".join(checksum),
+                delivered_at=info.modified_at,
+                not_attested=item.not_attested,
             )
+            yield body, delivery
 
     def _prove_objects(
         self, store: ObjectStore, item: AdoptedDelivery, lease: Lease | None, identity: str, body: OpenFile
@@ -346,9 +329,8 @@ class _Adopting:
             return answer
 
         try:
-            with in_order(
-                prove, receipts(), name="adopt", threads=self.context.parallel, ahead=_WINDOW
-            ) as proven:
+            threads = self.context.parallel
+            with in_order(prove, receipts(), name="adopt", threads=threads, ahead=_WINDOW) as proven:
                 for receipt, discrepancy, refused in proven:
                     refused_in_a_row = refused_in_a_row + 1 if refused is not None else 0
                     if refused is not None and refused_in_a_row >= _MOST_IN_A_ROW:
@@ -365,8 +347,8 @@ class _Adopting:
     def _prove(
         self, store: ObjectStore, receipt: Receipt, tokens: set[str]
     ) -> tuple[Receipt, str | None, StoreError | None]:
-        """Returns the receipt with S3's ETag of the object; or without an ETag, with the discrepancy or the
-        error. ``tokens`` are those of the deliveries that may have put the object."""
+        """Returns the receipt with S3's ETag; or without an ETag, with the discrepancy or the error.
+        ``tokens`` are those of the deliveries that may have put the object."""
         try:
             info = store.head(receipt.key)
             if info is None:

@@ -1,8 +1,7 @@
 """Delete objects that have expired under a customer's retention policy.
 
-A cleanup plans, then applies. The plan comes from the ledger and the policy; the listing can only remove keys
-from it. The plan is in the ledger before the first delete, so that the next cleanup settles one that was
-killed. A first cleanup, and one that exceeds the caps, deletes nothing until a person confirms it.
+The plan is in the ledger before the first delete, so that the next cleanup settles one that was killed. A
+first cleanup, and one that exceeds the caps, deletes nothing until a person confirms it.
 """
 
 from collections import Counter, defaultdict
@@ -51,15 +50,11 @@ ALREADY_RUNNING = "already_running"
 
 @dataclass(slots=True)
 class CleanupOutcome:
-    """The result of a cleanup.
-
-    ``outcome``: ``cleaned``; ``nothing`` (nothing expires); ``dry_run``; ``unconfirmed`` (a person has to
+    """``outcome``: ``cleaned``; ``nothing`` (nothing expires); ``dry_run``; ``unconfirmed`` (a person has to
     confirm it first); ``interrupted``; ``failed`` (the next cleanup retries); ``blocked`` (the customer is
     responsible); ``already_running``. ``expiring`` is the plan, ``removed`` the part that was done. ``kept``
-    counts the deliveries that stay, by reason. ``lifecycle_rule`` frees what is hidden behind delete markers.
-    ``asks`` is why the plan of a dry run needs a confirmation. ``superseded`` is the result for keys that no
-    manifest lists.
-    """
+    counts the deliveries that stay. ``lifecycle_rule`` frees what is hidden behind delete markers. ``asks``
+    is why the plan of a dry run needs a confirmation. ``superseded`` is of keys that no manifest lists."""
 
     customer: str
     outcome: str = NOTHING
@@ -81,7 +76,7 @@ class CleanupOutcome:
 
     @property
     def left(self) -> list[Removal]:
-        """The first thousand expired keys that we did not delete, by the deletes, or else by the listing."""
+        """The first thousand expired keys that we did not delete."""
         return self.removed.left if self.removed.keys else self.expiring.left
 
 
@@ -96,12 +91,8 @@ def cleanup(
     dry_run: bool = False,
 ) -> CleanupOutcome:
     """Deletes the expired objects of one customer, or of one of its feeds. ``by`` is the person, or
-    ``daemon``. Without ``confirmed``, a first cleanup and one that exceeds the caps delete nothing.
-    ``dry_run`` writes neither to the bucket nor to the ledger.
-
-    Returns an outcome for everything that can happen to the customer's bucket. Raises ConfigError,
-    VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup.
-    """
+    ``daemon``. ``dry_run`` writes neither to the bucket nor to the ledger. Raises only ConfigError,
+    VendorIdentityError, LedgerError and LeaseLost, which concern more than this cleanup."""
     customer = configuration.active_customer(name)
     started = context.clock.monotonic()
     result = CleanupOutcome(name)
@@ -136,7 +127,7 @@ class _Cleanup:
     result: CleanupOutcome
 
     def run(self, lease: Lease | None) -> None:
-        """Runs the cleanup; without a lease, as a dry run."""
+        """Without a lease, it is a dry run."""
         ledger, name = self.context.ledger, self.customer.name
         deliveries = ledger.deliveries.find(name)
         check_scope(ledger, self.configuration, self.customer, self.feed, ())
@@ -154,9 +145,8 @@ class _Cleanup:
             retention = self.customer.retention
             policy = retention.model_dump_json(exclude_defaults=True) if retention is not None else "none"
             reason = f"retention {policy}" + (", confirmed" if self.confirmed else "")
-            operation = Operation(
-                self.context, lease, OperationKind.CLEANUP, name, person=self.by, reason=reason
-            )
+            kind = OperationKind.CLEANUP
+            operation = Operation(self.context, lease, kind, name, person=self.by, reason=reason)
         feeds = {key[0] for key, verdict in verdicts.items() if verdict.expires}
         if operation is not None:
             feeds |= operation.inconclusive_feeds()
@@ -181,7 +171,12 @@ class _Cleanup:
         here = sum(item.objects for item in holdings if self.feed in (None, item.feed))
         before = self.context.ledger.operations.newest(self.customer.name, OperationKind.CLEANUP, None)
         first = not any(item.objects or item.outcome == CLEANED for item in before)
-        most = self._most_objects(here)
+        most = 0
+        if self.customer.retention is not None:
+            caps = self.customer.retention.caps
+            most = int(here * caps.max_fraction)
+            if caps.max_objects is not None:
+                most = min(most, caps.max_objects)
         periods: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
             periods[delivery.feed, delivery.period].append(delivery)
@@ -201,7 +196,13 @@ class _Cleanup:
         try:
             plan = planning.plan()
             if not plan.listed:
-                raise self._nothing_listed(feeds)
+                destination = self.customer.destination
+                raise ListingEmpty(
+                    f"the listing of s3://{destination.bucket}/{destination.prefix} shows nothing of "
+                    f"{', '.join(feeds)}, although the ledger has objects there: nothing was deleted",
+                    hint="confirm destination.bucket and destination.prefix with the customer. If the "
+                    "customer deleted the objects, there is nothing to clean up",
+                )
             result.expiring = plan
             if operation is not None:
                 operation.close_died()  # the listing has settled what they had planned
@@ -249,47 +250,31 @@ class _Cleanup:
         result.outcome = CLEANED
         if removed.keys[RemovalOutcome.HIDDEN]:
             result.lifecycle_rule = free_hidden_versions(self.customer.destination.prefix)
-            now = self.context.clock.now()
-            self.context.ledger.checks.learn(self.customer.name, Capabilities(versioned=True, learned_at=now))
+            learnt = Capabilities(versioned=True, learned_at=self.context.clock.now())
+            self.context.ledger.checks.learn(self.customer.name, learnt)
         failed, retained = removed.keys[RemovalOutcome.FAILED], removed.keys[RemovalOutcome.RETAINED]
         if removed.interrupted:
             hint = "clean up again: the next cleanup resumes from here"
             _failed(result, Interrupted("stopped on request", hint=hint))
         elif failed:
             result.outcome, result.exit_code = FAILED, ExitCode.WILL_RETRY
+            what = f"{count(failed, 'expired object')} could not be deleted"
+            hint = "see the log for S3's responses and --json for the keys. The next cleanup retries"
+            result.failure = Failure("incomplete", "aws", what, hint, True)
+        elif retained and not removed.ours:  # a policy of the role or the bucket forbids all deletes
+            name, refusal = self.customer.name, removed.refusal
+            planned = result.expiring.objects + result.expiring.manifests
+            result.outcome, result.exit_code = BLOCKED, ExitCode.BLOCKED
             result.failure = Failure(
-                "incomplete",
-                "aws",
-                f"{count(failed, 'expired object')} could not be deleted",
-                "see the log for S3's responses and --json for the keys. The next cleanup retries",
-                True,
+                AccessDenied.code,
+                str(refusal.responsible if refusal is not None else Responsible.CUSTOMER),
+                f"0 of {planned:,} expired keys of {name} were deleted: S3 refuses to delete"
+                + (f" ({refusal.message})" if refusal is not None else ""),
+                f"ask {name} to allow s3:DeleteObject under the prefix (`xmode-transfer check-access "
+                f"--customer {name}` prints the statement). The next cleanup resumes from here",
+                False,
+                refusal.request_id if refusal is not None else None,
             )
-        elif retained and not removed.ours:
-            self._refused()
-
-    def _refused(self) -> None:
-        """Blocks a cleanup that could delete nothing: a policy of the role or the bucket forbids it."""
-        result, name = self.result, self.customer.name
-        planned = result.expiring.objects + result.expiring.manifests
-        refusal = result.removed.refusal
-        result.outcome, result.exit_code = BLOCKED, ExitCode.BLOCKED
-        result.failure = Failure(
-            AccessDenied.code,
-            str(refusal.responsible if refusal is not None else Responsible.CUSTOMER),
-            f"0 of {planned:,} expired keys of {name} were deleted: S3 refuses to delete"
-            + (f" ({refusal.message})" if refusal is not None else ""),
-            f"ask {name} to allow s3:DeleteObject under the prefix (`xmode-transfer check-access --customer "
-            f"{name}` prints the statement). The next cleanup resumes from here",
-            False,
-            refusal.request_id if refusal is not None else None,
-        )
-
-    def _most_objects(self, here: int) -> int:
-        if self.customer.retention is None:
-            return 0
-        caps = self.customer.retention.caps
-        by_fraction = int(here * caps.max_fraction)
-        return by_fraction if caps.max_objects is None else min(by_fraction, caps.max_objects)
 
     def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
         """Raises NeedsConfirmation if the plan needs a confirmation; a dry run notes it in ``asks``."""
@@ -309,19 +294,9 @@ class _Cleanup:
             raise NeedsConfirmation(f"{why}: nothing was deleted", hint=hint)
         self.result.asks = why
 
-    def _nothing_listed(self, feeds: Sequence[str]) -> ListingEmpty:
-        destination = self.customer.destination
-        return ListingEmpty(
-            f"the listing of s3://{destination.bucket}/{destination.prefix} shows nothing of "
-            f"{', '.join(feeds)}, although the ledger has objects there: nothing was deleted",
-            hint="confirm destination.bucket and destination.prefix with the customer. If the customer "
-            "deleted the objects, there is nothing to clean up",
-        )
-
 
 def _failed(result: CleanupOutcome, error: XmodeError) -> None:
-    result.exit_code = error.exit_code
-    result.failure = failure_of(error)
+    result.exit_code, result.failure = error.exit_code, failure_of(error)
     if isinstance(error, NeedsConfirmation):
         result.outcome = UNCONFIRMED
     elif isinstance(error, Interrupted):

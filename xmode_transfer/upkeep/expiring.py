@@ -1,15 +1,11 @@
-"""Plan a cleanup: join the ledger's keys with the bucket's in one pass, and apply the policy to each.
+"""Plan a cleanup: join the ledger's keys with the bucket's in one pass, and apply the policy to each."""
 
-With an operation, the expiring keys are recorded as planned before anything is deleted; without one, it is a
-dry run.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer
-from xmode_transfer.model.records import DeliveredKey, ListedObject
 from xmode_transfer.model.upkeep import Removal, RemovalOutcome
 from xmode_transfer.transfer.context import Context, Operation
 from xmode_transfer.transfer.removing import LEFT_NAMED, ExpiringPeriod, States, planned_removal
@@ -22,9 +18,8 @@ _BATCH = 1000
 @dataclass(slots=True)
 class Expiring:
     """The plan. ``objects`` excludes the manifests, ``bytes`` includes them. ``doubtful`` counts keys that
-    expire but are listed differently from what we put; ``left`` has the first thousand of them. ``kept``
-    counts our keys that stay, ``unmanaged`` the keys that are not ours, ``listed`` all listed keys, and
-    ``settled`` keys that an operation that died had deleted."""
+    expire but are not listed as we put them; ``left`` has the first thousand of them. ``unmanaged`` are keys
+    that are not ours, ``settled`` those that an operation that died had deleted."""
 
     periods: dict[tuple[str, str], ExpiringPeriod] = field(default_factory=dict)
     objects: int = 0
@@ -40,8 +35,8 @@ class Expiring:
 
 @dataclass(slots=True)
 class Planning:
-    """One pass over a customer's destination. ``feeds`` are listed. Beyond ``most_objects``, the plan is
-    counted but not recorded, because it will not be applied."""
+    """One pass; without an ``operation``, a dry run. Beyond ``most_objects``, the plan is counted but not
+    recorded, because it will not be applied."""
 
     context: Context
     customer: Customer
@@ -56,44 +51,37 @@ class Planning:
     _unseen: dict[str, tuple[Removal, bool]] = field(default_factory=dict)
 
     def plan(self) -> Expiring:
-        """Returns the plan. Raises what the listing raises, and Interrupted; no part may be used then."""
+        """If this raises, no part of the plan may be used."""
         prefix = self.customer.destination.prefix
         below = tuple(f"{prefix}{feed}/" for feed in sorted(self.feeds, key=lambda feed: f"{feed}/"))
-        known = (
-            item
-            for item in self.context.ledger.keys.delivered(self.customer.name)
-            if item.key.startswith(below)
-        )
-        for item in compare(self._listed(below), known, prefix):
+        delivered = self.context.ledger.keys.delivered(self.customer.name)
+        known = (item for item in delivered if item.key.startswith(below))
+        # feed by feed, in the order of their keys
+        for item in compare(chain.from_iterable(map(self.store.list, below)), known, prefix):
+            self.context.check_stop("clean up again: nothing was deleted")
+            self._plan.listed += item.there is not None
             if item.known is None:
                 self._plan.unmanaged += 1
                 continue
             action, reason = decide(self.verdicts, item.known, item.there, prefix)
+            if action is Action.KEEP and item.there is not None:
+                self._plan.kept += 1
+                continue
+            there = item.there if action is Action.EXPIRE else None
+            removal = planned_removal(item.known, there, reason, self.context.clock.now())
             if item.there is None:
-                expires = action is Action.LEAVE_GONE
-                self._unseen[item.key] = self._removal(item.known, None, reason), expires
+                self._unseen[item.key] = removal, action is Action.LEAVE_GONE
                 if len(self._unseen) >= _BATCH:
                     self._settle()
-            elif action is Action.KEEP:
-                self._plan.kept += 1
             elif action is Action.LEAVE_CHANGED:
-                self._note_inconclusive(self._removal(item.known, None, reason), RemovalOutcome.CHANGED)
+                self._note_inconclusive(removal, RemovalOutcome.CHANGED)
             else:
-                self._expire(item.known, item.there, reason)
+                self._expire(removal)
         self._settle()
         self._write()
         return self._plan
 
-    def _listed(self, below: Sequence[str]) -> Iterator[ListedObject]:
-        """Lists feed by feed in the order of their prefixes, which is the order of their keys."""
-        for prefix in below:
-            for item in self.store.list(prefix):
-                self._plan.listed += 1
-                self.context.check_stop("clean up again: nothing was deleted")
-                yield item
-
-    def _expire(self, known: DeliveredKey, there: ListedObject, reason: str) -> None:
-        removal = self._removal(known, there, reason)
+    def _expire(self, removal: Removal) -> None:
         plan, period = self._plan, self._period(removal)
         if removal.manifest:
             plan.manifests += 1
@@ -142,6 +130,3 @@ class Planning:
         if self.operation is not None and self._unwritten:
             self.operation.record(self._unwritten)
             self._unwritten = []
-
-    def _removal(self, known: DeliveredKey, there: ListedObject | None, reason: str) -> Removal:
-        return planned_removal(known, there, reason, self.context.clock.now())

@@ -20,15 +20,14 @@ from xmode_transfer.transfer.manifest_reading import parse_manifest_key
 
 
 class KeyPeriod(NamedTuple):
-    """The feed and the period of a key; None if the key does not tell."""
+    """None if the key does not tell."""
 
     feed: str | None
     period: str | None
 
 
 def period_of(key: str, prefix: str, partitions: Mapping[str, Partition | None]) -> KeyPeriod:
-    """Returns the feed and the period of any key below the destination's prefix. ``partitions`` has the
-    feeds'."""
+    """Returns the feed and the period of any key. ``prefix`` is the destination's."""
     name, _, rest = key.removeprefix(prefix).partition("/")
     if name not in partitions or not rest:
         return KeyPeriod(None, None)
@@ -56,8 +55,8 @@ class Standing(StrEnum):
 
 
 class ListedKey(NamedTuple):
-    """One key. ``there`` is from the bucket, ``known`` from the ledger; one of them may be None. ``attested``
-    is false for a key of a delivery that our signature does not attest."""
+    """``there`` is from the bucket, ``known`` from the ledger; one of them may be None. ``attested`` is false
+    for a key of a delivery that our signature does not attest."""
 
     standing: Standing
     key: str
@@ -82,8 +81,7 @@ class Sum:
 
 @dataclass(slots=True)
 class Listing:
-    """A listing. Iterate over it once; its sums are then complete. Memory grows with the periods, not the
-    keys."""
+    """Iterate over it once; its sums are then complete. Memory grows with the periods, not the keys."""
 
     context: Context
     customer: Customer
@@ -94,9 +92,7 @@ class Listing:
     _by_period: dict[KeyPeriod, Sum] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ListedKey]:
-        """Yields every key under the customer's prefix (of one feed or period, if named) in key order. An
-        unmanaged key belongs to the period of its directory. Raises what the store raises, and
-        Interrupted."""
+        """Yields the keys in order. An unmanaged key belongs to the period of its directory."""
         prefix = self.customer.destination.prefix
         partitions = {name: feed.partition_template for name, feed in self.feeds.items()}
         below = prefix + (f"{self.feed}/" if self.feed else "")
@@ -105,18 +101,17 @@ class Listing:
             known = self.context.ledger.keys.delivered(self.customer.name, self.feed)
             for item in compare(store.list(below), known, prefix):
                 self.context.check_stop("run the listing again: it starts from the beginning")
-                record = item.known
+                listed, record = item, item.known
                 if record is not None:
                     period = KeyPeriod(record.feed, record.period)
-                    attested = (record.feed, record.period, record.revision) not in unattested
+                    attested = (*period, record.revision) not in unattested
                     listed = item._replace(attested=attested)
                 else:
-                    period, listed = period_of(item.key, prefix, partitions), item
-                if self.period not in (None, period.period):
-                    continue
-                self.whole.add(listed)
-                self._by_period.setdefault(period, Sum()).add(listed)
-                yield listed
+                    period = period_of(item.key, prefix, partitions)
+                if self.period in (None, period.period):
+                    self.whole.add(listed)
+                    self._by_period.setdefault(period, Sum()).add(listed)
+                    yield listed
 
     @property
     def sums(self) -> list[tuple[KeyPeriod, Sum]]:
@@ -140,22 +135,20 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
     for item, record in merge_join(there, known, attrgetter("key"), attrgetter("key")):
         if item is None:
             assert record is not None
-            if not record.superseded:  # it should be gone
-                standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
-                yield ListedKey(standing, record.key, None, record)
-        elif record is None:
+            if record.superseded:  # it should be gone
+                continue
+            standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
+            yield ListedKey(standing, record.key, None, record)
+            continue
+        if record is None:
             standing = Standing.NOTICE if is_notice(prefix, item.key) else Standing.UNMANAGED
-            yield ListedKey(standing, item.key, item, None)
+        elif record.superseded:
+            standing = Standing.SUPERSEDED
+        elif record.etag is None:
+            standing = Standing.MANIFEST
         else:
-            yield ListedKey(_standing(item, record), item.key, item, record)
-
-
-def _standing(there: ListedObject, known: DeliveredKey) -> Standing:
-    if known.superseded:
-        return Standing.SUPERSEDED
-    if known.etag is None:
-        return Standing.MANIFEST
-    return Standing.OURS if same_object(known, there) else Standing.CHANGED
+            standing = Standing.OURS if same_object(record, item) else Standing.CHANGED
+        yield ListedKey(standing, item.key, item, record)
 
 
 def check_scope(
@@ -165,17 +158,11 @@ def check_scope(
     feed: str | None,
     periods: Iterable[str | None],
 ) -> None:
-    """Raises ConfigError for a feed that the customer neither subscribes to nor has ever received, and for an
-    invalid period."""
-    if (
-        feed is not None
-        and feed not in customer.feeds
-        and not ledger.deliveries.find(customer.name, feed, limit=1)
-    ):
-        raise ConfigError(
-            f"{customer.name} has never received a feed {feed}",
-            hint=f"its feeds: {', '.join(customer.feeds)}",
-        )
+    """Raises ConfigError for an invalid period, or a feed neither subscribed to nor ever received."""
+    subscribed = feed is None or feed in customer.feeds
+    if not subscribed and not ledger.deliveries.find(customer.name, feed, limit=1):
+        hint = f"its feeds: {', '.join(customer.feeds)}"
+        raise ConfigError(f"{customer.name} has never received a feed {feed}", hint=hint)
     configured = configuration.feeds.get(feed) if feed is not None else None
     for label in periods:
         if label is None:
@@ -183,19 +170,15 @@ def check_scope(
         try:
             known = Period.parse(label, configured.period) if configured else period_labelled(label)
         except ValueError as error:
-            raise ConfigError(
-                f"{feed}: {error}", hint="`xmode-transfer list --summary` shows all periods"
-            ) from None
+            hint = "`xmode-transfer list --summary` shows all periods"
+            raise ConfigError(f"{feed}: {error}", hint=hint) from None
         if known is None:
-            raise ConfigError(
-                f"{label!r} is no period",
-                hint="write it like 2026-11-22T05, 2026-11-22, 2026-W47, 2026-11 or none",
-            )
+            hint = "write it like 2026-11-22T05, 2026-11-22, 2026-W47, 2026-11 or none"
+            raise ConfigError(f"{label!r} is no period", hint=hint)
 
 
 def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
-    """Raises ConfigError if no delivery of the period to the customer was ever begun: nothing could be
-    proven, and "nothing is wrong" would be taken for a proof."""
+    """Raises ConfigError if no delivery of the period was begun: "nothing is wrong" would be no proof."""
     if not ledger.deliveries.find(customer.name, feed, period, limit=1):
         what = f"{feed} {period}" if feed is not None else period
         raise ConfigError(

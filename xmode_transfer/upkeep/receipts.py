@@ -1,4 +1,4 @@
-"""Write signed receipts of verifications, and check them offline. Both are streams of JSON lines."""
+"""Write signed receipts of verifications, and check them offline. A receipt is a stream of JSON lines."""
 
 import base64
 import binascii
@@ -27,7 +27,6 @@ _MOST_KEPT = 1000
 
 
 def line(value: dict[str, Any]) -> bytes:
-    """Returns one line, as it is signed."""
     return (canonical(value) + "\n").encode()
 
 
@@ -37,16 +36,9 @@ def statement(sha256_hex: str) -> bytes:
 
 
 def head(
-    customer: Customer,
-    vendor: str,
-    scope: Scope,
-    *,
-    deep: bool,
-    acl_sample: int | None,
-    checked_at: datetime,
+    customer: Customer, vendor: str, scope: Scope, *, deep: bool, acl_sample: int | None, checked_at: datetime
 ) -> dict[str, Any]:
-    """Returns the first line. ``vendor`` is our principal; ``acl_sample`` the number of ACLs that are read,
-    None for all."""
+    """Returns the first line. ``vendor`` is our principal; None as ``acl_sample`` reads all ACLs."""
     return {
         "format": FORMAT,
         "customer": customer.name,
@@ -86,8 +78,8 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
 
 
 class ReceiptFile:
-    """A receipt that is being written. It gets its name when it is signed, so a receipt is complete; only its
-    owner may read it. As a context manager, it deletes an unfinished file."""
+    """A receipt that is being written; only its owner may read it. It gets its name when it is signed. The
+    context manager deletes an unfinished file."""
 
     def __init__(self, path: Path, signer: Signer) -> None:
         """Raises ConfigError if the file exists or cannot be created."""
@@ -101,10 +93,8 @@ class ReceiptFile:
             descriptor = os.open(self._partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             self._file: BinaryIO = os.fdopen(descriptor, "wb")
         except OSError as error:
-            raise ConfigError(
-                f"{path} cannot be written: {error.strerror}",
-                hint="name a file in a directory that you may write to",
-            ) from None
+            hint = "name a file in a directory that you may write to"
+            raise ConfigError(f"{path} cannot be written: {error.strerror}", hint=hint) from None
 
     @property
     def key_id(self) -> str:
@@ -116,7 +106,7 @@ class ReceiptFile:
         self._file.write(data)
 
     def sign(self, tail: dict[str, Any]) -> None:
-        """Adds the last line but one, signs the receipt, and renames the file. It is on disk afterwards."""
+        """Adds the last line but one and signs the receipt. The file is on disk afterwards."""
         self.add(tail)
         digest = self._sha256.hexdigest()
         signature = {
@@ -144,8 +134,7 @@ class ReceiptFile:
 
 @dataclass(slots=True)
 class CheckedReceipt:
-    """The content of a receipt with a valid signature. ``findings`` has the first thousand lines that are not
-    proven; ``entries`` counts all lines."""
+    """``findings`` has the first thousand lines that are not proven; ``entries`` counts all lines."""
 
     head: dict[str, Any]
     tail: dict[str, Any]
@@ -155,8 +144,7 @@ class CheckedReceipt:
 
 
 def check(path: Path, keys: Sequence[PublicKey]) -> CheckedReceipt:
-    """Checks a receipt with our public keys, offline. Raises ConfigError if the file cannot be read, and
-    ReceiptRefused if it is truncated, altered, or not signed with one of these keys."""
+    """Raises ReceiptRefused if the file is truncated, altered, or not signed with one of these keys."""
     try:
         with path.open("rb") as file:
             return _check(path, file, {key.key_id: key for key in keys})

@@ -1,8 +1,7 @@
 """Repair a destination: deliver deleted objects again, as long as the source has them.
 
-Keys and manifests do not change. Only a file with the delivered content is sent, and only by a create-only
-PUT, so an object that holds the key by then is never overwritten. The new receipt replaces the old one in
-every revision that lists the key. The ledger records the repair as an operation.
+Only a file with the delivered content is sent, and only by a create-only PUT. The new receipt replaces the
+old one in every revision that lists the key.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +35,7 @@ NOT_WHOLE = "not_whole"
 
 
 class LeftAsItIs(NamedTuple):
-    """A missing key that was not delivered again. ``cause`` is an identifier for programs."""
+    """A missing key that was not delivered again. ``cause`` is for programs."""
 
     known: DeliveredKey
     cause: str
@@ -45,7 +44,7 @@ class LeftAsItIs(NamedTuple):
 
 @dataclass(slots=True)
 class Repaired:
-    """The result. ``sent`` counts the objects and manifests that exist again, ``bytes`` the objects'."""
+    """``sent`` counts the objects and manifests that exist again, ``bytes`` the objects'."""
 
     operation_id: str | None = None
     sent: int = 0
@@ -58,9 +57,9 @@ class Repaired:
     def outcome(self) -> str:
         if self.failure is not None:
             return "interrupted" if self.exit_code == ExitCode.INTERRUPTED else "failed"
-        if self.left:
-            return "partly" if self.sent else "nothing"
-        return "repaired" if self.sent else "nothing"
+        if not self.sent:
+            return "nothing"
+        return "partly" if self.left else "repaired"
 
 
 def repair(
@@ -71,11 +70,8 @@ def repair(
     *,
     by: str,
 ) -> Repaired:
-    """Delivers again what one verification found missing. ``by`` is the person who requests it.
-
-    Returns the result for each key; ``failure`` is the error that ended it early. Raises LedgerError, what
-    the verification raises, and AlreadyRunning while another process repairs this customer.
-    """
+    """Delivers again what a verification found missing. The result has the error that ended it early. Raises
+    LedgerError, AlreadyRunning, and what ``findings`` raises."""
     result = Repaired()
     work = _Repair(context, configuration, customer, result)
     missing = work.keep(findings)
@@ -84,9 +80,8 @@ def repair(
     reason = f"a verification found {count(len(missing), 'key')} missing"
     with begun(context, OperationKind.REPAIR, customer.name, person=by, reason=reason) as operation:
         result.operation_id = operation.id
-        context.progress.delivery_started(
-            customer.name, "all feeds", "repair", len(missing), sum(known.size or 0 for known in missing)
-        )
+        size = sum(known.size or 0 for known in missing)
+        context.progress.delivery_started(customer.name, "all feeds", "repair", len(missing), size)
         try:
             with telemetry.bind(customer=customer.name), opened(context, customer) as store:
                 work.run(store)
@@ -124,8 +119,7 @@ class _Repair:
     beyond: set[tuple[str, str]] = field(default_factory=set)
 
     def keep(self, findings: Iterable[Finding]) -> list[DeliveredKey]:
-        """Returns the missing keys to repair. Notes the feeds and periods that have more than one call
-        repairs: their manifests wait."""
+        """Returns the missing keys to repair. Manifests wait in periods with more than one call repairs."""
         missing: list[DeliveredKey] = []
         for finding in findings:
             known = finding.known
@@ -157,9 +151,8 @@ class _Repair:
         name, label = wanted[0].feed, wanted[0].period
         feed = self.configuration.feeds.get(name)
         if feed is None:
-            self._leave(
-                wanted, FEED_GONE, f"the feed {name} is no longer configured, so its source is unknown"
-            )
+            why = f"the feed {name} is no longer configured, so its source is unknown"
+            self._leave(wanted, FEED_GONE, why)
             return
         try:
             period = Period.parse(label, feed.period)
@@ -190,20 +183,21 @@ class _Repair:
                 if sent.halted is not None:
                     raise sent.halted
                 self.context.check_stop(_WHEN_STOPPED)
-            manifests = [item for item in wanted if not item.name]
             # changed permissions do not make a manifest wrong
-            differing = [
-                item
-                for item in findings
-                if item.known.name and item.kind not in (DiscrepancyKind.MISSING, DiscrepancyKind.ACL_CHANGED)
-            ]
-            broken = {revision for item in differing for revision in item.known.named_by}
+            sound = (DiscrepancyKind.MISSING, DiscrepancyKind.ACL_CHANGED)
             left = {item.known.key for item in self.result.left}
-            broken |= {revision for item in objects if item.key in left for revision in item.named_by}
+            wrong = [item.known for item in findings if item.known.name and item.kind not in sound]
+            wrong += [item for item in objects if item.key in left]
+            broken = {revision for item in wrong for revision in item.named_by}
             beyond = (name, label) in self.beyond
-            for item in manifests:
-                whole = not beyond and item.revision not in broken
-                self._publish(store, deliveries[item.revision], lease, item, whole=whole)
+            for item in wanted:
+                if item.name:
+                    continue
+                if beyond or item.revision in broken:
+                    why = "some of the objects that it lists are missing or differ"
+                    self._leave([item], NOT_WHOLE, why)
+                else:
+                    self._publish(store, deliveries[item.revision], lease, item)
 
     def _with_content(
         self, source: Source, feed: Feed, items: Iterable[DeliveredKey], files: Mapping[str, object]
@@ -221,12 +215,7 @@ class _Repair:
                 assert item.size is not None
                 yield PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
 
-    def _publish(
-        self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey, *, whole: bool
-    ) -> None:
-        if not whole:
-            self._leave([item], NOT_WHOLE, "some of the objects that it lists are missing or differ")
-            return
+    def _publish(self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey) -> None:
         try:
             published = publishing.publish(self.context, self.customer, store, delivery, lease)
         except StoreError as error:

@@ -1,8 +1,7 @@
 """Decide what expires and what stays, each with its reason. Pure; docs/retention.md has the rules.
 
-``judge`` gives every delivery a verdict by the customer's policy and holds alone. ``decide`` compares a key
-of the ledger with the bucket: it expires only if every delivery that names it expires, and if the bucket has
-what we put. The listing can only keep a key, never make it expire.
+A key expires only if every delivery that names it expires, and if the bucket has what we put. The listing can
+only keep a key, never make it expire.
 """
 
 from collections import defaultdict
@@ -27,7 +26,7 @@ from xmode_transfer.model.records import (
 
 
 class Reason(StrEnum):
-    """The reason why a delivery stays or expires."""
+    """Why a delivery stays or expires."""
 
     EMPTY = "empty"  # only other deliveries have keys that are left
     NO_POLICY = "no_policy"  # stays
@@ -54,14 +53,13 @@ class Verdict(NamedTuple):
         return self.reason in (Reason.TOO_OLD, Reason.BEYOND_LAST, Reason.TOO_MUCH)
 
 
-DeliveryKey = tuple[str, str, int]
-"""Feed, period, revision."""
+DeliveryKey = tuple[str, str, int]  # feed, period, revision
 
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """Deliveries that stay or expire together: a period with all its revisions; or (by delivery, and in a
-    drop folder) one delivery with the superseded revisions that it carries over."""
+    """Deliveries that stay or expire together: a period; or (by delivery, and in a drop folder) one delivery
+    with the superseded revisions that it carries over."""
 
     feed: str
     period: str
@@ -79,8 +77,7 @@ class _Unit:
 def judge(
     customer: Customer, deliveries: Iterable[Delivery], holdings: Iterable[Holding], now: datetime
 ) -> dict[DeliveryKey, Verdict]:
-    """Returns a verdict on every delivery. ``deliveries`` are all revisions of a customer's deliveries;
-    ``holdings`` is what the ledger has of them."""
+    """Returns a verdict on every delivery. ``deliveries`` are all revisions of the customer's."""
     bytes_of = {(held.feed, held.period, held.revision): held.bytes for held in holdings}
     retention = customer.retention
     own = retention.feeds if retention is not None else {}
@@ -88,7 +85,7 @@ def judge(
     verdicts: dict[DeliveryKey, Verdict] = {}
 
     def govern(policy: Policy | None, units: list[_Unit]) -> None:
-        for unit, verdict in _by_policy(customer, policy, units, now):
+        for unit, verdict in _by_policy(customer, policy, units, now).items():
             for revision in unit.revisions:
                 verdicts[unit.feed, unit.period, revision] = verdict
 
@@ -140,8 +137,8 @@ def _units(revisions: list[Delivery], by: By, bytes_of: Mapping[DeliveryKey, int
 
 def _by_policy(
     customer: Customer, policy: Policy | None, units: list[_Unit], now: datetime
-) -> Iterator[tuple[_Unit, Verdict]]:
-    """Applies one policy: days and keep_last by feed, then max_bytes to all."""
+) -> dict[_Unit, Verdict]:
+    """Applies days and keep_last by feed, then max_bytes to all."""
     verdicts = {unit: _first_verdict(customer, policy, unit, rank, now) for unit, rank in _ranked(units)}
     if policy is not None and policy.max_bytes is not None:
         total = sum(unit.bytes or 0 for unit, verdict in verdicts.items() if not verdict.expires)
@@ -149,10 +146,9 @@ def _by_policy(
         for unit in sorted(removable, key=lambda unit: unit.order):
             if total <= policy.max_bytes:
                 break
-            words = f"the oldest beyond {policy.max_bytes:,} bytes in all"
-            verdicts[unit] = Verdict(Reason.TOO_MUCH, words)
+            verdicts[unit] = Verdict(Reason.TOO_MUCH, f"the oldest beyond {policy.max_bytes:,} bytes in all")
             total -= unit.bytes or 0
-    yield from verdicts.items()
+    return verdicts
 
 
 def _ranked(units: Iterable[_Unit]) -> Iterator[tuple[_Unit, int]]:
@@ -200,8 +196,6 @@ def _first_verdict(
 
 
 class Action(StrEnum):
-    """The operation on a key."""
-
     KEEP = "keep"
     EXPIRE = "expire"
     LEAVE_CHANGED = "leave_changed"  # would expire, but was overwritten: it is not ours any more
@@ -211,8 +205,8 @@ class Action(StrEnum):
 def decide(
     verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey, there: ListedObject | None, prefix: str
 ) -> tuple[Action, str]:
-    """Returns what to do with a key of the ledger, and why. ``there`` is its row in the listing: nothing
-    expires without it. ``prefix`` is the destination's: a key outside it stays."""
+    """Returns what to do with a key, and why. ``there`` is its row in the listing: nothing expires without
+    it. A key outside of the destination's ``prefix`` stays."""
     verdict = _of_key(verdicts, known)
     if not verdict.expires:
         return Action.KEEP, verdict.words
@@ -224,7 +218,7 @@ def decide(
 
 
 def _of_key(verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey) -> Verdict:
-    """Returns the verdict on a key: a delivery that stays keeps every key that it names."""
+    """A delivery that stays keeps every key that it names."""
     decisive = Verdict(Reason.NO_POLICY, "no delivery that a policy names has it")
     for revision in known.named_by:
         verdict = verdicts.get((known.feed, known.period, revision))

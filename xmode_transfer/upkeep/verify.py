@@ -1,14 +1,11 @@
-"""Verify deliveries: compare every key at a customer's destination with the ledger and the manifests.
-
-Only lists and reads. A HEAD judges every key; for a scope of all periods, the listing also counts other keys.
-Memory does not grow with the number of keys.
-"""
+"""Verify deliveries: compare every key at a destination with the ledger and the manifests, as streams."""
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 from xmode_transfer import telemetry
@@ -61,9 +58,8 @@ _NOT_KNOWN = frozenset({DiscrepancyKind.ELSEWHERE, DiscrepancyKind.UNREADABLE, D
 
 @dataclass(slots=True)
 class Verified:
-    """The result. ``unmanaged`` counts keys below the prefix that are not ours; None for a scope of some
-    periods. ``acl_checked`` counts the keys with a checked ACL, ``superseded`` those of revisions that were
-    never published: no manifest lists them, so nothing is to be proven of them."""
+    """``unmanaged`` counts keys below the prefix that are not ours; None for a scope of some periods.
+    ``superseded`` counts keys of revisions that were never published: nothing is to be proven of them."""
 
     keys: int = 0
     proven: int = 0
@@ -90,8 +86,7 @@ class Verified:
 
     @property
     def outcome(self) -> str:
-        """``proven``; ``differs`` from what was delivered; ``incomplete`` if only some keys could not be
-        checked; ``nothing`` if the ledger has no key to prove."""
+        """``incomplete`` if only some keys could not be checked; ``nothing`` without a key to prove."""
         if any(kind not in _NOT_KNOWN for kind in self.discrepancies):
             return DIFFERS
         if self.discrepancies:
@@ -118,9 +113,8 @@ class Verified:
 
 @dataclass(slots=True)
 class Verification:
-    """A verification under way. Iterate over it once, in the order of keys; ``verified`` is then complete.
-    ``deep`` reads every object with ``reader``. ``acl_sample`` is the number of ACLs to read, others each day
-    (None: all)."""
+    """Iterate over it once; ``verified`` is then complete. ``deep`` reads every object with ``reader``.
+    ``acl_sample`` is the number of ACLs to read, others each day (None: all)."""
 
     context: Context
     customer: Customer
@@ -134,35 +128,40 @@ class Verification:
     _in_a_row: int = 0
 
     def __iter__(self) -> Iterator[tuple[CheckedKey, Finding | None]]:
-        """Yields every key that should exist according to the ledger, with its discrepancy. Raises what the
-        store raises for all keys, and Interrupted."""
-        context, name = self.context, self.customer.name
+        """Yields every key that should exist according to the ledger, in order, with its discrepancy."""
+        context, name, scope = self.context, self.customer.name, self.scope
         started = context.clock.monotonic()
-        held = [
-            item for item in context.ledger.keys.holdings(name) if self.scope.covers(item.feed, item.period)
-        ]
+        held = [item for item in context.ledger.keys.holdings(name) if scope.covers(item.feed, item.period)]
         count, total = sum(item.objects for item in held), sum(item.bytes for item in held)
-        context.progress.delivery_started(name, self.scope.feed or "all feeds", "verify", count, total)
+        context.progress.delivery_started(name, scope.feed or "all feeds", "verify", count, total)
         with telemetry.bind(customer=name):
-            telemetry.log(
-                Event.VERIFY_STARTED, feed=self.scope.feed, period=self.scope.period, deep=self.deep
-            )
+            telemetry.log(Event.VERIFY_STARTED, feed=scope.feed, period=scope.period, deep=self.deep)
             outcome = "failed"
             try:
                 with opened(context, self.customer, Step.VERIFY) as store:
                     yield from self._checked(store, count)
                 outcome = self.verified.outcome
                 # Health reports them until a later verification finds these periods as delivered.
-                context.ledger.discrepancies.record(name, self.scope, self._found.values())
-            except Interrupted:
-                outcome = "interrupted"
-                raise
+                context.ledger.discrepancies.record(name, scope, self._found.values())
             except XmodeError as error:
-                outcome = "blocked" if error.exit_code == ExitCode.BLOCKED else "failed"
+                outcomes = {ExitCode.INTERRUPTED: "interrupted", ExitCode.BLOCKED: "blocked"}
+                outcome = outcomes.get(error.exit_code, outcome)
                 raise
             finally:
                 context.progress.delivery_finished()
-                self._log(outcome, context.clock.monotonic() - started)
+                verified = self.verified
+                telemetry.log(
+                    Event.VERIFY_FINISHED,
+                    outcome=outcome,
+                    keys=verified.keys,
+                    proven=verified.proven,
+                    proven_bytes=verified.proven_bytes,
+                    acl_checked=verified.acl_checked,
+                    unmanaged=verified.unmanaged,
+                    superseded=verified.superseded,
+                    seconds=round(context.clock.monotonic() - started, 3),
+                    **{str(kind): count for kind, count in verified.discrepancies.items()},
+                )
 
     def _checked(self, store: ObjectStore, count: int) -> Iterator[tuple[CheckedKey, Finding | None]]:
         salt = f"{self.context.clock.now():%Y-%m-%d}"
@@ -173,9 +172,7 @@ class Verification:
                 self.context.check_stop("verify again: it starts from the beginning")
                 yield known, in_sample(known.key, salt, count, self.acl_sample)
 
-        def check(item: tuple[DeliveredKey, bool]) -> tuple[CheckedKey, XmodeError | None]:
-            return self._check(store, *item)
-
+        check = partial(self._check, store)
         with in_order(check, keys(), name="verify", threads=self.context.parallel, ahead=_WINDOW) as checked:
             for item, error in checked:
                 yield self._settled(item, error)
@@ -202,8 +199,7 @@ class Verification:
                 self.verified.unmanaged += 1
 
     def _usual_acl(self, store: ObjectStore) -> ObjectAcl | None:
-        """Returns the ACL of most of our objects if the role is outside the bucket's account, because it is
-        unknown then. Returns None in the guide's case."""
+        """Returns the ACL of most of our objects, if the role is outside of the bucket's account."""
         if self.customer.bucket_owner == self.customer.account_id:
             return None
         found = []
@@ -214,9 +210,10 @@ class Verification:
         return usual(found)
 
     def _check(
-        self, store: ObjectStore, known: DeliveredKey, with_acl: bool
+        self, store: ObjectStore, item: tuple[DeliveredKey, bool]
     ) -> tuple[CheckedKey, XmodeError | None]:
-        """Checks a key. Returns the error that prevented it, if there is one."""
+        """Returns the error that prevented the check, if there is one."""
+        known, with_acl = item
         now = self.context.clock.now()
         try:
             return self._judge(store, known, with_acl, now), None
@@ -241,14 +238,12 @@ class Verification:
             if judgement.kind is None and known.etag is None:
                 judgement = self._judge_manifest(store, known, judgement)
             elif judgement.kind is None and self.deep:
-                read = self.reader.read(
-                    store, known.key, expected_checksums(known), self.context.progress.bytes_sent
-                )
+                progress = self.context.progress.bytes_sent
+                read = self.reader.read(store, known.key, expected_checksums(known), progress)
                 judgement = judge_bytes(known, read, judgement)
             if judgement.kind is None and with_acl:
-                change = difference(
-                    store.acl(known.key), self._expected_acl, bucket_owner=self.customer.bucket_owner
-                )
+                found, owner = store.acl(known.key), self.customer.bucket_owner
+                change = difference(found, self._expected_acl, bucket_owner=owner)
                 acl = change is None
                 if change is not None:
                     judgement = judgement._replace(kind=DiscrepancyKind.ACL_CHANGED, message=change)
@@ -257,12 +252,11 @@ class Verification:
         return CheckedKey(known, seen, judgement, acl, now)
 
     def _judge_manifest(self, store: ObjectStore, known: DeliveredKey, before: Judgement) -> Judgement:
-        """Compares the manifest's content with the ledger, both as streams."""
+        """Compares the manifest's content with the ledger."""
         identity = delivery_id(self.customer.name, known.feed, known.period, known.revision)
         reader = ManifestReader(store.read(known.key))
-        receipts = (
-            receipt for _, receipt in self.context.ledger.objects.planned(identity) if receipt is not None
-        )
+        planned = self.context.ledger.objects.planned(identity)
+        receipts = (receipt for _, receipt in planned if receipt is not None)
         try:
             differences = list(islice(manifest_differences(reader, receipts), _SHOWN_DIFFERENCES))
         except NoManifest as error:
@@ -274,7 +268,7 @@ class Verification:
         return before
 
     def _settled(self, checked: CheckedKey, error: XmodeError | None) -> tuple[CheckedKey, Finding | None]:
-        """Counts a key. Raises the error if so many keys failed in a row that all are assumed to fail."""
+        """Counts a key. Raises the error if too many keys failed in a row."""
         verified, judgement, known = self.verified, checked.judgement, checked.known
         self._in_a_row = self._in_a_row + 1 if error is not None else 0
         if error is not None and self._in_a_row >= _MOST_IN_A_ROW:
@@ -303,18 +297,3 @@ class Verification:
                 message=judgement.message,
             )
         return checked, Finding(judgement.kind, known, judgement.message)
-
-    def _log(self, outcome: str, seconds: float) -> None:
-        verified = self.verified
-        telemetry.log(
-            Event.VERIFY_FINISHED,
-            outcome=outcome,
-            keys=verified.keys,
-            proven=verified.proven,
-            proven_bytes=verified.proven_bytes,
-            acl_checked=verified.acl_checked,
-            unmanaged=verified.unmanaged,
-            superseded=verified.superseded,
-            seconds=round(seconds, 3),
-            **{str(kind): count for kind, count in verified.discrepancies.items()},
-        )
