@@ -9,8 +9,8 @@ from tests.fakes.faults import Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from tests.fakes.sessions import MemoryRoleSessions
-from xmode_transfer.aws.policy import ACL, evaluate
-from xmode_transfer.aws.policy.documents import Step, compact, step_policy
+from xmode_transfer.aws.policy import evaluate
+from xmode_transfer.aws.policy.documents import ACL, Step, compact, step_policy
 from xmode_transfer.aws.policy.evaluate import Request, S3Call, allowed
 from xmode_transfer.aws.probing import ProbedObject
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider

@@ -17,7 +17,7 @@ from tests.fakes.faults import Fault, Faults, Requests
 from tests.fakes.requests import Gate
 from tests.fakes.roles import MemoryRoles, MemorySession
 from xmode_transfer.aws.checksums import OpenFile
-from xmode_transfer.aws.policy import ACL
+from xmode_transfer.aws.policy.documents import ACL
 from xmode_transfer.aws.policy.evaluate import S3Call
 from xmode_transfer.aws.sessions import CredentialsProvider
 from xmode_transfer.aws.stores import (

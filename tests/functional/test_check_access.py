@@ -17,8 +17,7 @@ from botocore.exceptions import ClientError
 from tests.bucket import empty_bucket, list_keys, list_uploads, remove_customer, set_permission_policy
 from xmode_transfer.access.check_access import check_access
 from xmode_transfer.access.lint import Kind, Source, lint
-from xmode_transfer.aws.policy import SetupValues
-from xmode_transfer.aws.policy.documents import corrected_permission_policy
+from xmode_transfer.aws.policy.documents import SetupValues, corrected_permission_policy
 from xmode_transfer.cli.terminal import Tally
 from xmode_transfer.config import files
 from xmode_transfer.model.findings import AccessReport, LeftoverKind, Result, Severity

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from xmode_transfer.access import fixes
 from xmode_transfer.aws.denials import PolicyType, change, denial_in, named, responsible_of
-from xmode_transfer.aws.policy import ACL
-from xmode_transfer.aws.policy.documents import SetupValues
+from xmode_transfer.aws.policy.documents import ACL, SetupValues
 from xmode_transfer.model import errors
 from xmode_transfer.model.errors import Responsible, XmodeError
 from xmode_transfer.model.findings import Finding, Fix, Result, Severity, skipped, unanswered

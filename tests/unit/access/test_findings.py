@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from xmode_transfer.access.catalogue import Cause, finding
-from xmode_transfer.aws.policy import ACL, decide, evaluate
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, SetupValues
+from xmode_transfer.aws.policy import decide, evaluate
+from xmode_transfer.aws.policy.documents import ACL, VENDOR_PRINCIPAL, SetupValues
 from xmode_transfer.aws.policy.evaluate import PolicyKind, Request, S3Call, assume_role
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import (

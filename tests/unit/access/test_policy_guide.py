@@ -2,8 +2,8 @@
 
 import pytest
 
-from xmode_transfer.aws.policy import ACL, decide, evaluate
-from xmode_transfer.aws.policy.documents import guide_permission_policy
+from xmode_transfer.aws.policy import decide, evaluate
+from xmode_transfer.aws.policy.documents import ACL, guide_permission_policy
 from xmode_transfer.aws.policy.evaluate import Outcome, Request, S3Call
 
 ALLOW, DENY, EXPLICIT = Outcome.ALLOW, Outcome.IMPLICIT_DENY, Outcome.EXPLICIT_DENY

@@ -8,8 +8,13 @@ from hypothesis import strategies as st
 
 from xmode_transfer.access.lint import Kind, Source, lint
 from xmode_transfer.access.lint.records import Given, Report
-from xmode_transfer.aws.policy import ACL, decide
-from xmode_transfer.aws.policy.documents import VENDOR_PRINCIPAL, guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.policy import decide
+from xmode_transfer.aws.policy.documents import (
+    ACL,
+    VENDOR_PRINCIPAL,
+    guide_permission_policy,
+    guide_trust_policy,
+)
 from xmode_transfer.aws.policy.evaluate import Outcome, S3Call, assume_role
 
 ID, BUCKET, PREFIX, ACCOUNT = "AcmeCorp", "acme-data", "xmode/", "111122223333"

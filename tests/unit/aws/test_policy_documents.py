@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.aws.policy import ACL, decide, evaluate
+from xmode_transfer.aws.policy import decide, evaluate
 from xmode_transfer.aws.policy.documents import (
+    ACL,
     GRANTS,
     SESSION_POLICY_MAX_CHARACTERS,
     VENDOR_PRINCIPAL,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from xmode_transfer.aws.policy import ACL, decide, evaluate
-from xmode_transfer.aws.policy.documents import Step, session_policy
+from xmode_transfer.aws.policy import decide, evaluate
+from xmode_transfer.aws.policy.documents import ACL, Step, session_policy
 from xmode_transfer.aws.policy.evaluate import Request, S3Call
 from xmode_transfer.aws.probing import DEEP_READS, READS, Prober
 from xmode_transfer.aws.sts import RoleSessions

@@ -11,8 +11,8 @@ from xmode_transfer.access.lint import records
 from xmode_transfer.access.lint.judging import Rights
 from xmode_transfer.access.lint.records import Document, Fault, Issue, Statement, iam, texts
 from xmode_transfer.access.lint.structure import PLACEHOLDERS
-from xmode_transfer.aws.policy import ACL, evaluate
-from xmode_transfer.aws.policy.documents import GRANTS, s3_service
+from xmode_transfer.aws.policy import evaluate
+from xmode_transfer.aws.policy.documents import ACL, GRANTS, s3_service
 from xmode_transfer.aws.policy.evaluate import Outcome, Request, S3Call, requests
 from xmode_transfer.aws.policy.patterns import Context, matches
 from xmode_transfer.model.findings import Finding, passed

@@ -8,8 +8,8 @@ from typing import Any
 
 from xmode_transfer.access.catalogue import Cause, finding, wrong_external_ids, wrongly_accepted
 from xmode_transfer.access.lint.records import Document, Fault, Issue, Kind, issue, meant_key
-from xmode_transfer.aws.policy import ACL, evaluate
-from xmode_transfer.aws.policy.documents import SetupValues, s3_service
+from xmode_transfer.aws.policy import evaluate
+from xmode_transfer.aws.policy.documents import ACL, SetupValues, s3_service
 from xmode_transfer.aws.policy.evaluate import (
     Decision,
     Outcome,
