@@ -21,7 +21,6 @@ from tests.forms import IS_SOAK
 from xmode_transfer.ledger import leases, open_ledger
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.model.errors import LeaseLost
-from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Lease
 from xmode_transfer.service import cluster
 from xmode_transfer.telemetry import SystemClock
@@ -80,9 +79,10 @@ def test_nobody_writes_under_a_lease_that_another_has_claimed(postgres_ledger: s
         ledgers = [open_ledger(postgres_ledger, clock) for _ in range(4)]
         for ledger in ledgers:
             stack.callback(ledger.close)
-        claimer, renewer, *writers = (ledger._database for ledger in ledgers)
+        claiming, renewing, *_ = (ledger.leases for ledger in ledgers)
+        claimer, _, *writers = (ledger._database for ledger in ledgers)
         claimer.write(lambda c: c.exec_driver_sql("CREATE TABLE written (generation bigint)"))
-        held = [claimer.write(lambda c: _claim(c, claimer, clock))]
+        held = [claimer.write(lambda c: _claim(c, claiming))]
         seen: dict[int, int] = {}
         refused: list[int] = []
         over = Event()
@@ -104,12 +104,11 @@ def test_nobody_writes_under_a_lease_that_another_has_claimed(postgres_ledger: s
             database.write(action)
 
         def renew() -> None:
-            lease = held[0]
-            renewer.write(lambda c: leases.renew(c, renewer, lease, None, clock, 0))
+            renewing.renew(held[0], 0)
 
         def claim() -> None:
             def action(connection: Connection) -> tuple[Lease, int]:
-                lease = _claim(connection, claimer, clock)
+                lease = _claim(connection, claiming)
                 return lease, _written(connection, lease.generation)
 
             lease, count = claimer.write(action)
@@ -132,9 +131,9 @@ def test_nobody_writes_under_a_lease_that_another_has_claimed(postgres_ledger: s
     assert later == seen
 
 
-def _claim(connection: Connection, database: Database, clock: Clock) -> Lease:
+def _claim(connection: Connection, claiming: leases.Leases) -> Lease:
     """For no time, so that anybody may claim it next."""
-    return leases.claim(connection, database, "work", "anybody", None, clock, 0)
+    return claiming.claim_in(connection, "work", "anybody", None, 0)
 
 
 def _written(connection: Connection, before: int) -> int:
