@@ -242,6 +242,15 @@ def metadata(token: str, more: Mapping[str, str], of_destination: Mapping[str, s
     return {**of_destination, **more, TOKEN_METADATA: token}
 
 
+CREATION_HEADERS = {
+    "ACL": "x-amz-acl",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "StorageClass": "x-amz-storage-class",
+}
+"""S3's names of the parameters of ``creation``, and the headers that carry them."""
+
+
 def creation(destination: Destination) -> dict[str, str]:
     """Return the parameters of PutObject and CreateMultipartUpload by S3's names. S3 refuses UploadPart with
     an ACL. Without encryption the bucket's default applies."""

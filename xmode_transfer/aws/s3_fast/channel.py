@@ -49,13 +49,6 @@ from xmode_transfer.model.process import Clock
 _LIFE_SECONDS = 900.0
 """The provider is called again with less time left than this, or less than half of what the session had."""
 
-_HEADERS = {
-    "ACL": "x-amz-acl",
-    "ServerSideEncryption": "x-amz-server-side-encryption",
-    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
-    "StorageClass": "x-amz-storage-class",
-}
-
 _PORTS = {"http": 80, "https": 443}
 
 HeaderList = list[tuple[str, str]]
@@ -173,7 +166,7 @@ class Channel:
                 ("user-agent", f"xmode-transfer/{version('xmode-transfer')}"),
             ]
             rules = stores.creation(self.customer.destination)
-            creation = [(_HEADERS[name], value) for name, value in rules.items()]
+            creation = [(stores.CREATION_HEADERS[name], value) for name, value in rules.items()]
             own = self.customer.destination.metadata
             creation += [(f"x-amz-meta-{name}", value) for name, value in own.items()]
             left = (credentials.expires_at - self.clock.now()).total_seconds()
