@@ -57,8 +57,8 @@ def orphaned(make_world: Callable[..., Any], days: int | None) -> tuple[Customer
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     (told,) = [line for line in lines if line["event"] == "multipart.orphaned"]
     assert (told["size_bytes"], told["upload_id"]) == (upload.sent_bytes, upload.upload_id)
-    assert status.left_behind is not None
-    assert (status.left_behind.count, status.left_behind.bytes) == (1, upload.sent_bytes)
+    assert status.orphaned is not None
+    assert (status.orphaned.count, status.orphaned.bytes) == (1, upload.sent_bytes)
     return status, told
 
 
@@ -69,7 +69,7 @@ def test_without_a_lifecycle_rule_one_is_proposed(make_world: Callable[..., Any]
     assert status.lifecycle_rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
     assert "AbortIncompleteMultipartUpload" in told["hint"]
     (care,) = status.warnings
-    assert care.cause == "left_behind"
+    assert care.cause == "orphaned_uploads"
     assert "AbortIncompleteMultipartUpload" in care.hint
 
 
@@ -78,7 +78,7 @@ def test_with_a_lifecycle_rule_its_date_is_reported(make_world: Callable[..., An
     status, told = orphaned(make_world, days)
     assert status.lifecycle_rule is None
     assert status.warnings == ()  # nobody needs to act
-    left = status.left_behind
+    left = status.orphaned
     assert left is not None
     assert left.ends_at is not None
     assert left.ends_at - left.oldest_at >= timedelta(days=days)

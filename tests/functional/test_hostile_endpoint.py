@@ -140,10 +140,12 @@ def test_an_answer_without_end_fills_no_memory(
         begun.until(
             lambda: begun.has_ended() or server.sent_bytes > ENOUGH_BYTES, 15 if engine == "fast" else 5
         )
-        if not begun.has_ended():  # whoever still reads is asked to stop
+        codes = {3, 4, 130}
+        if not begun.has_ended():  # a process that still reads is asked to stop
             begun.process.send_signal(signal.SIGINT)
+            codes.add(-signal.SIGINT)  # it has just ended, and Python no longer handles signals
         code = begun.ended(180)
-    assert code in (3, 4, 130), begun.told
+    assert code in codes, begun.told
     assert 0 < begun.peak_bytes < 1_200_000_000
     assert ledger_is_sound(tmp_path)
 

@@ -178,7 +178,7 @@ def _fields(report: AccessReport) -> dict[str, object]:
     return {
         "outcome": report.outcome,
         "causes": [str(cause) for cause in report.causes],
-        "left_behind": len(report.left),
+        "orphaned": len(report.left),
         "left_bytes": sum(item.bytes for item in report.left),
         "seconds": round(report.seconds, 3),
     }

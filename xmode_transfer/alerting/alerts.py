@@ -183,7 +183,7 @@ SUMMARIES = MappingProxyType(
         "object_exists": "an unmanaged object has our key",
         "listing_empty": "the listing of the bucket is empty though it should not be",
         "access_drift": "the access check found a problem",
-        "left_behind": "uploads are orphaned",
+        "orphaned_uploads": "uploads are orphaned",
         "delivered_changed": "delivered objects are missing or changed",
         "superseded_left": "objects that no manifest lists cannot be deleted",
         # Our side

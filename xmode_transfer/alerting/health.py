@@ -51,7 +51,7 @@ class _Judge:
         left = self._snapshot.orphaned.get(name)
         known: dict[str, Any] = {
             "capabilities": self._snapshot.capabilities.get(name, Capabilities()),
-            "left_behind": left,
+            "orphaned": left,
             "check": self._snapshot.checks.get(name),
         }
         if left is not None and left.kept:

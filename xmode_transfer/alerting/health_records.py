@@ -95,7 +95,7 @@ class CustomerHealth:
     subscriptions: tuple[SubscriptionHealth, ...] = ()
     problems: tuple[str, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
-    left_behind: OrphanedUploads | None = None
+    orphaned: OrphanedUploads | None = None
     check: CheckSummary | None = None
     lifecycle_rule: dict[str, Any] | None = None
 
@@ -283,7 +283,7 @@ def drift(name: str, check: CheckSummary) -> Issue:
 def orphaned(left: OrphanedUploads, rule: dict[str, Any]) -> Issue:
     uploads = "1 upload" if left.count == 1 else f"{left.count:,} uploads"
     return Issue(
-        "left_behind",
+        "orphaned_uploads",
         Responsible.CUSTOMER,
         f"{uploads} orphaned in its bucket, {left.bytes / 1e6:,.1f} MB: the role may not abort them",
         "the customer adds this lifecycle rule to the bucket, which then deletes them: "

@@ -213,7 +213,7 @@ def _customer(item: "CustomerHealth") -> Iterator[Line]:
         yield Line((problem,), indent=_INDENT)
     for subscription in item.subscriptions:
         yield from _subscription(subscription)
-    left = item.left_behind
+    left = item.orphaned
     if left is not None and not left.kept and left.ends_at is not None:
         uploads = f"{states.count(left.count, 'orphaned multipart upload')} ({states.size(left.bytes)})"
         rule = f"the bucket's lifecycle rule removes them by {left.ends_at:%Y-%m-%d}"

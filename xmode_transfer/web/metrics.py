@@ -171,7 +171,7 @@ def _totals(found: Assessment) -> Iterator[Metric]:
     yield of.UNHEALTHY.metric(Counter(labels for _, labels in sorted(unhealthy)))
     yield of.WARNINGS.metric(Counter(labels for _, labels in sorted(warnings)))
     yield of.SERVICE_ISSUES.metric({(warning.cause, warning.responsible): 1 for warning in found.warnings})
-    yield of.ORPHANED.metric(sum(item.left_behind.bytes for item in found.customers if item.left_behind))
+    yield of.ORPHANED.metric(sum(item.orphaned.bytes for item in found.customers if item.orphaned))
     parts = [part for item in found.customers for part in item.subscriptions]
     yield of.BACKLOG.metric(sum(left_of(part) for part in parts))
     size, oldest_at = work_of(found)
@@ -193,8 +193,8 @@ def _of_customers(found: Assessment) -> list[Metric]:
 
 def _of_customer(item: CustomerHealth, now: datetime) -> Iterator[tuple[Described, tuple[str, ...], float]]:
     yield of.CUSTOMER_HEALTH, (item.customer, item.health), 1
-    if item.left_behind is not None:
-        yield of.CUSTOMER_ORPHANED, (item.customer,), item.left_behind.bytes
+    if item.orphaned is not None:
+        yield of.CUSTOMER_ORPHANED, (item.customer,), item.orphaned.bytes
     for part in item.subscriptions:
         labels = (part.customer, part.feed)
         last = part.last_delivered

@@ -336,7 +336,11 @@ def test_warnings_stop_no_delivery() -> None:
     assessment = assess(configuration, snapshot, NOW)
     (found,) = assessment.customers
     assert found.health is Health.HEALTHY
-    assert {warning.cause for warning in found.warnings} == {"access_drift", "left_behind", "cleanup_cap"}
+    assert {warning.cause for warning in found.warnings} == {
+        "access_drift",
+        "orphaned_uploads",
+        "cleanup_cap",
+    }
     assert {warning.cause for warning in assessment.warnings} == {
         "ledger_disk_low",
         "daemon_silent",

@@ -147,13 +147,13 @@ def test_issues_are_counted_by_cause_a_customer_once() -> None:
 
 
 def test_warnings_and_the_services_own_issues() -> None:
-    warning = Issue("left_behind", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
+    warning = Issue("orphaned_uploads", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
     ours = Issue("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)
     customer = a_customer(
-        "acme", a_subscription("acme"), warnings=(warning,), left_behind=OrphanedUploads(3, 12_000, NOW, 3)
+        "acme", a_subscription("acme"), warnings=(warning,), orphaned=OrphanedUploads(3, 12_000, NOW, 3)
     )
     value = rendered(customer, warnings=(ours,), ledger_free_bytes=9)
-    assert value("xmode_customers_with_warnings", cause="left_behind", responsible="customer") == 1
+    assert value("xmode_customers_with_warnings", cause="orphaned_uploads", responsible="customer") == 1
     assert value("xmode_service_issues", cause="vendor_identity", responsible="vendor") == 1
     assert value("xmode_customer_orphaned_upload_bytes", customer="acme") == 12_000
     assert value("xmode_orphaned_upload_bytes") == 12_000
