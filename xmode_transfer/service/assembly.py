@@ -46,10 +46,6 @@ def context(
     set on a stop request, if that is earlier. ``waits`` as in ``open_ledger``."""
     from xmode_transfer.transfer.signing import ManifestSignatures
 
-    gc.freeze()  # imported and configured objects live as long as the process
-    # A run creates millions of short-lived objects with few cycles: with the default thresholds, collection
-    # took a third of its CPU (docs/performance.md).
-    gc.set_threshold(100_000, 20, 100)
     service = configuration.service
     stop = stop or threading.Event()
     with (
@@ -57,6 +53,10 @@ def context(
         reacting(ending or stop, lambda _: record.hurry()),  # it stops waiting for an unreachable ledger
     ):
         stores = _engine(service, clock, stop)
+        gc.freeze()  # imported and configured objects live as long as the process
+        # A run creates millions of short-lived objects with few cycles: with the default thresholds,
+        # collection took a third of its CPU (docs/performance.md).
+        gc.set_threshold(100_000, 20, 100)
         telemetry.log(Event.ENGINE_CHOSEN, engine=stores.info.name, reason=stores.info.reason)
         try:
             yield Context(
