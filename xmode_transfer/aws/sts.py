@@ -281,11 +281,11 @@ _WHERE_HINT = (
 _CLOCK_HINT = "Set this machine's clock (chrony or ntpd); AWS accepts a few minutes at most"
 _REQUEST_HINT = "Compare role_arn, external_id and destination.prefix in the customer's file with STS's words"
 _ROLE_HINT = (
-    "AWS does not say which of these it is. With the customer: the role exists under this ARN (setup "
-    "guide, step 12); its trust policy names {principal} (step 17) and demands exactly the external ID "
-    "{external_id}, case included (steps 5 and 8); no policy of the customer's organisation (SCP) forbids "
-    "it. With us: an identity policy allows our user sts:AssumeRole on this ARN. A role made minutes ago "
-    "may need a little time"
+    "Check, in this order: 1. The role exists under this ARN (setup guide, step 12). 2. Its trust policy "
+    "names {principal} (step 17). 3. It requires exactly the external ID {external_id}, in this letter case "
+    "(steps 5 and 8). 4. No policy of the customer's organisation (SCP) denies it. 5. An identity policy "
+    "allows our user sts:AssumeRole on this ARN. A new role may need a few minutes. AWS does not say which "
+    "of these it is"
 )
 
 _Meaning = tuple[
