@@ -174,8 +174,13 @@ class Sender:
         except BaseException:
             body.close()
             raise
-        answered = partial(self._answered, planned, body, sha256, future)
-        future.add_done_callback(telemetry.carry(lambda _: self._guarded(planned, answered)))
+
+        # It takes the future as its argument: one that it held would be in a circle with it, which only the
+        # garbage collector frees.
+        def answered(done: Future[PutAnswer]) -> None:
+            self._guarded(planned, partial(self._answered, planned, body, sha256, done))
+
+        future.add_done_callback(telemetry.carry(answered))
 
     def _send_large(self, planned: PlannedObject) -> None:
         if self._halted():
