@@ -1,16 +1,23 @@
 """Running customers, and how that is told."""
 
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
+from tests.fakes import MemorySource
+from tests.fakes.store import MemoryObjectStore
+from xmode_transfer.aws.checksums import OpenFile
+from xmode_transfer.aws.stores import PutAnswer, PutRequest
 from xmode_transfer.cli import run as command
 from xmode_transfer.delivery.run import run_customers
 from xmode_transfer.model.errors import AlreadyRunning, worst
 from xmode_transfer.model.jobs import customer_lease
-from xmode_transfer.model.records import Delivery
+from xmode_transfer.model.records import Delivery, SourceFile
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer.context import held
 
@@ -92,3 +99,40 @@ def test_it_does_not_wait_for_a_delivery_nor_when_it_is_asked_to_end(daemon_worl
         held(context.ledger, "customer/acme", "run", wait_seconds=1e9, stop=context.stop),
     ):
         pass
+
+
+@ALONE
+def test_a_sent_file_is_freed_without_the_garbage_collector(
+    daemon_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20")
+    opened: list[weakref.ref[object]] = []
+    answering: list[threading.Timer] = []
+    open_file, put = MemorySource.open, MemoryObjectStore.put
+
+    def remembered(source: MemorySource, file: SourceFile) -> object:
+        body = open_file(source, file)
+        opened.append(weakref.ref(body))
+        return body
+
+    def answered_later(store: MemoryObjectStore, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
+        answer = put(store, request, body).result()
+        later: Future[PutAnswer] = Future()
+        answering.append(threading.Timer(0.05, later.set_result, [answer]))
+        answering[-1].start()
+        return later
+
+    monkeypatch.setattr(MemorySource, "open", remembered)
+    monkeypatch.setattr(MemoryObjectStore, "put", answered_later)
+    gc.disable()
+    try:
+        (result,) = run_customers(world.context("run"), world.configuration, ["acme"], Scope())
+        while answering:
+            answering.pop().join()
+        kept = [body for body in opened if body() is not None]
+    finally:
+        gc.enable()
+    assert result.outcome == "delivered"
+    assert opened
+    assert not kept
