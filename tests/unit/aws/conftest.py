@@ -10,6 +10,17 @@ from tests.fakes.sessions import Provider
 from xmode_transfer.aws import retrying
 
 
+def key_used(asked: Any) -> str:
+    """Return the access key that a request was signed with."""
+    authorization: str = asked.headers["authorization"]
+    return authorization.split("Credential=")[1].split("/")[0]
+
+
+def region_used(asked: Any) -> str:
+    authorization: str = asked.headers["authorization"]
+    return authorization.split("Credential=")[1].split("/")[2]
+
+
 @pytest.fixture
 def provider() -> Provider:
     return Provider()

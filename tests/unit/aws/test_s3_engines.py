@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.sessions import Provider
+from tests.unit.aws.conftest import key_used, region_used
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.s3_fast import engine
 from xmode_transfer.aws.s3_fast.store import FastStores
@@ -62,17 +63,6 @@ def fine(reply: Any) -> Any:
 
 def put_of(content: bytes) -> PutRequest:
     return PutRequest("xmode/a", "token-1", len(content), "text/plain")
-
-
-def key_used(asked: Any) -> str:
-    """Return the access key that a request was signed with."""
-    authorization: str = asked.headers["authorization"]
-    return authorization.split("Credential=")[1].split("/")[0]
-
-
-def region_used(asked: Any) -> str:
-    authorization: str = asked.headers["authorization"]
-    return authorization.split("Credential=")[1].split("/")[2]
 
 
 def test_encryption_and_storage_class_are_sent_where_configured(

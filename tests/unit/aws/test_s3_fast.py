@@ -9,6 +9,7 @@ import awscrt
 import pytest
 
 from tests.fakes.sessions import Provider
+from tests.unit.aws.conftest import key_used, region_used
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.lanes import SMALL_BYTES
 from xmode_transfer.aws.retrying import RETRY_BUDGET
@@ -80,14 +81,6 @@ def put_of(content: bytes, key: str = "xmode/a") -> PutRequest:
 def authorization(asked: Any) -> dict[str, str]:
     fields = asked.headers["authorization"].removeprefix("AWS4-HMAC-SHA256 ").split(", ")
     return dict(field.split("=", 1) for field in fields)
-
-
-def key_used(asked: Any) -> str:
-    return authorization(asked)["Credential"].split("/")[0]
-
-
-def region_used(asked: Any) -> str:
-    return authorization(asked)["Credential"].split("/")[2]
 
 
 def signed(asked: Any) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.sessions import Provider
+from tests.unit.aws.conftest import key_used, region_used
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.s3_calls import REQUEST_ATTEMPTS
 from xmode_transfer.aws.s3_portable import IN_MEMORY_BYTES, PortableStore, PortableStores
@@ -55,17 +56,6 @@ def store(stores: PortableStores, customer_of: Any, provider: Provider) -> Itera
     opened = stores.open(customer_of(), provider, None)
     yield opened
     opened.close()
-
-
-def key_used(asked: Any) -> str:
-    """The access key that a request was signed with."""
-    authorization: str = asked.headers["authorization"]
-    return authorization.split("Credential=")[1].split("/")[0]
-
-
-def region_used(asked: Any) -> str:
-    authorization: str = asked.headers["authorization"]
-    return authorization.split("Credential=")[1].split("/")[2]
 
 
 # --- Putting ----------------------------------------------------------------------------------------
