@@ -94,7 +94,7 @@ class Reserved:
             self.failed(probe, error, denied)
 
     def failed(self, probe: str, error: XmodeError, denied: Cause) -> None:
-        """Raises CheckOver when every other probe would fail in the same way."""
+        """Raise CheckOver when every other probe would fail in the same way."""
         item = error_finding(probe, error, denied, self.facts)
         self.findings.append(item)
         if item.cause == Cause.KMS_DENIED:

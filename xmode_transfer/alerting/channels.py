@@ -126,7 +126,7 @@ def _ask(
 
 
 def _answer_of(request: urllib.request.Request) -> str:
-    """Raises TimeoutError after LONGEST_SECONDS; the request is then abandoned."""
+    """Raise TimeoutError after LONGEST_SECONDS; the request is then abandoned."""
     answered: Future[str] = Future()
 
     def work() -> None:

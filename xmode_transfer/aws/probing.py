@@ -166,7 +166,7 @@ class ReservedPrefix:
         return [int(part["PartNumber"]) for part in answer.get("Parts", ())]
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[UploadedPart]) -> ProbedObject:
-        """Raises PartsRefused, UploadNotFound."""
+        """Raise PartsRefused, UploadNotFound."""
         listed = {"Parts": listed_parts(parts, self._with_checksums)}
         answer = self._calls.call("CompleteMultipartUpload", key, UploadId=upload_id, MultipartUpload=listed)
         return _object(answer, sum(part.size for part in parts))
@@ -184,12 +184,12 @@ class ReservedPrefix:
         return _object(answer, int(answer["ContentLength"]))
 
     def read(self, key: str) -> bytes:
-        """Raises ObjectNotFound."""
+        """Raise ObjectNotFound."""
         with closing(self._calls.call("GetObject", key)["Body"]) as body:
             return bytes(body.read(_MAX_READ_BYTES))
 
     def acl(self, key: str) -> ObjectAcl:
-        """Raises ObjectNotFound."""
+        """Raise ObjectNotFound."""
         return object_acl(self._calls.call("GetObjectAcl", key))
 
     def delete(self, key: str) -> str | None:

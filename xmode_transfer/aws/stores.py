@@ -181,7 +181,7 @@ class ObjectStore(Protocol):
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], size: int
     ) -> PutAnswer:
-        """Raises ObjectExists, UploadNotFound, or Unavailable for a lost answer or an error in a 200: then a
+        """Raise ObjectExists, UploadNotFound, or Unavailable for a lost answer or an error in a 200: then a
         HEAD decides."""
 
     def abort_upload(self, key: str, upload_id: str) -> None:
@@ -197,7 +197,7 @@ class ObjectStore(Protocol):
         """Iterate over the object's bytes in chunks. Raises ObjectNotFound."""
 
     def acl(self, key: str) -> ObjectAcl:
-        """Raises ObjectNotFound."""
+        """Raise ObjectNotFound."""
 
     def delete(self, key: str, etag: str | None = None) -> str | None:
         """Delete one object, with ``etag`` only if it still has it (else ObjectExists). Return the version ID

@@ -237,7 +237,7 @@ class RoleSessions:
 
 
 def _opened(answer: dict[str, Any], request: RoleRequest) -> Credentials:
-    """Raises Unavailable if the answer is malformed, RoleRefused for a session of another account."""
+    """Raise Unavailable if the answer is malformed, RoleRefused for a session of another account."""
     try:
         found = answer["Credentials"]
         credentials = Credentials(

@@ -54,7 +54,7 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Raises ConfigError for a URL that libpq does not understand, without its message, which may quote the
+    """Raise ConfigError for a URL that libpq does not understand, without its message, which may quote the
     password (parameters: https://www.postgresql.org/docs/current/libpq-connect.html)."""
     base, _, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)

@@ -214,7 +214,7 @@ def connect(url: str, *, create: bool) -> SqliteDatabase:
 
 
 def path_of(url: str) -> Path:
-    """Raises ConfigError for a URL without a file."""
+    """Raise ConfigError for a URL without a file."""
     return _parse(url)[0]
 
 

@@ -17,7 +17,7 @@ from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.telemetry import Event
 
 Read = Callable[[], tuple[Configuration, tuple[Problem, ...]]]
-"""Returns the configuration and the problems that stop all customers. Raises ConfigError."""
+"""Return the configuration and the problems that stop all customers. Raises ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)

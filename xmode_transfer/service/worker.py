@@ -301,7 +301,7 @@ class Worker:
                 running.stop.set()
 
     def reload(self, read: Read) -> None:
-        """Raises nothing. Retrying suspended customers is left to the daemon."""
+        """Raise nothing. Retrying suspended customers is left to the daemon."""
         self.use(read_again(self._active, read, self._context.clock.now()))
 
     def use(self, active: ActiveConfiguration) -> None:

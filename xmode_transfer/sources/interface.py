@@ -31,20 +31,20 @@ class Source(Protocol):
     """The files of one feed."""
 
     def periods(self, since: datetime | None = None) -> Iterator[PeriodState | SourceProblem]:
-        """Yields every period that has something at the source, oldest first; of a drop folder,
+        """Yield every period that has something at the source, oldest first; of a drop folder,
         ``Period.none()``. Periods that start before ``since`` (naive) are not scanned: they are incomplete,
         or left out where naming them costs requests. A part of the partition's path that cannot be followed
         is a SourceProblem. Raises SourceMissing if the root does not exist."""
 
     def state(self, period: Period) -> PeriodState | None:
-        """Returns None if the source has nothing. Raises SourceUnreadable for a path that is not followed."""
+        """Return None if the source has nothing. Raises SourceUnreadable for a path that is not followed."""
 
     def scan(self, period: Period) -> Iterator[SourceFile | SourceProblem]:
         """Streams the period's files (of a drop folder, those that are complete) in the order of their names'
         code points. A file that can never be delivered is a SourceProblem."""
 
     def open(self, file: SourceFile) -> OpenFile:
-        """Raises SourceChanged, or SourceUnreadable, also if the file's path leaves the feed's root."""
+        """Raise SourceChanged, or SourceUnreadable, also if the file's path leaves the feed's root."""
 
 
 SourceFactory = Callable[[Feed], Source]
@@ -74,7 +74,7 @@ def problem(name: str, code: ProblemCode, message: str) -> SourceProblem:
 
 
 def name_problem(name: str) -> SourceProblem | None:
-    """Returns why a path below the feed's root cannot be an object key; None if it can."""
+    """Return why a path below the feed's root cannot be an object key; None if it can."""
     if _SURROGATE.search(name):
         reason = "its name is not UTF-8, as every object key is; rename it"
         return problem(name, ProblemCode.NAME_NOT_UTF8, reason)
@@ -105,11 +105,11 @@ class Settling(NamedTuple):
         return self.now_ns - self.seconds * 10**9
 
     def settles(self, changed_ns: int) -> bool:
-        """Returns false for a file to wait for."""
+        """Return false for a file to wait for."""
         return changed_ns <= self.settled_ns or changed_ns > self.now_ns + _DAY_NS
 
     def date_problem(self, name: str, changed_ns: int) -> SourceProblem | None:
-        """Returns the problem of a file that is dated too far ahead to wait for."""
+        """Return the problem of a file that is dated too far ahead to wait for."""
         if changed_ns <= self.now_ns + _DAY_NS:
             return None
         days = (changed_ns - self.now_ns) // _DAY_NS
@@ -198,6 +198,6 @@ def not_scanned(period: Period) -> PeriodState:
 
 
 def period_of(partition: Partition, directory: str) -> Period | None:
-    """Returns None for a directory that only looks like a period's."""
+    """Return None for a directory that only looks like a period's."""
     period = partition.period(directory)
     return period if period is not None and partition.path(period) == directory else None

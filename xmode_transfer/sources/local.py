@@ -281,7 +281,7 @@ def _by_marker(period: Period, directory: str, marker: str) -> PeriodState:
 
 
 def _entries(root: str, directory: str, selection: Selection) -> Iterator[Seen]:
-    """Yields everything below a directory, in no order. What the scan will report counts as a wanted file, so
+    """Yield everything below a directory, in no order. What the scan will report counts as a wanted file, so
     that there is a scan: a directory that cannot be read, a link to one outside the root."""
     waiting = [("", 0)]
     while waiting:

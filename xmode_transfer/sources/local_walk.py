@@ -39,19 +39,19 @@ _KINDS = {
 
 
 def identity_of(status: os.stat_result) -> str:
-    """Returns what stays the same when a file is written to, and differs for one put in its place."""
+    """Return what stays the same when a file is written to, and differs for one put in its place."""
     return f"{status.st_dev}:{status.st_ino}"
 
 
 def real_root(path: str) -> str:
-    """Returns a feed's root without links and a slash at its end."""
+    """Return a feed's root without links and a slash at its end."""
     return os.path.realpath(path).rstrip("/")
 
 
 def walk(
     path: str, top: str, selection: Selection, settling: Settling | None = None
 ) -> Iterator[SourceFile | SourceProblem]:
-    """Yields every file to deliver, and every one that can never be delivered, in order. ``path`` is the
+    """Yield every file to deliver, and every one that can never be delivered, in order. ``path`` is the
     feed's root; ``top`` is the period's directory below it, empty or ending in ``/``. With ``settling``,
     leaves out files that have not settled. Raises SourceMissing and SourceUnreadable for ``top``."""
     root = real_root(path)
@@ -105,7 +105,7 @@ def walk(
 def _judge(
     name: str, root: str, status: os.stat_result, settling: Settling | None
 ) -> SourceFile | SourceProblem | None:
-    """Returns None for what is deleted, not settled or ignored."""
+    """Return None for what is deleted, not settled or ignored."""
     path = f"{root}/{name}"
     try:
         bad = name_problem(name)
@@ -188,7 +188,7 @@ def _open_top(shown: str, root: str, top: str, selection: Selection) -> _Level:
 
 
 def _open_below(root: str, prefix: str, top: str, selection: Selection) -> _Level | SourceProblem | None:
-    """Returns None for a directory that is deleted or ignored. A problem is named with ``/`` at its end."""
+    """Return None for a directory that is deleted or ignored. A problem is named with ``/`` at its end."""
     path = f"{root}/{prefix}".rstrip("/")
     if len(prefix.encode("utf-8", "surrogateescape")) >= MAX_KEY_BYTES:
         reason = f"its files need object keys of more than {MAX_KEY_BYTES:,} bytes; shorten its path"
@@ -210,7 +210,7 @@ def _open_below(root: str, prefix: str, top: str, selection: Selection) -> _Leve
 def sorted_names(
     descriptor: int, directory: str, selection: Selection
 ) -> tuple[Iterator[str], IO[bytes] | None]:
-    """Returns the names in an open directory that ``selection`` takes, in order: directories, and links to
+    """Return the names in an open directory that ``selection`` takes, in order: directories, and links to
     directories, end in ``/``. ``directory`` is relative to the period. More than one run of names is sorted
     in an unnamed temporary file, which the caller closes. Raises SourceUnreadable without disk space for it,
     and OSError if the directory cannot be listed to its end."""
@@ -296,7 +296,7 @@ def _kind(mode: int) -> str:
 
 
 def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
-    """Returns why a directory of the partition's path is not followed; None if it is, or does not exist."""
+    """Return why a directory of the partition's path is not followed; None if it is, or does not exist."""
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
@@ -317,7 +317,7 @@ def unfollowed(name: str, path: str, root: str) -> SourceProblem | None:
 
 
 def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
-    """Returns None if the link's target is below ``root`` (without links and a slash at its end)."""
+    """Return None if the link's target is below ``root`` (without links and a slash at its end)."""
     dangling = False
     try:
         os.stat(path)
@@ -340,7 +340,7 @@ def link_problem(name: str, path: str, root: str) -> SourceProblem | None:
 
 
 def raise_if_out_of_descriptors(error: OSError) -> None:
-    """Raises SourceUnreadable if this process has no file descriptors left: no file is at fault."""
+    """Raise SourceUnreadable if this process has no file descriptors left: no file is at fault."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         raise SourceUnreadable(
             f"no more files can be opened ({error.strerror})",
@@ -354,7 +354,7 @@ def missing(shown: str) -> SourceMissing:
 
 
 def closed_to_us(shown: str, error: OSError) -> SourceUnreadable:
-    """Returns the error for the root or a period's directory that cannot be read."""
+    """Return the error for the root or a period's directory that cannot be read."""
     raise_if_out_of_descriptors(error)
     hint = "the user that this service runs as needs to be able to read it"
     return SourceUnreadable(f"{shown} cannot be read: {error.strerror or error}", hint=hint)

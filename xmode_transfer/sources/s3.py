@@ -125,7 +125,7 @@ class _Range:
         self.last = last
 
     def read(self, length: int) -> bytes:
-        """Returns at least one byte, at most ``length``. Raises OSError if the response ends too soon."""
+        """Return at least one byte, at most ``length``. Raises OSError if the response ends too soon."""
         piece: bytes = self._body.read(min(length, self.last + 1 - self.position))
         if not piece:
             raise OSError("the response ended before its range did")
@@ -209,7 +209,7 @@ class S3Source(FeedFiles):
                 yield Seen(True, self._selection.takes(path), file.modified_ns)
 
     def _directories(self, partition: Partition, since: datetime | None) -> Iterator[tuple[Period, str]]:
-        """Yields the prefixes of periods, in no order. Spares requests for those before ``since``."""
+        """Yield the prefixes of periods, in no order. Spares requests for those before ``since``."""
         level, last = [""], len(partition.segments) - 1
         for depth in range(len(partition.segments)):
             level = [

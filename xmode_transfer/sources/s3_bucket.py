@@ -38,7 +38,7 @@ _AGAIN_HINT = "The next run retries"
 
 
 def own_client(stop: threading.Event | None = None) -> Any:
-    """Returns an S3 client with the vendor's credentials; its requests end early when ``stop`` is set."""
+    """Return an S3 client with the vendor's credentials; its requests end early when ``stop`` is set."""
     try:
         with making_clients:
             session = new_session()
@@ -94,7 +94,7 @@ class SourceBucket:
         self._keys_refused = keys_refused
 
     def objects(self, below: str = "", limit: int | None = None) -> Iterator[SourceFile]:
-        """Yields the objects below the root and ``below`` in order, named relative to the root."""
+        """Yield the objects below the root and ``below`` in order, named relative to the root."""
         previous = ""
         options = {} if limit is None else {"MaxKeys": limit}
         for page in self._pages(below, **options):
@@ -109,14 +109,14 @@ class SourceBucket:
                 yield _file(key[len(self.root) :], row["Size"], row)
 
     def directories(self, below: str) -> Iterator[str]:
-        """Yields the names of the directories, without ``/``, directly below the root and ``below``."""
+        """Yield the names of the directories, without ``/``, directly below the root and ``below``."""
         begin = len(self.root) + len(below)
         for page in self._pages(below, Delimiter="/"):
             for row in page.get("CommonPrefixes", ()):
                 yield row["Prefix"][begin:].rstrip("/")
 
     def _pages(self, below: str, **options: Any) -> Iterator[dict[str, Any]]:
-        """Yields all pages, or the first one with ``MaxKeys``."""
+        """Yield all pages, or the first one with ``MaxKeys``."""
         parameters = {"Bucket": self.name, "Prefix": self.root + below, **options}
         while True:
             with self.translated("ListObjectsV2"):
@@ -130,7 +130,7 @@ class SourceBucket:
             parameters["ContinuationToken"] = page["NextContinuationToken"]
 
     def head(self, name: str, etag: str) -> SourceFile:
-        """Returns the object with that name. Raises SourceChanged if it is gone or has another ETag."""
+        """Return the object with that name. Raises SourceChanged if it is gone or has another ETag."""
         key = self.root + name
         with self.translated("HeadObject", name):
             answer = self._client_factory().head_object(Bucket=self.name, Key=key, IfMatch=f'"{etag}"')

@@ -60,7 +60,7 @@ class Context:
         return min(self.limits.parallel_objects, self.limits.parallel_objects_per_customer)
 
     def check_stop(self, hint: str) -> None:
-        """Raises Interrupted if the process is asked to end; ``hint`` says how the work continues."""
+        """Raise Interrupted if the process is asked to end; ``hint`` says how the work continues."""
         if self.stop.is_set():
             raise Interrupted("stopped on request", hint=hint)
 
@@ -137,7 +137,7 @@ _POLL_SECONDS = 0.2
 
 
 def of_delivery(customer: str, feed: str, period: str) -> str:
-    """Returns the name of the lease for changes to a period's delivery."""
+    """Return the name of the lease for changes to a period's delivery."""
     return f"delivery/{customer}/{feed}/{period}"
 
 
@@ -250,7 +250,7 @@ class Operation:
         self._ledger.finish(self._lease, replace(record, finished_at=self._context.clock.now()))
 
     def inconclusive_feeds(self) -> set[str]:
-        """Returns the feeds from which the operations that died had planned to delete keys."""
+        """Return the feeds from which the operations that died had planned to delete keys."""
         return {item.feed for died in self.died for item in self._ledger.removals(died.id, outcomes=INTENDED)}
 
     def settle(self, keys: Sequence[str]) -> set[str]:

@@ -49,13 +49,13 @@ class Part(NamedTuple):
 
 
 def part_size(size: int) -> int:
-    """Returns the part size in bytes: whole MiB, so that 10,000 parts suffice."""
+    """Return the part size in bytes: whole MiB, so that 10,000 parts suffice."""
     needed = -(-size // MAX_PARTS)
     return max(MIN_PART_BYTES, -(-needed // MIB) * MIB)
 
 
 def split(size: int, part_bytes: int) -> list[Part]:
-    """Returns all parts of an object, in order."""
+    """Return all parts of an object, in order."""
     return [
         Part(number, offset, min(part_bytes, size - offset))
         for number, offset in enumerate(range(0, size, part_bytes), start=1)
@@ -82,7 +82,7 @@ class LargeObjects:
         self.usable = context.ledger.checks.capabilities(customer.name).multipart is not False
 
     def send(self, planned: PlannedObject, request: PutRequest, body: OpenFile) -> PutAnswer | None:
-        """Returns None if the destination refuses parts, or the process is asked to stop. Raises ObjectExists
+        """Return None if the destination refuses parts, or the process is asked to stop. Raises ObjectExists
         if the key exists, also from one of our own uploads with a lost response."""
         try:
             return self._send(planned, request, body)
@@ -123,7 +123,7 @@ class LargeObjects:
     def _check_answer(
         self, planned: PlannedObject, opened: Sequence[MultipartUpload], error: XmodeError
     ) -> None:
-        """Raises ObjectExists if the response to CompleteMultipartUpload was lost."""
+        """Raise ObjectExists if the response to CompleteMultipartUpload was lost."""
         info = self._store.head(planned.key) if opened else None
         if info is not None and info.token == self._delivery.id and info.size == planned.size:
             self._close(opened, UploadStatus.COMPLETED)
@@ -169,7 +169,7 @@ class LargeObjects:
         return [upload for upload in found if upload.name == planned.name]
 
     def _journalled(self, planned: PlannedObject) -> MultipartUpload | None:
-        """Returns the upload to resume: of the same state of the source, and not soon aborted by the bucket.
+        """Return the upload to resume: of the same state of the source, and not soon aborted by the bucket.
         Gives up other uploads of this name."""
         found = None
         for upload in self._open_uploads(planned):

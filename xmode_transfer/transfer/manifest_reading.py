@@ -46,7 +46,7 @@ class ManifestKey(NamedTuple):
 
 
 def parse_manifest_key(prefix: str, key: str) -> ManifestKey | None:
-    """Returns None for a key that none of our manifests can have."""
+    """Return None for a key that none of our manifests can have."""
     match = _MANIFEST.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
     if match is None or period_labelled(match[2]) is None:
         return None
@@ -135,7 +135,7 @@ class ManifestReader:
 
 
 def receipt_of(entry: Mapping[str, Any]) -> Receipt:
-    """Returns the receipt of an object's entry, without an ETag. Raises NoManifest."""
+    """Return the receipt of an object's entry, without an ETag. Raises NoManifest."""
     name, key, size, checksum = _object_of(entry)
     sha256, delivered_at = entry.get("sha256", ""), _time_of(entry.get("delivered_at"))
     sound = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
@@ -145,7 +145,7 @@ def receipt_of(entry: Mapping[str, Any]) -> Receipt:
 
 
 def missing_of(entry: Mapping[str, Any]) -> MissingObject:
-    """Returns the object of an entry of what is missing. Raises NoManifest."""
+    """Return the object of an entry of what is missing. Raises NoManifest."""
     name, key, size, checksum = _object_of(entry)
     try:
         return MissingObject(name, key, size, checksum, MissingReason(str(entry.get("reason"))))
@@ -244,7 +244,7 @@ def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> C
 
 
 def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
-    """Returns what our signature must cover. Raises NoManifest."""
+    """Return what our signature must cover. Raises NoManifest."""
     try:
         digest = SignedDigest(checked.members, bucket)
         for name, length in (("missing", checked.missing), ("objects", checked.objects)):
@@ -260,7 +260,7 @@ _ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes")
 
 
 def same_objects(one: Iterable[bytes], other: Iterable[bytes]) -> bool:
-    """Returns whether two manifests list the same, regardless of its times. Raises NoManifest."""
+    """Return whether two manifests list the same, regardless of its times. Raises NoManifest."""
     left, right = ManifestReader(one, LISTS), ManifestReader(other, LISTS)
     for mine, theirs in zip_longest(left, right, fillvalue=None):
         if mine is None or theirs is None or _essence(mine) != _essence(theirs):
@@ -298,7 +298,7 @@ class _Text:
             return found
 
     def peek(self) -> str:
-        """Returns the next character that is no white space; empty at the end."""
+        """Return the next character that is no white space; empty at the end."""
         spaces = 0
         while True:
             while self._at < len(self._buffer) and self._buffer[self._at] in _SPACES:

@@ -52,7 +52,7 @@ class PlanEntry(NamedTuple):
 
 
 def same_state(file: SourceFile, known: PlannedObject) -> bool:
-    """Returns whether the file is as planned, by size and time. A restored backup has other inodes."""
+    """Return whether the file is as planned, by size and time. A restored backup has other inodes."""
     return file.size == known.size and file.modified_ns == known.modified_ns
 
 

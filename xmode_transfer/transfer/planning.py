@@ -71,7 +71,7 @@ class Planner:
         return plan
 
     def key(self, name: str, revision: int = 1) -> str:
-        """Returns the key of a file of this period, or of its correction. Raises IllegalName."""
+        """Return the key of a file of this period, or of its correction. Raises IllegalName."""
         prefix = self.customer.destination.prefix
         return keys.object_key(prefix, self.feed.name, name, partition=self._partition, revision=revision)
 
@@ -82,7 +82,7 @@ class Planner:
         return f"{head}{self._partition}/" if self._partition else head
 
     def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
-        """Returns and records the delivery with the counts of its current plan."""
+        """Return and records the delivery with the counts of its current plan."""
         count, total = self.context.ledger.objects.totals(delivery.id)
         delivery = replace(
             delivery,
@@ -96,7 +96,7 @@ class Planner:
         return delivery
 
     def preview(self) -> Iterator[PlanEntry]:
-        """Yields what ``record`` would do, name by name, with reasons. Writes nothing."""
+        """Yield what ``record`` would do, name by name, with reasons. Writes nothing."""
         latest = self.latest()
         delivery = self._open_revision(latest)
         renewed = latest is not None and self._declared_anew(latest)
@@ -115,7 +115,7 @@ class Planner:
         self.context.ledger.deliveries.update(lease, closed)
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
-        """Returns the unfinished delivery, or the next revision, which is not recorded yet."""
+        """Return the unfinished delivery, or the next revision, which is not recorded yet."""
         if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
             return latest
         revision = latest.revision + 1 if latest else 1
@@ -171,7 +171,7 @@ class Planner:
         return plan
 
     def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
-        """Returns whether the source has anything that the latest revision does not list, and the number of
+        """Return whether the source has anything that the latest revision does not list, and the number of
         delivered files. Gone files count only if the period was declared anew: sources are cleaned up."""
         known = 0
         renewed = self._declared_anew(latest)
@@ -187,14 +187,14 @@ class Planner:
         return False, known
 
     def _is_back(self, difference: Difference) -> bool:
-        """Returns whether to list a file again that only an earlier revision had. Expired files stay out."""
+        """Return whether to list a file again that only an earlier revision had. Expired files stay out."""
         assert difference.receipt is not None
         if self._is_drop_folder:
             return _never_published(difference)
         return _swept(difference) or not difference.receipt.removed
 
     def _declared_anew(self, delivery: Delivery) -> bool:
-        """Returns whether the producer has renewed the period's marker since this revision was planned."""
+        """Return whether the producer has renewed the period's marker since this revision was planned."""
         return bool(self.state.marker) and delivery.marker != self.state.marker
 
     @property
@@ -296,7 +296,7 @@ _REASONS = {
 
 
 def same_content(source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:
-    """Returns whether the file has the delivered content, by its checksum."""
+    """Return whether the file has the delivered content, by its checksum."""
     if file.size != known.size or known.checksum is None:
         return False
     try:
@@ -309,7 +309,7 @@ def same_content(source: Source, file: SourceFile, known: Receipt | DeliveredKey
 
 
 def own_ids(delivery: Delivery) -> set[str]:
-    """Returns the IDs of this delivery and of earlier revisions: the tokens of our objects."""
+    """Return the IDs of this delivery and of earlier revisions: the tokens of our objects."""
     return {
         delivery_id(delivery.customer, delivery.feed, delivery.period, revision)
         for revision in range(1, delivery.revision + 1)
@@ -317,7 +317,7 @@ def own_ids(delivery: Delivery) -> set[str]:
 
 
 def delivery_id(customer: str, feed: str, period: str, revision: int) -> str:
-    """Returns the delivery's ID and token, which identify our objects even without the ledger."""
+    """Return the delivery's ID and token, which identify our objects even without the ledger."""
     return hashlib.sha256("\0".join((customer, feed, period, str(revision))).encode()).hexdigest()[:32]
 
 
@@ -327,10 +327,10 @@ def _carried(difference: Difference) -> PlannedObject:
 
 
 def _never_published(difference: Difference) -> bool:
-    """Returns whether only revisions without a manifest have delivered it."""
+    """Return whether only revisions without a manifest have delivered it."""
     return difference.receipt is not None and difference.receipt.superseded
 
 
 def _swept(difference: Difference) -> bool:
-    """Returns whether we deleted it because no manifest named it, not because it expired."""
+    """Return whether we deleted it because no manifest named it, not because it expired."""
     return _never_published(difference) and difference.receipt is not None and difference.receipt.removed

@@ -32,7 +32,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
-    """Returns the error that prevents the manifest; None when all planned objects are delivered."""
+    """Return the error that prevents the manifest; None when all planned objects are delivered."""
     if sent.halted is not None:
         return sent.halted
     if context.stop.is_set():
@@ -148,7 +148,7 @@ def note_published(
 
 
 def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
-    """Returns why our signature must not attest the delivery, if it carries over what is not attested."""
+    """Return why our signature must not attest the delivery, if it carries over what is not attested."""
     earlier = context.ledger.deliveries.find(delivery.customer, delivery.feed, delivery.period)
     unattested = next((item for item in earlier if item.not_attested is not None), None)
     objects = context.ledger.objects.planned(delivery.id) if unattested is not None else ()

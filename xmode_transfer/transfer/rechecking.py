@@ -76,7 +76,7 @@ class Recheck:
     _listing_refused: bool = False
 
     def run(self) -> Rechecked:
-        """Raises if an object cannot be checked: the manifest must not be put then."""
+        """Raise if an object cannot be checked: the manifest must not be put then."""
         if self._is_published():
             return self.result
         at_source = _finder(self.planner.source.scan(self.planner.state.period), attrgetter("name"))
@@ -86,7 +86,7 @@ class Recheck:
         return self.result
 
     def _is_published(self) -> bool:
-        """Returns whether the manifest was put before a crash: the customer may have moved objects since."""
+        """Return whether the manifest was put before a crash: the customer may have moved objects since."""
         if self.delivery.attempts <= 1:
             return False
         delivery, prefix = self.delivery, self.planner.customer.destination.prefix
@@ -99,7 +99,7 @@ class Recheck:
 
     def _lost(self) -> Generator[_Lost]:
         def unclear() -> Iterator[tuple[PlannedObject, Receipt, bool]]:
-            """Yields what is not listed as we put it, and whether it needs a HEAD."""
+            """Yield what is not listed as we put it, and whether it needs a HEAD."""
             for planned, receipt in self.context.ledger.objects.proven(self.delivery.id):
                 self.context.check_stop("the next run checks again")
                 if receipt.delivered_at > self.before:
@@ -124,7 +124,7 @@ class Recheck:
                     yield _Lost(planned, receipt, reason)
 
     def _listed(self, key: str) -> ListedObject | bool | None:
-        """Returns the key's row in the listing; None without one; False if the listing does not cover it."""
+        """Return the key's row in the listing; None without one; False if the listing does not cover it."""
         top = self.planner.prefix
         if not key.startswith(self.planner.customer.destination.prefix):
             return None
@@ -162,7 +162,7 @@ class Recheck:
     def _judged(
         self, planned: PlannedObject, receipt: Receipt, info: ObjectInfo | None
     ) -> MissingReason | None:
-        """Returns why the object is not as we put it; None if it is."""
+        """Return why the object is not as we put it; None if it is."""
         judgement = judge(receipt, info)
         if judgement.kind is None and info is not None:
             ours = info.token in own_ids(self.delivery) and info.checksum is not None
@@ -216,7 +216,7 @@ class Recheck:
         self.result.missing.update(item.reason for item in gone)
 
     def _planned_again(self, lost: _Lost, file: SourceFile | SourceProblem) -> PlannedObject | None:
-        """Returns None if this revision has no other key for it."""
+        """Return None if this revision has no other key for it."""
         name, planned = lost.planned.name, lost.planned
         if isinstance(file, SourceProblem) or not same_content(self.planner.source, file, lost.receipt):
             raise SourceChanged(
@@ -240,7 +240,7 @@ class Recheck:
 
 
 def _finder(items: Iterator[_Item], key_of: Callable[[_Item], str]) -> Callable[[str], _Item | None]:
-    """Returns a function that finds keys, in ascending order, in items that ascend by their keys."""
+    """Return a function that finds keys, in ascending order, in items that ascend by their keys."""
     current: _Item | None = None
 
     def find(key: str) -> _Item | None:

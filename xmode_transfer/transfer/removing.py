@@ -74,7 +74,7 @@ class ExpiringPeriod:
 
 
 def states_of(deliveries: Sequence[Delivery]) -> States:
-    """Returns what must not change between the plan and the deletion."""
+    """Return what must not change between the plan and the deletion."""
     return tuple(sorted((item.revision, item.status) for item in deliveries))
 
 
@@ -144,7 +144,7 @@ class Remover:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def remove(self, periods: Sequence[ExpiringPeriod]) -> None:
-        """Raises what a whole request raises: keys without an answer stay planned in the ledger."""
+        """Raise what a whole request raises: keys without an answer stay planned in the ledger."""
         several = max(1, min(len(periods), PERIODS_AT_ONCE))
         requests = max(1, REQUESTS_AT_ONCE // several)  # of one period
 
@@ -180,7 +180,7 @@ class Remover:
             period.kept_because = "it is being delivered right now"
 
     def _remove_manifests(self, period: ExpiringPeriod) -> bool:
-        """Returns whether all manifests are gone. The ledger has their checksums, not their ETags."""
+        """Return whether all manifests are gone. The ledger has their checksums, not their ETags."""
         done: list[Removal] = []
         same = []
         for manifest in period.manifests:
@@ -240,7 +240,7 @@ class Remover:
                 pass
 
     def _checked(self, item: Removal) -> Removal:
-        """Returns the outcome for an object that is not listed as we put it. It is never deleted."""
+        """Return the outcome for an object that is not listed as we put it. It is never deleted."""
         found = self.store.head(item.key)
         if found is None:
             return item._replace(outcome=RemovalOutcome.GONE)

@@ -80,7 +80,7 @@ def failure_of(error: XmodeError) -> Failure:
 
 
 def halts(error: XmodeError) -> bool:
-    """Returns whether every other object would fail with the error too."""
+    """Return whether every other object would fail with the error too."""
     if isinstance(error, ObjectExists | PartsRefused):
         return False
     fatal = (Defect, LeaseLost, LedgerError, VendorIdentityError, RoleRefused, ClockSkew)
@@ -326,7 +326,7 @@ class Sender:
 
 
 def receipt_of(planned: PlannedObject, info: ObjectInfo, sha256: str | None) -> Receipt:
-    """Returns a receipt for one of our objects, with the object's own time."""
+    """Return a receipt for one of our objects, with the object's own time."""
     assert info.checksum is not None
     name, key = planned.name, planned.key
     return Receipt(name, key, info.size, info.checksum, info.etag, info.modified_at, info.version_id, sha256)
@@ -339,6 +339,6 @@ def _differs(info: ObjectInfo, answer: PutAnswer) -> bool:
 
 
 def defect_of(error: BaseException) -> Defect:
-    """Returns a bug of this program as the failure of one delivery or feed; the rest continues."""
+    """Return a bug of this program as the failure of one delivery or feed; the rest continues."""
     hint = "this is a bug in xmode-transfer: report it with the log. The next run resumes from here"
     return Defect(f"{type(error).__name__}: {error}", hint=hint)

@@ -56,7 +56,7 @@ class Signer:
 
 
 def configured_signer(receipts: Receipts) -> Signer | None:
-    """Raises ConfigError if the configured key cannot be read."""
+    """Raise ConfigError if the configured key cannot be read."""
     if receipts.key is None:
         return None
     return signer_of(read_secret(receipts.key, "receipts.key"), f"receipts.key ({receipts.key})")
@@ -129,14 +129,14 @@ class ManifestSignatures:
         self._receipts = receipts
 
     def sign(self, statement: bytes) -> dict[str, str] | None:
-        """Returns the signature for a manifest; None without a key."""
+        """Return the signature for a manifest; None without a key."""
         signer = self._signer
         if signer is None:
             return None
         return {"key": signer.public.key_id, "value": base64.b64encode(signer.sign(statement)).decode()}
 
     def why_not_attested(self, statement: bytes, signature: object) -> str | None:
-        """Returns in words why a manifest's signature does not attest the statement; None if it does."""
+        """Return in words why a manifest's signature does not attest the statement; None if it does."""
         if signature is None:
             return "its manifest has no signature"
         keys = self._public

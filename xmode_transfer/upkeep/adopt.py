@@ -212,7 +212,7 @@ class _Adopting:
         return None
 
     def _attest(self, store: ObjectStore, item: AdoptedDelivery, known: Delivery) -> bool:
-        """Returns whether our signature attests what the ledger has adopted without a key to check it."""
+        """Return whether our signature attests what the ledger has adopted without a key to check it."""
         ledger = self.context.ledger
         try:
             with self._manifest(store, item, known.id) as (body, _):
@@ -347,7 +347,7 @@ class _Adopting:
     def _prove(
         self, store: ObjectStore, receipt: Receipt, tokens: set[str]
     ) -> tuple[Receipt, str | None, StoreError | None]:
-        """Returns the receipt with S3's ETag; or without an ETag, with the discrepancy or the error.
+        """Return the receipt with S3's ETag; or without an ETag, with the discrepancy or the error.
         ``tokens`` are those of the deliveries that may have put the object."""
         try:
             info = store.head(receipt.key)

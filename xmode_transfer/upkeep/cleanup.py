@@ -277,7 +277,7 @@ class _Cleanup:
             )
 
     def _check_confirmed(self, first: bool, most: int, here: int, *, dry_run: bool) -> None:
-        """Raises NeedsConfirmation if the plan needs a confirmation; a dry run notes it in ``asks``."""
+        """Raise NeedsConfirmation if the plan needs a confirmation; a dry run notes it in ``asks``."""
         plan, name = self.result.expiring, self.customer.name
         if self.confirmed or not plan.periods or not (first or plan.objects > most):
             return

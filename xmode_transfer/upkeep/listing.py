@@ -27,7 +27,7 @@ class KeyPeriod(NamedTuple):
 
 
 def period_of(key: str, prefix: str, partitions: Mapping[str, Partition | None]) -> KeyPeriod:
-    """Returns the feed and the period of any key. ``prefix`` is the destination's."""
+    """Return the feed and the period of any key. ``prefix`` is the destination's."""
     name, _, rest = key.removeprefix(prefix).partition("/")
     if name not in partitions or not rest:
         return KeyPeriod(None, None)
@@ -92,7 +92,7 @@ class Listing:
     _by_period: dict[KeyPeriod, Sum] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ListedKey]:
-        """Yields the keys in order. An unmanaged key belongs to the period of its directory."""
+        """Yield the keys in order. An unmanaged key belongs to the period of its directory."""
         prefix = self.customer.destination.prefix
         partitions = {name: feed.partition_template for name, feed in self.feeds.items()}
         below = prefix + (f"{self.feed}/" if self.feed else "")
@@ -122,7 +122,7 @@ class Listing:
 
 
 def not_attested(context: Context, customer: str, feed: str | None = None) -> dict[tuple[str, str, int], str]:
-    """Returns the deliveries (feed, period, revision) that our signature does not attest, and why."""
+    """Return the deliveries (feed, period, revision) that our signature does not attest, and why."""
     return {
         (item.feed, item.period, item.revision): item.not_attested
         for item in context.ledger.deliveries.find(customer, feed)
@@ -158,7 +158,7 @@ def check_scope(
     feed: str | None,
     periods: Iterable[str | None],
 ) -> None:
-    """Raises ConfigError for an invalid period, or a feed neither subscribed to nor ever received."""
+    """Raise ConfigError for an invalid period, or a feed neither subscribed to nor ever received."""
     subscribed = feed is None or feed in customer.feeds
     if not subscribed and not ledger.deliveries.find(customer.name, feed, limit=1):
         hint = f"its feeds: {', '.join(customer.feeds)}"
@@ -178,7 +178,7 @@ def check_scope(
 
 
 def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period: str) -> None:
-    """Raises ConfigError if no delivery of the period was begun: "nothing is wrong" would be no proof."""
+    """Raise ConfigError if no delivery of the period was begun: "nothing is wrong" would be no proof."""
     if not ledger.deliveries.find(customer.name, feed, period, limit=1):
         what = f"{feed} {period}" if feed is not None else period
         raise ConfigError(
@@ -189,7 +189,7 @@ def check_delivered(ledger: Ledger, customer: Customer, feed: str | None, period
 
 
 def why_nothing(ledger: Ledger, customer: Customer, scope: Scope) -> str:
-    """Returns why the ledger has no key in the scope."""
+    """Return why the ledger has no key in the scope."""
     delivered = ledger.deliveries.find(customer.name, scope.feed, scope.period, [Status.DELIVERED])
     if any(scope.covers(item.feed, item.period) and item.object_count for item in delivered):
         return "cleanups have removed all that was delivered"

@@ -31,14 +31,14 @@ def line(value: dict[str, Any]) -> bytes:
 
 
 def statement(sha256_hex: str) -> bytes:
-    """Returns what is signed: the digest of all bytes before the last line."""
+    """Return what is signed: the digest of all bytes before the last line."""
     return f"{FORMAT} sha256 {sha256_hex}\n".encode()
 
 
 def head(
     customer: Customer, vendor: str, scope: Scope, *, deep: bool, acl_sample: int | None, checked_at: datetime
 ) -> dict[str, Any]:
-    """Returns the first line. ``vendor`` is our principal; None as ``acl_sample`` reads all ACLs."""
+    """Return the first line. ``vendor`` is our principal; None as ``acl_sample`` reads all ACLs."""
     return {
         "format": FORMAT,
         "customer": customer.name,
@@ -54,7 +54,7 @@ def head(
 
 
 def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
-    """Returns the line of an object or manifest: what was delivered, and what exists now."""
+    """Return the line of an object or manifest: what was delivered, and what exists now."""
     known, judgement = checked.known, checked.judgement
     checksum = known.checksum
     return {
@@ -82,7 +82,7 @@ class ReceiptFile:
     context manager deletes an unfinished file."""
 
     def __init__(self, path: Path, signer: Signer) -> None:
-        """Raises ConfigError if the file exists or cannot be created."""
+        """Raise ConfigError if the file exists or cannot be created."""
         self.path = path
         self._signer = signer
         self._partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -144,7 +144,7 @@ class CheckedReceipt:
 
 
 def check(path: Path, keys: Sequence[PublicKey]) -> CheckedReceipt:
-    """Raises ReceiptRefused if the file is truncated, altered, or not signed with one of these keys."""
+    """Raise ReceiptRefused if the file is truncated, altered, or not signed with one of these keys."""
     try:
         with path.open("rb") as file:
             return _check(path, file, {key.key_id: key for key in keys})

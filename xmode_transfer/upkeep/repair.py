@@ -119,7 +119,7 @@ class _Repair:
     beyond: set[tuple[str, str]] = field(default_factory=set)
 
     def keep(self, findings: Iterable[Finding]) -> list[DeliveredKey]:
-        """Returns the missing keys to repair. Manifests wait in periods with more than one call repairs."""
+        """Return the missing keys to repair. Manifests wait in periods with more than one call repairs."""
         missing: list[DeliveredKey] = []
         for finding in findings:
             known = finding.known

@@ -77,7 +77,7 @@ class _Unit:
 def judge(
     customer: Customer, deliveries: Iterable[Delivery], holdings: Iterable[Holding], now: datetime
 ) -> dict[DeliveryKey, Verdict]:
-    """Returns a verdict on every delivery. ``deliveries`` are all revisions of the customer's."""
+    """Return a verdict on every delivery. ``deliveries`` are all revisions of the customer's."""
     bytes_of = {(held.feed, held.period, held.revision): held.bytes for held in holdings}
     retention = customer.retention
     own = retention.feeds if retention is not None else {}
@@ -152,7 +152,7 @@ def _by_policy(
 
 
 def _ranked(units: Iterable[_Unit]) -> Iterator[tuple[_Unit, int]]:
-    """Yields each unit with the number of newer complete units of its feed that still have objects."""
+    """Yield each unit with the number of newer complete units of its feed that still have objects."""
     by_feed: dict[str, list[_Unit]] = defaultdict(list)
     for unit in units:
         if unit.date is None or unit.bytes is None:
@@ -205,7 +205,7 @@ class Action(StrEnum):
 def decide(
     verdicts: Mapping[DeliveryKey, Verdict], known: DeliveredKey, there: ListedObject | None, prefix: str
 ) -> tuple[Action, str]:
-    """Returns what to do with a key, and why. ``there`` is its row in the listing: nothing expires without
+    """Return what to do with a key, and why. ``there`` is its row in the listing: nothing expires without
     it. A key outside of the destination's ``prefix`` stays."""
     verdict = _of_key(verdicts, known)
     if not verdict.expires:

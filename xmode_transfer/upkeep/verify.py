@@ -101,7 +101,7 @@ class Verified:
         return ExitCode.WILL_RETRY if responsible else ExitCode.DONE
 
     def summary(self, at: datetime) -> dict[str, object]:
-        """Returns the last line but one of a receipt."""
+        """Return the last line but one of a receipt."""
         return {
             "outcome": self.outcome,
             "proven": self.proven,
@@ -128,7 +128,7 @@ class Verification:
     _in_a_row: int = 0
 
     def __iter__(self) -> Iterator[tuple[CheckedKey, Finding | None]]:
-        """Yields every key that should exist according to the ledger, in order, with its discrepancy."""
+        """Yield every key that should exist according to the ledger, in order, with its discrepancy."""
         context, name, scope = self.context, self.customer.name, self.scope
         started = context.clock.monotonic()
         held = [item for item in context.ledger.keys.holdings(name) if scope.covers(item.feed, item.period)]
@@ -199,7 +199,7 @@ class Verification:
                 self.verified.unmanaged += 1
 
     def _usual_acl(self, store: ObjectStore) -> ObjectAcl | None:
-        """Returns the ACL of most of our objects, if the role is outside of the bucket's account."""
+        """Return the ACL of most of our objects, if the role is outside of the bucket's account."""
         if self.customer.bucket_owner == self.customer.account_id:
             return None
         found = []
@@ -212,7 +212,7 @@ class Verification:
     def _check(
         self, store: ObjectStore, item: tuple[DeliveredKey, bool]
     ) -> tuple[CheckedKey, XmodeError | None]:
-        """Returns the error that prevented the check, if there is one."""
+        """Return the error that prevented the check, if there is one."""
         known, with_acl = item
         now = self.context.clock.now()
         try:

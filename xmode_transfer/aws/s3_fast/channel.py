@@ -71,7 +71,7 @@ class Endpoints:
         self._clients: dict[tuple[str, Addressing], Any] = {}
 
     def resolve(self, destination: Destination, region: str) -> Endpoint:
-        """Raises ConfigError if the variables or the destination give no usable address."""
+        """Raise ConfigError if the variables or the destination give no usable address."""
         with self._lock:
             try:
                 client = self._client(region, destination.addressing)
@@ -228,7 +228,7 @@ class Clients:
         self._loops: Any = None
 
     def get(self, *, tls: bool, port: int) -> Any:
-        """Raises ConfigError if the CA bundle cannot be used."""
+        """Raise ConfigError if the CA bundle cannot be used."""
         client = self._clients.get((tls, port))
         if client is None:
             with self._lock:
