@@ -157,6 +157,22 @@ def test_many_that_start_at_once_make_the_tables_once(postgres_url: str) -> None
     cluster.make(postgres_url)
 
 
+def test_tables_that_another_process_makes_meanwhile_are_ours(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_table = cluster._has_table
+
+    def and_then_another_makes_them(connection: "psycopg.Connection[object]", name: str) -> bool:
+        found = has_table(connection, name)
+        monkeypatch.setattr(cluster, "_has_table", has_table)
+        cluster.make(postgres_url)
+        return found
+
+    monkeypatch.setattr(cluster, "_has_table", and_then_another_makes_them)
+    cluster.make(postgres_url)
+    assert noted(postgres_url) == cluster.known()
+
+
 def test_an_older_queue_is_brought_up_to_date(make_database: Callable[..., str]) -> None:
     older, newest = make_database(), make_database()
     made_by_an_older_release(older, "03.02.00_50_post_batch_defer_jobs.sql")

@@ -61,10 +61,11 @@ def make(url: str) -> None:
     from xmode_transfer.ledger.postgres import connected
 
     with connected(url) as (connection, where):
-        if _missing(connection, where) == []:
+        # Only under the lock are the tables all there or all missing.
+        if _has_table(connection, _NOTED) and not _missing(connection, where):
             return
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        missing = _missing(connection, where)  # another process may have applied them
+        missing = _missing(connection, where)
         if missing is None:
             columns = "(name text PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())"
             with connection.transaction():
