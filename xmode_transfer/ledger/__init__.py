@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING
 
 from xmode_transfer.ledger import leases, schema, snapshot
+from xmode_transfer.ledger.checking import Judgements
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.deliveries import Deliveries, Runs, Uploads
 from xmode_transfer.ledger.keys import Keys, Operations
 from xmode_transfer.ledger.leases import Leases
 from xmode_transfer.ledger.objects import Objects
+from xmode_transfer.ledger.recalls import Recalls
 from xmode_transfer.ledger.watching import Alerts, Checks, Daemons, Discrepancies, Notices, Sources
 from xmode_transfer.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.ledger.writer import GroupCommit
@@ -56,6 +58,8 @@ class Ledger:
         self.discrepancies = Discrepancies(database, writer)
         self.alerts = Alerts(database, writer)
         self.notices = Notices(database, writer)
+        self.judgements = Judgements(database, writer)
+        self.recalls = Recalls(database, writer)
         self.daemons = Daemons(database, writer)
         self.queue = ProcrastinateQueue(database, writer, clock)
 

@@ -9,10 +9,12 @@ from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Index, PrimaryK
 from sqlalchemy.schema import SchemaItem
 
 from xmode_transfer.ledger.rows import ROW_NUMBER, TEXT, Rows, Time
-from xmode_transfer.model.findings import AccessReport, Finding, Leftover
+from xmode_transfer.model.checks import Judgement, Release
+from xmode_transfer.model.findings import AccessReport, Challenge, Finding, Leftover
 from xmode_transfer.model.health import Alert, Notice, SourceScan
 from xmode_transfer.model.jobs import QueueEntry
 from xmode_transfer.model.process import DaemonRecord, WorkerRecord
+from xmode_transfer.model.recall import Recall, RecallProgress, Withdrawn
 from xmode_transfer.model.records import (
     Capabilities,
     Delivery,
@@ -25,7 +27,7 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.model.upkeep import Discrepancy, OperationRecord, Removal
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -54,6 +56,12 @@ SCAN = Rows(SourceScan)
 DISCREPANCY = Rows(Discrepancy)
 NOTICE = Rows(Notice)
 ALERT = Rows(Alert)
+JUDGEMENT = Rows(Judgement)
+RELEASE = Rows(Release)
+RECALL = Rows(Recall)
+WITHDRAWN = Rows(Withdrawn)
+RECALL_PROGRESS = Rows(RecallProgress)
+CHALLENGE = Rows(Challenge)
 # Procrastinate's jobs have the state and the holder.
 ENTRY = Rows(QueueEntry, elsewhere=("customer", "state", "holder"))
 WORKER = Rows(WorkerRecord, elsewhere=("holder", "gone"))
@@ -240,6 +248,37 @@ notices = _sorted_table(
     PrimaryKeyConstraint("customer", "feed", "period", "kind", "revision"),
     Index(None, "status"),
 )
+
+# The last verdict on each period at the source; of a drop folder, on each file that is not sound.
+judgements = _sorted_table(
+    "judgements", *JUDGEMENT.columns(), PrimaryKeyConstraint("feed", "period", "name"), Index(None, "verdict")
+)
+
+releases = _sorted_table(
+    "releases",
+    *RELEASE.columns(),
+    PrimaryKeyConstraint("feed", "period", "name", "fingerprint", "customer"),
+)
+
+recalls = _sorted_table("recalls", *RECALL.columns(), PrimaryKeyConstraint("id"))
+
+withdrawn = _sorted_table(
+    "withdrawn",
+    *WITHDRAWN.columns(),
+    PrimaryKeyConstraint("feed", "period", "name", "algorithm", "checksum", "customer"),
+    ForeignKeyConstraint(["recall"], ["recalls.id"]),
+    Index(None, "recall"),
+)
+
+recall_customers = _sorted_table(
+    "recall_customers",
+    *RECALL_PROGRESS.columns(),
+    PrimaryKeyConstraint("recall", "customer"),
+    ForeignKeyConstraint(["recall"], ["recalls.id"]),
+)
+
+# The ownership challenge of a sign-up: a token that its bucket's owner can read, kept as its SHA-256.
+challenges = _sorted_table("challenges", *CHALLENGE.columns(), PrimaryKeyConstraint("customer"))
 
 # Beside Procrastinate's own tables: the cost of each customer's jobs, and the last result.
 queue_customers = _sorted_table(

@@ -131,6 +131,21 @@ DISPROVED_BY_SENDING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Challenge:
+    """A question that only the owner of a bucket can answer: what does the object ``key`` contain? We keep
+    the SHA-256 of the answer, in hex. ``tries`` counts wrong answers."""
+
+    customer: str
+    bucket: str
+    key: str
+    token_sha256: str
+    challenged_at: datetime
+    person: str
+    tries: int = 0
+    confirmed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AccessReport:
     """``interrupted``: the check was stopped before its last probe."""
 

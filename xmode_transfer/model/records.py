@@ -12,6 +12,7 @@ class Status(StrEnum):
     DELIVERED = "delivered"  # every object has a receipt, and the manifest is published
     FAILED = "failed"  # an error of ours or of AWS; retried
     BLOCKED = "blocked"  # waits for the customer
+    QUARANTINED = "quarantined"  # a check before release failed: waits for the vendor
     SKIPPED = "skipped"  # nothing to do
 
 
@@ -114,7 +115,9 @@ class Failure:
 class Delivery:
     """``id`` is also the delivery token in each object's metadata, which identifies our objects without the
     ledger. ``marker`` is the state of the source's completeness mark. ``missing_count`` counts gone objects
-    that the manifest does not list. ``not_attested`` is why our signature does not attest an adoption."""
+    that the manifest does not list. ``not_attested`` is why our signature does not attest an adoption.
+    ``fingerprint`` is that of the source which the plan was made from. ``replaces`` are the revisions whose
+    objects are in this one instead: of a drop folder, after a recall."""
 
     id: str
     customer: str
@@ -135,6 +138,8 @@ class Delivery:
     next_attempt_at: datetime | None = None
     missing_count: int = 0
     not_attested: str | None = None
+    fingerprint: str | None = None
+    replaces: tuple[int, ...] | None = None
 
     @property
     def is_superseded(self) -> bool:

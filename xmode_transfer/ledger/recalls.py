@@ -1,0 +1,95 @@
+"""Recalls, what they withdrew, and how far each has come."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, select, update
+
+from xmode_transfer.ledger.tables import (
+    RECALL,
+    RECALL_PROGRESS,
+    WITHDRAWN,
+    recall_customers,
+    recalls,
+    withdrawn,
+)
+from xmode_transfer.ledger.writer import LedgerPart, only
+from xmode_transfer.model.recall import Recall, RecallProgress, RecallState, Withdrawn
+from xmode_transfer.model.records import Checksum
+
+_ROWS_AT_A_TIME = 500
+
+
+class Recalls(LedgerPart):
+    def start(self, recall: Recall, files: Iterable[Withdrawn], customers: Iterable[RecallProgress]) -> None:
+        """Record a recall, what it withdraws and for whom, all at once. Idempotent; what an earlier recall
+        withdrew already keeps that recall."""
+        rows = [WITHDRAWN.values(item) for item in files]
+        progress = [RECALL_PROGRESS.values(item) for item in customers]
+        insert = self._database.insert
+
+        def action(connection: Connection) -> None:
+            connection.execute(insert(recalls).values(RECALL.values(recall)).on_conflict_do_nothing())
+            for start in range(0, len(rows), _ROWS_AT_A_TIME):
+                some = rows[start : start + _ROWS_AT_A_TIME]
+                connection.execute(insert(withdrawn).on_conflict_do_nothing(), some)
+            if progress:
+                connection.execute(insert(recall_customers).on_conflict_do_nothing(), progress)
+
+        self._write(action)
+
+    def get(self, recall: str) -> Recall | None:
+        return self._first(RECALL, select(recalls).filter_by(id=recall))
+
+    def newest(self, limit: int | None = None) -> list[Recall]:
+        """Return recalls, newest first."""
+        query = select(recalls).order_by(recalls.c.started_at.desc(), recalls.c.id.desc())
+        return self._records(RECALL, query.limit(limit))
+
+    def files(self, recall: str) -> list[Withdrawn]:
+        """Return what a recall withdrew, by period and name."""
+        in_order = (withdrawn.c.feed, withdrawn.c.period, withdrawn.c.name, withdrawn.c.algorithm)
+        return self._records(WITHDRAWN, select(withdrawn).filter_by(recall=recall).order_by(*in_order))
+
+    def withdrawn(self, customer: str, feed: str, period: str) -> Mapping[str, frozenset[Checksum]]:
+        """Return what must not be with the customer, by the name at the source. Usually empty: this is asked
+        for at each delivery."""
+        query = (
+            select(withdrawn.c.name, withdrawn.c.algorithm, withdrawn.c.checksum)
+            .filter_by(feed=feed, period=period)
+            .where(withdrawn.c.customer.in_(["", customer]))
+        )
+        found: dict[str, set[Checksum]] = defaultdict(set)
+        for name, algorithm, value in self._rows(query):
+            found[name].add(Checksum(algorithm, value))
+        return {name: frozenset(checksums) for name, checksums in found.items()}
+
+    def progress(
+        self,
+        recall: str | None = None,
+        customer: str | None = None,
+        states: Iterable[RecallState] | None = None,
+    ) -> list[RecallProgress]:
+        """Return how far recalls have come, by recall and customer."""
+        columns = recall_customers.c
+        query = select(recall_customers).order_by(columns.recall, columns.customer)
+        wanted = ((columns.recall, recall), (columns.customer, customer), (columns.state, states))
+        return self._records(RECALL_PROGRESS, only(query, *wanted))
+
+    def record(self, progress: RecallProgress) -> None:
+        """Replace a customer's progress, and finish the recall when it was the last. Idempotent."""
+        recording = self._database.upsert(recall_customers).values(RECALL_PROGRESS.values(progress))
+        unfinished = select(recall_customers.c.customer).where(
+            recall_customers.c.recall == progress.recall, recall_customers.c.state != RecallState.DONE
+        )
+        finishing = (
+            update(recalls)
+            .where(recalls.c.id == progress.recall, recalls.c.finished_at.is_(None), ~unfinished.exists())
+            .values(finished_at=progress.updated_at)
+        )
+
+        def action(connection: Connection) -> None:
+            connection.execute(recording)
+            connection.execute(finishing)
+
+        self._write(action)
