@@ -15,7 +15,6 @@ from xmode_transfer.config import Customer
 from xmode_transfer.model.errors import ObjectExists, OwnershipUnproven, XmodeError
 from xmode_transfer.model.findings import CHALLENGE_TRIES, Challenge, Proof
 from xmode_transfer.model.keys import count, token_key
-from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, held
 
@@ -36,7 +35,10 @@ def challenge(context: Context, prober: Prober, customer: Customer, *, person: s
     telemetry.protect(token)
     key = token_key(destination.prefix, secrets.token_hex(16))
     made = Challenge(customer.name, destination.bucket, key, _digest(token), now, person)
-    with _exclusive(context, customer) as lease, _place(context, prober, customer) as place:
+    with (
+        held(context.ledger, f"ownership/{customer.name}", context.holder) as lease,
+        _place(context, prober, customer) as place,
+    ):
         earlier = context.ledger.challenges.last(customer.name)
         if earlier is not None:
             _take_away(place, earlier, destination.bucket)
@@ -57,7 +59,8 @@ def prove(context: Context, prober: Prober, customer: Customer, token: str | Non
     AlreadyRunning, and VendorIdentityError."""
     bucket, now = customer.destination.bucket, context.clock.now()
     tries_left = None
-    with _exclusive(context, customer) as lease:
+    # Of two processes at once, each would compare a third token.
+    with held(context.ledger, f"ownership/{customer.name}", context.holder) as lease:
         last = context.ledger.challenges.last(customer.name)
         proof = Proof.NONE if last is None else last.proof(bucket, now)
         if last is not None and proof is Proof.OPEN and token is not None:
@@ -95,19 +98,12 @@ def unproven(customer: Customer, proof: Proof, tries_left: int | None = None) ->
     if proof is Proof.OPEN:
         hint = f"ask {company} for the token, then run `xmode-transfer onboard --confirm {name} --token -`"
     else:
-        hint = f"run `xmode-transfer onboard --challenge {name}`, and ask {company} for the new token"
+        hint = f"run `xmode-transfer onboard --challenge {name}`, then ask {company} for the token"
     return OwnershipUnproven(f"{name} has not proven that the bucket {bucket} is its own: {why}", hint=hint)
 
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
-
-
-@contextmanager
-def _exclusive(context: Context, customer: Customer) -> Iterator[Lease]:
-    """Of two processes, each would compare a third token."""
-    with held(context.ledger, f"ownership/{customer.name}", context.holder) as lease:
-        yield lease
 
 
 @contextmanager

@@ -315,7 +315,8 @@ def _challenge(shell: Shell, name: str, by: str | None, as_json: bool) -> int:
         terminal.answer({"customer": name, "outcome": "challenged", "url": url, "by": made.person, **fields})
         return ExitCode.DONE
     terminal.say((f"Put a token into the bucket {made.bucket}. Ask {customer.company}:", "bold green"))
-    terminal.say(f"\nRead {url} and send us the text:", indent=2)
+    terminal.say()
+    terminal.say(f"Read {url} and send us the text:", indent=2)
     click.echo(f"  aws s3 cp {url} -")
     terminal.say(f"\nIt is valid until {made.expires_at:%Y-%m-%d %H:%M} UTC. When you have the text:")
     terminal.say(f"xmode-transfer onboard --confirm {name} --token -", indent=2)

@@ -38,6 +38,7 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.findings import Challenge, Proof
 from xmode_transfer.model.keys import is_token, token_key
+from xmode_transfer.telemetry import rendering
 from xmode_transfer.transfer.context import held
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -301,9 +302,13 @@ def test_two_processes_do_not_compare_at_once(world: World) -> None:
     assert world.prove(world.token) is Proof.PROVEN
 
 
-def test_no_log_line_ledger_or_error_has_the_token(world: World, tmp_path: Path) -> None:
+def test_no_log_line_ledger_or_error_has_the_token(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(rendering, "_protected", rendering._Protected())
     log = io.StringIO()
-    telemetry.configure(log, json=True, level=logging.DEBUG)
+    telemetry.configure(log, json=True)
     world.challenge()
     token = world.token
     wrong = f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}"
