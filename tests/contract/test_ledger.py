@@ -18,6 +18,7 @@ from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible
 from xmode_transfer.model.findings import (
     AccessReport,
+    Challenge,
     Finding,
     Leftover,
     LeftoverKind,
@@ -944,6 +945,21 @@ def test_a_check_is_stored_without_fixes_and_external_id(ledger: Ledger, tmp_pat
     assert kept is not None
     assert kept.findings == (replace(found, fix=None),)
     assert b"SecretlyAcme" not in b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))
+
+
+def test_the_last_challenge_of_a_customer_is_kept(ledger: Ledger, reopen: Reopen) -> None:
+    lease = ledger.leases.claim("ownership/acme", "here", 60)
+    assert ledger.challenges.last("acme") is None
+    first = Challenge("acme", "acme-data", "xmode/_xmode-check/ownership/1.txt", "5f" * 32, NOW, "alice")
+    ledger.challenges.record(lease, first)
+    second = replace(first, key="2.txt", tries=2, confirmed_at=NOW, confirmed_by="bob")
+    ledger.challenges.record(lease, replace(second, tries=1))
+    ledger.challenges.record(lease, second)
+    assert reopen().challenges.last("acme") == second
+    assert reopen().challenges.last("globex") is None
+    ledger.leases.release(lease)
+    with pytest.raises(LeaseLost):
+        ledger.challenges.record(lease, first)
 
 
 # --- Acts and removals -------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from xmode_transfer.config import Customer, Destination, Vendor
 from xmode_transfer.model.errors import (
     AccessDenied,
     BucketMissing,
+    ObjectExists,
     PartsRefused,
     RoleRefused,
     UploadNotFound,
@@ -155,6 +156,14 @@ def test_what_was_there_is_replaced(place: ReservedPrefix) -> None:
     place.put(key, b"one")
     place.put(key, b"two")
     assert place.read(key) == b"two"
+
+
+def test_what_has_to_be_new_replaces_nothing(place: ReservedPrefix) -> None:
+    key = f"{place.prefix}ownership/token"
+    place.put(key, b"one", new=True)
+    with pytest.raises(ObjectExists):
+        place.put(key, b"two", new=True)
+    assert place.read(key) == b"one"
 
 
 def test_the_session_ends_at_the_reserved_place(case: ProberCase, place: ReservedPrefix) -> None:

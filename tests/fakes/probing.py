@@ -16,7 +16,7 @@ from xmode_transfer.aws.probing import ProbedObject
 from xmode_transfer.aws.sessions import Credentials, CredentialsProvider
 from xmode_transfer.aws.stores import FULL_CONTROL, Grant, ObjectAcl, PutRequest
 from xmode_transfer.config import Customer
-from xmode_transfer.model.errors import ObjectNotFound, RequestRefused, RoleRefused
+from xmode_transfer.model.errors import ObjectExists, ObjectNotFound, RequestRefused, RoleRefused
 from xmode_transfer.model.keys import checks_prefix
 from xmode_transfer.model.records import Checksum, ListedObject, UploadedPart
 
@@ -157,10 +157,12 @@ class MemoryReservedPrefix:
 
         return self._run("list", self.prefix, work)
 
-    def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
+    def put(self, key: str, body: bytes, *, acl: bool = True, new: bool = False) -> ProbedObject:
         def work(session: MemorySession) -> ProbedObject:
             call = S3Call("PutObject", self._bucket, key, acl=ACL if acl else None)
             bucket = self._enter(session, call)
+            if new and bucket.current(key) is not None:
+                raise ObjectExists(f"{key} exists", aws_code="PreconditionFailed", http_status=412)
             if acl and self._bucket in self._prober.without_acls:
                 raise RequestRefused(
                     "the bucket does not allow ACLs",

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
+from tests import commands
 from xmode_transfer.aws.policy.documents import guide_trust_policy
-from xmode_transfer.sandbox.accounts import owner
+from xmode_transfer.sandbox.accounts import list_keys, owner, read_object
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 
 pytestmark = pytest.mark.sandbox
@@ -189,8 +191,12 @@ def test_the_resources_of_the_template_pass_the_check(
     assert answer.code == 0, answer.out
     (checked,) = answer.json["customers"]
     assert (checked["outcome"], checked["orphaned"]) == ("ok", [])
-    assert shop.run("onboard", "--confirm", "new").code == 0
+    assert shop.run("onboard", "--confirm", "new").code == 4  # its external ID can be guessed
+    key = shop.run("onboard", "--challenge", "new", "--json").json["key"]
+    token = read_object(newcomer, key).decode()
+    assert shop.run("onboard", "--confirm", "new", "--token", token).code == 0
     assert state_of(shop) == "active"
+    assert list_keys(newcomer) == []
 
 
 def test_a_kit_for_a_bucket_with_a_kms_key_works(
@@ -208,6 +214,99 @@ def test_a_kit_for_a_bucket_with_a_kms_key_works(
     assert run_script(newcomer, kit / "setup.sh").returncode == 0
     answer = shop.run("onboard", "--confirm", "new", "--json")
     assert (answer.code, answer.json["outcome"]) == (0, "active")
+
+
+# --- Ownership of the bucket ---------------------------------------------------------------------------
+
+
+def sign_up_as(shop: Project, company: str, account: str, bucket: str, kit: Path, *more: str) -> Any:
+    """A sign-up by the setup guide, whose external IDs can be guessed."""
+    given = ["--company", company, "--account", account, "--bucket", bucket, "--external-id", "company"]
+    return shop.run("onboard", *given, "--feed", "us-daily", "--out", str(kit), "--json", *more)
+
+
+def confirm_from_stdin(shop: Project, name: str, token: bytes) -> tuple[int, Any, str]:
+    arguments = ["onboard", "--confirm", name, "--token", "-", "--by", "bob", "--json"]
+    process = commands.Started(
+        [commands.COMMAND, "--config", str(shop.directory), *arguments],
+        env={**os.environ, **shop.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = process.communicate(token, timeout=300)
+    return process.returncode, json.loads(out), err.decode()
+
+
+def test_the_owner_returns_the_token_from_its_bucket(
+    shop: Project, acme: CustomerSetup, tmp_path: Path
+) -> None:
+    answer = sign_up_as(shop, acme.company, acme.account, acme.bucket, tmp_path / "kit")
+    assert (answer.code, answer.json["must_prove_ownership"]) == (0, True)
+    assert list_keys(acme) == []  # a sign-up puts nothing
+    answer = shop.run("onboard", "--confirm", "acme", "--json")
+    assert (answer.code, answer.json["error"]["cause"]) == (4, "ownership_unproven")
+    assert "`xmode-transfer onboard --challenge acme`" in answer.json["error"]["hint"]
+    assert list_keys(acme) == []
+
+    answer = shop.run("onboard", "--challenge", "acme", "--by", "alice", "--json")
+    assert answer.code == 0, answer.err
+    challenged = answer.json
+    assert (challenged["outcome"], challenged["by"]) == ("challenged", "alice")
+    assert challenged["url"] == f"s3://{acme.bucket}/{challenged['key']}"
+    assert list_keys(acme) == [challenged["key"]]
+    token = read_object(acme, challenged["key"])
+    assert token.strip().decode() not in answer.out + answer.err
+
+    assert shop.run("check-access", "--customer", "acme").code == 0
+    assert list_keys(acme) == [challenged["key"]]  # the check keeps it
+
+    answer = shop.run("onboard", "--confirm", "acme", "--token", "xmode-a-guess", "--json")
+    assert (answer.code, answer.json["error"]["responsible"]) == (4, "customer")
+    assert "(2 tries left)" in answer.json["error"]["message"]
+    assert "xmode-a-guess" not in answer.out + answer.err
+    assert state_of(shop, "acme") == "pending"
+
+    code, document, log = confirm_from_stdin(shop, "acme", token)
+    assert (code, document["outcome"], document["proof"]) == (0, "active", "proven")
+    assert '"by": "bob"' in log
+    assert token.strip().decode() not in log
+    assert state_of(shop, "acme") == "active"
+    assert list_keys(acme) == []
+
+    # A token for an active customer is not unmanaged.
+    key = shop.run("onboard", "--challenge", "acme", "--json").json["key"]
+    listed = shop.run("list", "--customer", "acme", "--json").json
+    assert [(item["key"], item["standing"]) for item in listed["objects"]] == [(key, "notice")]
+    assert shop.run("verify", "--customer", "acme", "--json").json["unmanaged"] == 0
+
+
+def test_an_impostor_is_not_activated(
+    shop: Project, acme: CustomerSetup, globex: CustomerSetup, tmp_path: Path
+) -> None:
+    # Acme has made its role by the guide. Somebody else knows that, and signs up first.
+    assert sign_up_as(shop, acme.company, acme.account, acme.bucket, tmp_path / "one").code == 0
+    assert shop.run("check-access", "--customer", "acme").code == 0  # which is no proof
+    assert shop.run("onboard", "--confirm", "acme").code == 4
+    key = shop.run("onboard", "--challenge", "acme", "--json").json["key"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        owner(globex, "s3").get_object(Bucket=acme.bucket, Key=key)
+    token = read_object(acme, key).decode().strip()
+    for guess in ("xmode-", acme.external_id, token[:-1]):
+        assert shop.run("onboard", "--confirm", "acme", "--token", guess).code == 4
+    late = shop.run("onboard", "--confirm", "acme", "--token", token)
+    assert late.code == 4
+    assert "3 wrong tokens were given" in late.err
+    assert shop.run("onboard", "--confirm", "acme").code == 4
+    assert state_of(shop, "acme") == "pending"
+    assert list_keys(acme) == []
+
+    # Nor under a name and an account of its own.
+    answer = sign_up_as(shop, "Globex Corp", globex.account, acme.bucket, tmp_path / "two", "--prefix", "x/")
+    assert answer.code == 2
+    (problem,) = answer.json["error"]["problems"]
+    assert f"in account {acme.account}, not in account {globex.account}: one bucket has one owner" in problem
+    assert not (shop.directory / "customers" / "globex.yaml").exists()
 
 
 # --- Turning on ----------------------------------------------------------------------------------------
@@ -348,6 +447,11 @@ def test_the_options_of_the_two_halves_do_not_mix(shop: Project) -> None:
     for arguments, told in (
         (["--confirm", "acme", "--company", "Acme"], "--confirm takes no --company"),
         (["--company", "Acme", "--force"], "require --confirm"),
+        (["--company", "Acme", "--by", "alice"], "--by requires --challenge or --confirm"),
+        (["--challenge", "acme", "--prefix", "x/"], "--challenge takes no --prefix"),
+        (["--challenge", "acme", "--token", "x"], "require --confirm"),
+        (["--challenge", "acme", "--confirm", "acme"], "choose one of --challenge and --confirm"),
+        (["--confirm", "acme", "--token", "-"], "the token is empty"),
         (["--company", "Acme"], "--out is required"),
     ):
         answer = shop.run("onboard", *arguments)

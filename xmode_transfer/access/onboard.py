@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from xmode_transfer import telemetry
-from xmode_transfer.config import Configuration, Customer, CustomerState
+from xmode_transfer.access.ownership import unproven
+from xmode_transfer.config import Configuration, Customer, CustomerState, Ownership
 from xmode_transfer.config.base import SLUG_PATTERN
 from xmode_transfer.config.configuration import Claim, cross_check
 from xmode_transfer.config.names import check_account
-from xmode_transfer.model.errors import ConfigError, ExitCode
-from xmode_transfer.model.findings import AccessReport, Finding, Severity
+from xmode_transfer.model.errors import ConfigError, ExitCode, OwnershipUnproven
+from xmode_transfer.model.findings import AccessReport, Finding, Proof, Severity
 from xmode_transfer.telemetry import Event
 
 if TYPE_CHECKING:
@@ -82,13 +83,15 @@ class Onboarded:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """``against`` are the findings against activation; ``overridden`` if it was activated nevertheless."""
+    """``against`` are the findings against activation, ``proof`` is that of the bucket's ownership;
+    ``overridden`` if it was activated nevertheless."""
 
     customer: Customer
     report: AccessReport
     against: tuple[Finding, ...]
     state: CustomerState
     overridden: bool = False
+    proof: Proof = Proof.NONE
 
     @property
     def exit_code(self) -> int:
@@ -141,36 +144,61 @@ def confirm(
     registry: "CustomerFiles",
     name: str,
     *,
+    prove: Callable[[Customer], Proof],
     override: str | None = None,
 ) -> Confirmation:
-    """Check the customer's access and activate it unless a finding must be fixed first. ``override`` is a
-    person's reason to activate it nevertheless; it is logged. Raises ConfigError."""
+    """Check the customer's access and activate it unless a finding must be fixed first, or it has to prove
+    that the bucket is its own. ``override`` is a person's reason to activate it nevertheless; it is logged.
+    Raises ConfigError, OwnershipUnproven and what ``prove`` raises."""
+    customer = onboarded(configuration, name)
+    if override is not None and not override.strip():
+        raise ConfigError(
+            "an override requires a reason", hint='give --reason "..."; it is logged with your decision'
+        )
+    proof = prove(customer)
+    doubtful = proof is not Proof.PROVEN and must_prove(configuration, customer)
+    if doubtful and override is None:
+        telemetry.warn(Event.CUSTOMER_NOT_CONFIRMED, customer=name, causes=[OwnershipUnproven.code])
+        raise unproven(customer, proof)
+    report = check(customer)
+    acting = (Severity.ERROR, Severity.CRITICAL)
+    against = tuple(finding for finding in report.findings if finding.severity in acting)
+    causes = [OwnershipUnproven.code] * doubtful + [str(cause) for cause in report.causes]
+    fields = {"customer": name, "causes": causes}
+    # If our own identity was wrong, that is the one finding, and there is nothing to override.
+    probed = not report.interrupted and len(report.findings) > 1
+    if report.interrupted or (against and (override is None or not probed)):
+        telemetry.warn(Event.CUSTOMER_NOT_CONFIRMED, **fields)
+        return Confirmation(customer, report, against, customer.state, proof=proof)
+    if customer.state is not CustomerState.ACTIVE:
+        registry.set_state(customer, CustomerState.ACTIVE)
+    overridden = doubtful or bool(against)
+    if overridden:
+        telemetry.warn(Event.CUSTOMER_CONFIRMED_ANYWAY, **fields, reason=override)
+    else:
+        telemetry.log(Event.CUSTOMER_CONFIRMED, **fields)
+    return Confirmation(customer, report, against, CustomerState.ACTIVE, overridden, proof)
+
+
+def must_prove(configuration: Configuration, customer: Customer) -> bool:
+    """Return whether the customer is activated only with a proof that the bucket is its own. An active one
+    is not asked."""
+    mode = configuration.service.onboarding.ownership
+    if customer.state is CustomerState.ACTIVE or mode is Ownership.OFF:
+        return False
+    guessable = guide_external_id(customer.company).casefold() == customer.external_id.casefold()
+    return guessable or mode is Ownership.REQUIRED
+
+
+def onboarded(configuration: Configuration, name: str) -> Customer:
+    """Return a pending or active customer. Raises ConfigError."""
     customer = configuration.customer(name, "it is not activated")
     if customer.state is CustomerState.RETIRED:
         raise ConfigError(
             f"{name} is retired; it is not activated",
             hint=f"if it comes back, set `state: pending` in customers/{name}.yaml first",
         )
-    if override is not None and not override.strip():
-        raise ConfigError(
-            "an override requires a reason", hint='give --reason "..."; it is logged with your decision'
-        )
-    report = check(customer)
-    acting = (Severity.ERROR, Severity.CRITICAL)
-    against = tuple(finding for finding in report.findings if finding.severity in acting)
-    fields = {"customer": name, "causes": [str(cause) for cause in report.causes]}
-    # If our own identity was wrong, that is the one finding, and there is nothing to override.
-    probed = not report.interrupted and len(report.findings) > 1
-    if report.interrupted or (against and (override is None or not probed)):
-        telemetry.warn(Event.CUSTOMER_NOT_CONFIRMED, **fields)
-        return Confirmation(customer, report, against, customer.state)
-    if customer.state is not CustomerState.ACTIVE:
-        registry.set_state(customer, CustomerState.ACTIVE)
-    if against:
-        telemetry.warn(Event.CUSTOMER_CONFIRMED_ANYWAY, **fields, reason=override)
-    else:
-        telemetry.log(Event.CUSTOMER_CONFIRMED, **fields)
-    return Confirmation(customer, report, against, CustomerState.ACTIVE, overridden=bool(against))
+    return customer
 
 
 def slug_of(company: str) -> str:

@@ -12,7 +12,16 @@ from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.aws.probing import ProbedObject, ReservedPrefix
 from xmode_transfer.model import errors
 from xmode_transfer.model.errors import AccessDenied, KmsDenied, Responsible, VendorIdentityError, XmodeError
-from xmode_transfer.model.findings import Finding, Leftover, LeftoverKind, passed, skipped, unanswered
+from xmode_transfer.model.findings import (
+    CHALLENGE_VALID,
+    Finding,
+    Leftover,
+    LeftoverKind,
+    passed,
+    skipped,
+    unanswered,
+)
+from xmode_transfer.model.keys import is_token
 from xmode_transfer.model.records import Capabilities, UploadedPart
 
 BODY = b"A check of access by xmode-transfer; it may be deleted.\n"
@@ -179,11 +188,16 @@ def _locate(check: Reserved) -> None:
 
 def _list(check: Reserved) -> None:
     with check.probe("list", Cause.LIST_DENIED):
-        stale = [item for item in check.place.list() if check.now - item.modified_at > STALE]
+        stale = [item for item in check.place.list() if check.now - item.modified_at > _kept(check, item.key)]
         check.objects |= {item.key: item.size for item in stale}
         check.passed("bucket", f"the bucket {check.facts.bucket} exists")
         swept = f" ({len(stale)} objects of an earlier check were deleted)" if stale else ""
         check.passed("list", f"the role may list below {check.facts.place}{swept}")
+
+
+def _kept(check: Reserved, key: str) -> timedelta:
+    """A token that nobody has returned goes once it has expired."""
+    return CHALLENGE_VALID if is_token(check.facts.prefix, key) else STALE
 
 
 def _try_object(check: Reserved) -> None:

@@ -143,9 +143,10 @@ class ReservedPrefix:
         answer = self._calls.call("ListObjectsV2", Prefix=self.prefix, MaxKeys=1000)
         return [listed(row) for row in answer.get("Contents", ())]
 
-    def put(self, key: str, body: bytes, *, acl: bool = True) -> ProbedObject:
-        """Put an object, with the ACL of every delivery or without one, and replace an existing one."""
-        asked = self._creation(acl)
+    def put(self, key: str, body: bytes, *, acl: bool = True, new: bool = False) -> ProbedObject:
+        """Put an object, with the ACL of every delivery or without one, and replace an existing one; but
+        raise ObjectExists if it has to be ``new``."""
+        asked = self._creation(acl) | ({"IfNoneMatch": "*"} if new else {})
         if self._with_checksums:
             asked |= checksum_parameters(zlib.crc32(body))
         answer = self._calls.call("PutObject", key, Body=body, ContentLength=len(body), **asked)

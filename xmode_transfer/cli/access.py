@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,7 @@ _LIMITS = {
 }
 """Limits of a role that follows the guide to the letter."""
 
+_LONGEST_LINE = 4096
 Answer = AccessReport | XmodeError
 
 
@@ -192,13 +194,26 @@ def _show_summary(answers: dict[str, Answer]) -> None:
     help="generated: hard to guess; company: the setup guide's form; or the ID itself.",
 )
 @click.option("--out", type=opening.DIRECTORY, help="New directory for the customer's setup kit.")
+@click.option("--challenge", metavar="C", help="Put a token into this customer's bucket, to be returned.")
 @click.option("--confirm", metavar="C", help="Check this customer's access and activate it.")
+@click.option("--token", metavar="T", help="With --confirm: the token that the customer read; - reads stdin.")
+@opening.by_option
 @click.option("--force", is_flag=True, help="With --confirm: activate it despite findings. Needs --reason.")
 @click.option("--reason", metavar="TEXT", help="With --force: the reason, for the log.")
 @opening.json_option
 @click.pass_context
 def onboard_command(
-    ctx: click.Context, /, out: Path | None, confirm: str | None, as_json: bool, **given: Any
+    ctx: click.Context,
+    /,
+    out: Path | None,
+    challenge: str | None,
+    confirm: str | None,
+    token: str | None,
+    by: str | None,
+    force: bool,
+    reason: str | None,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Onboard a customer: validate the sign-up, write customers/NAME.yaml (pending) and a setup kit.
 
@@ -207,21 +222,33 @@ def onboard_command(
     access and activates it, unless something must be fixed first. It refuses a role that works without the
     external ID.
 
+    Whoever signs up with somebody else's bucket must not be activated: --challenge puts a random token into
+    the bucket, and --confirm --token compares what the customer found there. `onboarding.ownership` says
+    which customers need it; by default those whose external ID is the company's name.
+
     \b
     xmode-transfer onboard --company "Acme Corp" --account 111122223333 --bucket acme-data \\
         --feed us-daily --out kits/acme
-    xmode-transfer onboard --confirm acme
+    xmode-transfer onboard --challenge acme
+    xmode-transfer onboard --confirm acme --token -
     """
-    force, reason = given.pop("force"), given.pop("reason")
-    if confirm is not None:
+    chosen = [name for name, value in (("challenge", challenge), ("confirm", confirm)) if value is not None]
+    if chosen:
         typed = click.core.ParameterSource.COMMANDLINE
         extra = [name for name in (*given, "out") if ctx.get_parameter_source(name) is typed]
         if extra:
             option = extra[0].replace("_", "-")
-            raise click.UsageError(f"--confirm takes no --{option}: the customer's file has the values")
-        return _confirm(ctx.obj, confirm, force, reason, as_json)
-    if force or reason is not None:
-        raise click.UsageError("--force and --reason require --confirm")
+            raise click.UsageError(f"--{chosen[0]} takes no --{option}: the customer's file has the values")
+    if len(chosen) > 1:
+        raise click.UsageError("choose one of --challenge and --confirm")
+    if confirm is None and (force or reason is not None or token is not None):
+        raise click.UsageError("--force, --reason and --token require --confirm")
+    if confirm is not None:
+        return _confirm(ctx.obj, confirm, token, by, force, reason, as_json)
+    if challenge is not None:
+        return _challenge(ctx.obj, challenge, by, as_json)
+    if by is not None:
+        raise click.UsageError("--by requires --challenge or --confirm")
     if out is None:
         raise ConfigError(
             "--out is required: the directory for the customer's kit",
@@ -232,11 +259,12 @@ def onboard_command(
 
 def _onboard(shell: Shell, given: dict[str, Any], out: Path, as_json: bool) -> int:
     from xmode_transfer.access.kit import CustomerFiles, KitDirectory
-    from xmode_transfer.access.onboard import SignUp, onboard
+    from xmode_transfer.access.onboard import SignUp, must_prove, onboard
 
+    configuration = shell.configuration()
     done = onboard(
         SignUp(**given),
-        shell.configuration(),
+        configuration,
         CustomerFiles(shell.config_dir),
         KitDirectory(out),
         lambda: secrets.token_hex(16),
@@ -251,6 +279,7 @@ def _onboard(shell: Shell, given: dict[str, Any], out: Path, as_json: bool) -> i
                 "destination": customer.destination.model_dump(mode="json", exclude_none=True),
                 "kit": out.absolute(),
                 **terminal.picked(done, "file", "kit_files", "notes"),
+                "must_prove_ownership": must_prove(configuration, customer),
             }
         )
         return ExitCode.DONE
@@ -265,19 +294,57 @@ def _onboard(shell: Shell, given: dict[str, Any], out: Path, as_json: bool) -> i
     for note in done.notes:
         terminal.say((f"note: {note}", "yellow"), indent=2)
     terminal.say(f"\nSend the kit to {customer.company}. When they are done:")
-    terminal.say(f"xmode-transfer onboard --confirm {customer.name}", indent=2)
+    step = "challenge" if must_prove(configuration, customer) else "confirm"
+    terminal.say(f"xmode-transfer onboard --{step} {customer.name}", indent=2)
     return ExitCode.DONE
 
 
-def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: bool) -> int:
+def _challenge(shell: Shell, name: str, by: str | None, as_json: bool) -> int:
+    from xmode_transfer.access.onboard import onboarded
+    from xmode_transfer.access.ownership import challenge
+    from xmode_transfer.service import assembly
+
+    configuration = shell.configuration()
+    customer = onboarded(configuration, name)
+    with shell.opened(configuration, quiet=True) as opened:
+        prober = assembly.prober(opened.context)
+        made = challenge(opened.context, prober, customer, person=opening.requester(by))
+    url = f"s3://{made.bucket}/{made.key}"
+    if as_json:
+        fields = terminal.picked(made, "bucket", "key", "challenged_at", "expires_at")
+        terminal.answer({"customer": name, "outcome": "challenged", "url": url, "by": made.person, **fields})
+        return ExitCode.DONE
+    terminal.say((f"Put a token into the bucket {made.bucket}. Ask {customer.company}:", "bold green"))
+    terminal.say()
+    terminal.say(f"Read {url} and send us the text:", indent=2)
+    click.echo(f"  aws s3 cp {url} -")
+    terminal.say(f"\nIt is valid until {made.expires_at:%Y-%m-%d %H:%M} UTC. When you have the text:")
+    terminal.say(f"xmode-transfer onboard --confirm {name} --token -", indent=2)
+    return ExitCode.DONE
+
+
+def _confirm(
+    shell: Shell,
+    name: str,
+    token: str | None,
+    by: str | None,
+    force: bool,
+    reason: str | None,
+    as_json: bool,
+) -> int:
     from xmode_transfer.access.check_access import check_access
     from xmode_transfer.access.kit import CustomerFiles
     from xmode_transfer.access.onboard import confirm
+    from xmode_transfer.access.ownership import prove
     from xmode_transfer.service import assembly
 
     if force != (reason is not None):
         raise click.UsageError("--force and --reason go together: an override is logged with its reason")
-    configuration = shell.configuration()
+    if token == "-":
+        token = sys.stdin.buffer.readline(_LONGEST_LINE).decode(errors="replace") if sys.stdin else ""
+    if token is not None and not (token := token.strip()):
+        raise click.UsageError("the token is empty")
+    configuration, person = shell.configuration(), opening.requester(by)
     with shell.opened(configuration, quiet=True) as opened:
         prober = assembly.prober(opened.context)
         answer = confirm(
@@ -285,6 +352,7 @@ def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: 
             configuration,
             CustomerFiles(shell.config_dir),
             name,
+            prove=lambda customer: prove(opened.context, prober, customer, token, person=person),
             override=reason,
         )
     if as_json:
@@ -292,7 +360,7 @@ def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: 
             {
                 "customer": name,
                 "outcome": "active" if answer.exit_code == 0 else "refused",
-                **terminal.picked(answer, "state", "overridden"),
+                **terminal.picked(answer, "state", "overridden", "proof"),
                 **terminal.picked(answer.report, "causes", "findings"),
             }
         )
@@ -306,6 +374,8 @@ def _confirm(shell: Shell, name: str, force: bool, reason: str | None, as_json: 
 def _verdict(answer: "Confirmation") -> str:
     name = answer.customer.name
     causes = ", ".join(dict.fromkeys(str(item.cause or item.probe) for item in answer.against))
+    if answer.overridden and not causes:
+        return f"{name} is active without a proof that the bucket is its own; the log has your reason"
     if answer.overridden:
         return f"{name} is active despite {causes}; the log has your reason"
     if answer.exit_code == 0:

@@ -24,6 +24,7 @@ from xmode_transfer.config.service import (
     Engine,
     Heartbeat,
     Limits,
+    Ownership,
     Service,
     StatusPage,
     UnsafeRoles,

@@ -28,6 +28,7 @@ class Claim(NamedTuple):
     role_arn: str | None = None
     bucket: str | None = None
     prefix: str = ""
+    bucket_owner: str | None = None
 
     @staticmethod
     def of(customer: Customer) -> "Claim":
@@ -38,6 +39,7 @@ class Claim(NamedTuple):
             customer.role_arn,
             customer.destination.bucket,
             customer.destination.prefix,
+            customer.bucket_owner,
         )
 
 
@@ -73,6 +75,7 @@ def cross_check(
     )
     clashes += _same([(claim.role_arn, claim) for claim in claims if claim.role_arn], "role_arn", "role")
     clashes += _locations(claims)
+    clashes += _owners(claims)
     return clashes
 
 
@@ -143,6 +146,26 @@ def _locations(claims: Iterable[Claim]) -> Iterator[Clash]:
                 files = _files(claim, named, count)
                 both = dict.fromkeys(f"s3://{bucket}/{one.prefix}" for one in (claim, named[0]))
                 message = f"{files} claim the same location: {' and '.join(both)}"
+                yield Clash(claim.customer, ("destination",), message)
+
+
+def _owners(claims: Iterable[Claim]) -> Iterator[Clash]:
+    """In a partition, a bucket's name belongs to one account (S3 User Guide, "General purpose bucket naming
+    rules")."""
+    by_bucket: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims:
+        if claim.bucket and claim.bucket_owner and claim.role_arn:
+            by_bucket.setdefault((claim.role_arn.split(":")[1], claim.bucket), []).append(claim)
+    for (_, bucket), sharers in by_bucket.items():
+        firsts = {claim.bucket_owner: claim for claim in reversed(sharers)}
+        for claim in sharers:
+            other = next((one for owner, one in firsts.items() if owner != claim.bucket_owner), None)
+            if other is not None and not claim.retired:
+                file = f"customers/{other.customer}.yaml{' (retired)' if other.retired else ''}"
+                message = (
+                    f"bucket {bucket} is the destination of {file} in account {other.bucket_owner}, not in "
+                    f"account {claim.bucket_owner}: one bucket has one owner"
+                )
                 yield Clash(claim.customer, ("destination",), message)
 
 

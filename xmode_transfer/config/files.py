@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from xmode_transfer.config.configuration import Claim, cross_check, json_schemas
 from xmode_transfer.config.customer import Customer
 from xmode_transfer.config.feed import Feed
 from xmode_transfer.config.mistakes import MAX_BYTES, KeyPath, Tree, Unreadable, dotted, parse, sentence
-from xmode_transfer.config.names import region_doubt
+from xmode_transfer.config.names import parse_iam, region_doubt
 from xmode_transfer.config.secrets import DIRECTORY
 from xmode_transfer.config.service import Service
 from xmode_transfer.model.errors import ConfigError
@@ -89,13 +90,18 @@ def claim_of(name: str, data: dict[str, Any]) -> Claim:
     destination = data.get("destination")
     location = destination if isinstance(destination, dict) else {}
     prefix = (text(location.get("prefix")) or "").strip("/")
+    role_arn, owner = text(data.get("role_arn")), None
+    with suppress(ValueError):
+        account_id = parse_iam(role_arn or "", "role").account_id
+        owner = text(location.get("bucket_owner")) or account_id
     return Claim(
         name,
         data.get("state") == "retired",
         text(data.get("external_id")),
-        text(data.get("role_arn")),
+        role_arn,
         text(location.get("bucket")),
         f"{prefix}/" if prefix else "",
+        owner,
     )
 
 

@@ -36,6 +36,14 @@ class UnsafeRoles(StrEnum):
     STOP = "stop"  # deliveries are blocked until a check finds the role fixed
 
 
+class Ownership(StrEnum):
+    """The sign-ups that must prove that the bucket is their own, before they are activated."""
+
+    REQUIRED = "required"  # all
+    COMPANY_IDS = "company_ids"  # those with an external ID that others can guess
+    OFF = "off"  # none
+
+
 class Vendor(Model):
     """Our own identity, which customers' roles trust."""
 
@@ -66,6 +74,12 @@ class Vendor(Model):
     @property
     def partition(self) -> str:
         return parse_iam(self.principal_arn, "user").partition
+
+
+class Onboarding(Model):
+    ownership: Ownership = Ownership.COMPANY_IDS
+    """Sign-ups that must return a token from their bucket before they are activated: required (all),
+    company_ids (those whose external ID is the company's name) or off."""
 
 
 class Limits(BandwidthLimit):
@@ -324,6 +338,8 @@ class Service(Model):
     """auto: the fast engine if it works here, else the portable one."""
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER
     """Response to a customer's role that allows access without its external ID: deliver or stop."""
+    onboarding: Onboarding = Onboarding()
+    """What a sign-up has to prove."""
     limits: Limits = Limits()
     """Limits of one process."""
     daemon: Daemon = Daemon()

@@ -10,7 +10,15 @@ from xmode_transfer.ledger.keys import Keys, Operations
 from xmode_transfer.ledger.leases import Leases
 from xmode_transfer.ledger.objects import Objects
 from xmode_transfer.ledger.recalls import Recalls
-from xmode_transfer.ledger.watching import Alerts, Checks, Daemons, Discrepancies, Notices, Sources
+from xmode_transfer.ledger.watching import (
+    Alerts,
+    Challenges,
+    Checks,
+    Daemons,
+    Discrepancies,
+    Notices,
+    Sources,
+)
 from xmode_transfer.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.ledger.writer import GroupCommit
 from xmode_transfer.model.health import Snapshot
@@ -54,6 +62,7 @@ class Ledger:
         self.uploads = Uploads(database, writer)
         self.operations = Operations(database, writer)
         self.checks = Checks(database, writer)
+        self.challenges = Challenges(database, writer)
         self.sources = Sources(database, writer)
         self.discrepancies = Discrepancies(database, writer)
         self.alerts = Alerts(database, writer)

@@ -11,6 +11,7 @@ from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.tables import (
     ALERT,
     CAPABILITIES,
+    CHALLENGE,
     CHECK,
     DAEMON,
     DISCREPANCY,
@@ -23,6 +24,7 @@ from xmode_transfer.ledger.tables import (
     access_leftovers,
     alerts,
     capabilities,
+    challenges,
     daemons,
     discrepancies,
     notices,
@@ -31,7 +33,7 @@ from xmode_transfer.ledger.tables import (
     visits,
 )
 from xmode_transfer.ledger.writer import LedgerPart, only
-from xmode_transfer.model.findings import AccessReport
+from xmode_transfer.model.findings import AccessReport, Challenge
 from xmode_transfer.model.health import Alert, Notice, NoticeStatus, SourceScan
 from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Capabilities, Delivery, Lease, Status
@@ -213,6 +215,18 @@ def _report(connection: Connection, row: Any) -> AccessReport:
         findings=tuple(FINDING.record(item, fix=None) for item in parts(access_findings)),
         left=tuple(LEFTOVER.record(item) for item in parts(access_leftovers)),
     )
+
+
+class Challenges(LedgerPart):
+    """The last ownership challenge of each customer."""
+
+    def last(self, customer: str) -> Challenge | None:
+        return self._first(CHALLENGE, select(challenges).filter_by(customer=customer))
+
+    def record(self, lease: Lease, challenge: Challenge) -> None:
+        """Add or overwrite. Idempotent."""
+        recording = self._database.upsert(challenges).values(CHALLENGE.values(challenge))
+        self._fenced(lease, lambda c: c.execute(recording))
 
 
 class Daemons(LedgerPart):

@@ -211,6 +211,10 @@ class SessionExpired(Passing, code="session_expired"):
     """The role session is no longer accepted. It is refreshed once and the request is retried."""
 
 
+class OwnershipUnproven(ForCustomer, code="ownership_unproven"):
+    """Whoever signed up has not proven that the bucket is its own."""
+
+
 class StoreError(XmodeError, code="store_error"): ...
 
 

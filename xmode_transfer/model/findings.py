@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -130,10 +130,24 @@ DISPROVED_BY_SENDING = frozenset(
 )
 
 
+CHALLENGE_VALID = timedelta(days=7)
+CHALLENGE_TRIES = 3
+
+
+class Proof(StrEnum):
+    """The state of the proof that a bucket belongs to whoever signed up."""
+
+    NONE = "none"  # no token was put into this bucket
+    OPEN = "open"  # the token can be returned
+    USED_UP = "used_up"  # too many wrong tokens
+    EXPIRED = "expired"
+    PROVEN = "proven"
+
+
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """A question that only the owner of a bucket can answer: what does the object ``key`` contain? We keep
-    the SHA-256 of the answer, in hex. ``tries`` counts wrong answers."""
+    the SHA-256 of the answer, in hex. ``tries`` counts wrong answers; ``person`` asked."""
 
     customer: str
     bucket: str
@@ -143,6 +157,21 @@ class Challenge:
     person: str
     tries: int = 0
     confirmed_at: datetime | None = None
+    confirmed_by: str | None = None
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.challenged_at + CHALLENGE_VALID
+
+    def proof(self, bucket: str, now: datetime) -> Proof:
+        """``bucket`` is the customer's today."""
+        if self.bucket != bucket:
+            return Proof.NONE
+        if self.confirmed_at is not None:
+            return Proof.PROVEN
+        if self.tries >= CHALLENGE_TRIES:
+            return Proof.USED_UP
+        return Proof.OPEN if now < self.expires_at else Proof.EXPIRED
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ def unseen_character(text: str) -> str | None:
 
 
 MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
+_TOKEN = re.compile(r"ownership/[0-9a-f]{32}\.txt")
 _NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
@@ -112,6 +113,16 @@ def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:
 
 def checks_prefix(prefix: str) -> str:
     return f"{prefix}_xmode-check/"  # no feed has a name with an underscore
+
+
+def token_key(prefix: str, nonce: str) -> str:
+    """Return the key of an ownership challenge's token. ``nonce`` has 32 hexadecimal digits."""
+    return f"{checks_prefix(prefix)}ownership/{nonce}.txt"
+
+
+def is_token(prefix: str, key: str) -> bool:
+    below = checks_prefix(prefix)
+    return key.startswith(below) and _TOKEN.fullmatch(key, len(below)) is not None
 
 
 def notices_prefix(prefix: str) -> str:

@@ -57,6 +57,10 @@ class Event(Enum):
     CUSTOMER_ONBOARDED = "a sign-up was accepted: the customer is pending and has its setup kit"
     CUSTOMER_CONFIRMED = "the access is verified: the customer is active"
     CUSTOMER_NOT_CONFIRMED = "the access is not as required: the customer stays pending"
+    ONBOARDING_CHALLENGED = "a token was put into a customer's bucket, for its owner to return"
+    ONBOARDING_PROVEN = "the token was returned: the customer can read the bucket"
+    ONBOARDING_WRONG_TOKEN = "another token was given; the line has the tries left"
+    ONBOARDING_TOKEN_LEFT = "a token could not be deleted; it is worthless, and a later check deletes it"
     CUSTOMER_CONFIRMED_ANYWAY = "a person activated the customer despite findings; the reason is in the line"
 
     CLEANUP_STARTED = "a cleanup of a customer's expired objects begins"

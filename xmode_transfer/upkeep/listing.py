@@ -11,7 +11,7 @@ from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.errors import ConfigError
-from xmode_transfer.model.keys import is_notice, merge_join
+from xmode_transfer.model.keys import is_notice, is_token, merge_join
 from xmode_transfer.model.periods import Partition, Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, ListedObject, Status, same_object
 from xmode_transfer.model.upkeep import Scope
@@ -49,7 +49,7 @@ class Standing(StrEnum):
     CHANGED = "changed"  # delivered by us, but the size or ETag differs
     MISSING = "missing"  # delivered by us, but no longer there
     ELSEWHERE = "elsewhere"  # delivered by us under an earlier prefix, which is not listed
-    NOTICE = "notice"  # a notice to the customer; not part of a delivery
+    NOTICE = "notice"  # a notice or a token for the customer; not part of a delivery
     SUPERSEDED = "superseded"  # of a revision that was never published; no manifest lists it
     UNMANAGED = "unmanaged"  # under our prefix, but not in our ledger
 
@@ -141,7 +141,8 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
             yield ListedKey(standing, record.key, None, record)
             continue
         if record is None:
-            standing = Standing.NOTICE if is_notice(prefix, item.key) else Standing.UNMANAGED
+            ours = is_notice(prefix, item.key) or is_token(prefix, item.key)
+            standing = Standing.NOTICE if ours else Standing.UNMANAGED
         elif record.superseded:
             standing = Standing.SUPERSEDED
         elif record.etag is None:

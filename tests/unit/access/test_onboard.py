@@ -1,5 +1,6 @@
 """Taking customers in beside others, and turning them on: what is written, what is refused, what stays."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,13 +20,14 @@ from xmode_transfer.access.onboard import (
     confirm,
     drafted,
     guide_external_id,
+    must_prove,
     onboard,
     slug_of,
 )
 from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Customer, CustomerState, files
-from xmode_transfer.model.errors import ConfigError, Responsible
-from xmode_transfer.model.findings import AccessReport, Finding, passed, unanswered
+from xmode_transfer.model.errors import ConfigError, OwnershipUnproven, Responsible
+from xmode_transfer.model.findings import AccessReport, Finding, Proof, passed, unanswered
 
 EXAMPLE = Path(__file__).parents[3] / "config"
 HOOLI = SignUp("Hooli Inc", "555566667777", "hooli-data", ("us-daily",))
@@ -88,6 +90,10 @@ def test_onboarding_writes_one_file_and_the_kit(directory: Path) -> None:
             "--bucket, --prefix: this sign-up and customers/acme.yaml (retired) claim",
         ),
         ({"bucket": "globex-landing", "prefix": ""}, "customers/globex.yaml claim the same location"),
+        (
+            {"bucket": "acme-data", "prefix": "elsewhere/"},
+            "in account 111122223333, not in account 555566667777: one bucket has one owner",
+        ),
         ({"company": "Acme"}, "--name: customer acme already exists"),
         ({"name": "torn"}, "--name: customer torn already exists"),
         ({"name": "wrong"}, "--name: customer wrong already exists"),
@@ -179,9 +185,15 @@ def answering(*causes: Cause, interrupted: bool = False) -> Judge:
     return check
 
 
-def turn_on(directory: Path, check: Judge, name: str = "hooli", override: str | None = None) -> Confirmation:
-    configuration = files.load(directory)
-    return confirm(check, configuration, CustomerFiles(directory), name, override=override)
+def turn_on(
+    directory: Path,
+    check: Judge,
+    name: str = "hooli",
+    override: str | None = None,
+    proof: Proof = Proof.NONE,
+) -> Confirmation:
+    configuration, registry = files.load(directory), CustomerFiles(directory)
+    return confirm(check, configuration, registry, name, prove=lambda _: proof, override=override)
 
 
 @pytest.fixture
@@ -236,6 +248,66 @@ def test_an_override_activates_and_needs_a_reason(directory: Path, pending: Path
     answer = turn_on(directory, open_to_all, override="they mend it on Monday")
     assert (answer.exit_code, answer.overridden, answer.state) == (0, True, CustomerState.ACTIVE)
     assert "state: active" in pending.read_text(encoding="utf-8")
+
+
+# --- Ownership -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guessable(directory: Path) -> Path:
+    take_in(directory, replace(HOOLI, external_id=FROM_COMPANY))
+    return directory / "customers" / "hooli.yaml"
+
+
+def unasked(_: Customer) -> AccessReport:
+    raise AssertionError("nothing is asked of a role before the proof")
+
+
+@pytest.mark.parametrize("proof", sorted(set(Proof) - {Proof.PROVEN}))
+def test_a_guessable_external_id_is_not_activated_without_a_proof(
+    directory: Path, guessable: Path, proof: Proof
+) -> None:
+    before = guessable.read_bytes()
+    with pytest.raises(OwnershipUnproven) as refused:
+        turn_on(directory, unasked, proof=proof)
+    assert (refused.value.responsible, refused.value.exit_code) == (Responsible.CUSTOMER, 4)
+    step = "--confirm hooli --token -" if proof is Proof.OPEN else "--challenge hooli"
+    assert f"`xmode-transfer onboard {step}`" in refused.value.hint
+    assert guessable.read_bytes() == before
+    assert turn_on(directory, answering(), proof=Proof.PROVEN).exit_code == 0
+
+
+def test_an_override_activates_without_a_proof_and_says_so(directory: Path, guessable: Path) -> None:
+    answer = turn_on(directory, answering(), override="known since 2009, ticket 4711")
+    assert (answer.exit_code, answer.overridden, answer.proof) == (0, True, Proof.NONE)
+    assert "state: active" in guessable.read_text(encoding="utf-8")
+    # An active customer is not asked any more.
+    again = turn_on(directory, answering())
+    assert (again.exit_code, again.overridden) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("mode", "external_id", "needed"),
+    [
+        ("required", "hooli-5f2d", True),
+        ("required", "HooliInc", True),
+        ("company_ids", "hooli-5f2d", False),
+        ("company_ids", "HooliInc", True),
+        ("company_ids", "hooliinc", True),
+        ("off", "HooliInc", False),
+        ("off", "hooli-5f2d", False),
+    ],
+)
+def test_who_has_to_prove_it(directory: Path, mode: str, external_id: str, needed: bool) -> None:
+    service = directory / "service.yaml"
+    text = re.sub("ownership: .*", f"ownership: {mode}", service.read_text(encoding="utf-8"))
+    service.write_text(text, encoding="utf-8")
+    take_in(directory, replace(HOOLI, external_id=external_id))
+    configuration = files.load(directory)
+    assert configuration.service.onboarding.ownership == mode
+    assert must_prove(configuration, configuration.customers["hooli"]) is needed
+    globex = configuration.customers["globex"]
+    assert (globex.state, must_prove(configuration, globex)) == (CustomerState.ACTIVE, False)
 
 
 @pytest.mark.parametrize("name", ["nobody", "wrong", "torn", "acme"])

@@ -22,7 +22,9 @@ from xmode_transfer.config.configuration import (
     needs_restart,
     reloaded,
 )
+from xmode_transfer.config.files import claim_of
 
+OWNER = "000000000007"
 FEEDS = {"us-daily": Feed(name="us-daily", source="/d", period="day", partition="%Y/%m/%d")}
 
 
@@ -60,20 +62,20 @@ def test_customers_who_share_nothing_are_in_order() -> None:
             "the same role",
         ),
         (
-            {"destination": {"bucket": "shared", "prefix": "a/"}},
-            {"destination": {"bucket": "shared", "prefix": "a/"}},
+            {"destination": {"bucket": "shared", "prefix": "a/", "bucket_owner": OWNER}},
+            {"destination": {"bucket": "shared", "prefix": "a/", "bucket_owner": OWNER}},
             ("destination",),
             "the same location",
         ),
         (
-            {"destination": {"bucket": "shared", "prefix": "a/"}},
-            {"destination": {"bucket": "shared", "prefix": "a/b/c/"}},
+            {"destination": {"bucket": "shared", "prefix": "a/", "bucket_owner": OWNER}},
+            {"destination": {"bucket": "shared", "prefix": "a/b/c/", "bucket_owner": OWNER}},
             ("destination",),
             "s3://shared/a/b/c/",
         ),
         (
-            {"destination": {"bucket": "shared"}},
-            {"destination": {"bucket": "shared", "prefix": "a/"}},
+            {"destination": {"bucket": "shared", "bucket_owner": OWNER}},
+            {"destination": {"bucket": "shared", "prefix": "a/", "bucket_owner": OWNER}},
             ("destination",),
             "s3://shared/",
         ),
@@ -96,10 +98,41 @@ def test_both_who_claim_the_same_are_told_with_both_files(
 def test_neighbours_in_a_bucket_are_no_clash() -> None:
     places = ["a/", "ab/", "a-b/", "b/a/", "b/ab/"]
     shared = [
-        customer(f"c{number}", number, destination={"bucket": "shared", "prefix": prefix})
+        customer(
+            f"c{number}", number, destination={"bucket": "shared", "prefix": prefix, "bucket_owner": OWNER}
+        )
         for number, prefix in enumerate(places)
     ]
     assert clashes(*shared) == []
+
+
+def test_a_bucket_has_one_owner() -> None:
+    places = [{"bucket": "shared", "prefix": prefix} for prefix in ("a/", "b/", "c/")]
+    one, two = customer("one", 1, destination=places[0]), customer("two", 2, destination=places[1])
+    lent = {"bucket_owner": "000000000001"}
+    three = customer("three", 3, destination=places[2] | lent)  # its role is in another account
+    found = {clash.customer: clash.message for clash in clashes(one, two, three)}
+    assert found["one"] == found["three"] != found["two"]
+    assert found["two"] == (
+        "bucket shared is the destination of customers/one.yaml in account 000000000001, not in account "
+        "000000000002: one bucket has one owner"
+    )
+    assert clashes(one, three) == []
+    china = {"role_arn": "arn:aws-cn:iam::000000000002:role/XMode", "destination": places[1]}
+    claims = [Claim.of(one), Claim.of(customer("two", 2, **china))]
+    assert cross_check({}, {}, None, broken_customers=claims) == []  # names are unique within a partition
+
+
+def test_a_retired_customer_and_a_broken_file_keep_their_bucket() -> None:
+    retired = customer("old", 1, destination={"bucket": "shared", "prefix": "a/"}, state="retired")
+    torn = claim_of(
+        "torn", {"role_arn": retired.role_arn, "destination": {"bucket": "shared", "prefix": "b/"}}
+    )
+    assert claim_of("bare", {"role_arn": "role/XMode", "destination": {"bucket": "x"}}).bucket_owner is None
+    new = customer("new", 2, destination={"bucket": "shared", "prefix": "c/"})
+    for other in (clashes(retired, new), clashes(new, broken_customers=[torn])):
+        (clash,) = (clash for clash in other if clash.customer == "new")
+        assert "in account 000000000001, not in account 000000000002" in clash.message
 
 
 def test_a_retired_customer_keeps_what_it_had() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmode_transfer.model.keys import notice_key
+from xmode_transfer.model.keys import notice_key, token_key
 from xmode_transfer.model.periods import Partition, PeriodKind
 from xmode_transfer.model.records import DeliveredKey, ListedObject
 from xmode_transfer.upkeep.listing import Standing, compare, period_of
@@ -56,6 +56,16 @@ def test_a_notice_is_neither_unmanaged_nor_ever_missing() -> None:
         Standing.UNMANAGED,
     ]
     assert standings([], []) == {}
+
+
+def test_a_token_of_an_ownership_challenge_is_not_unmanaged() -> None:
+    key = token_key("x/", "5f" * 16)
+    left = [there(key), there("x/_xmode-check/ownership/theirs.txt"), there("y/" + key)]
+    assert list(standings(left, [], "x/").values()) == [
+        Standing.NOTICE,
+        Standing.UNMANAGED,
+        Standing.UNMANAGED,
+    ]
 
 
 def test_what_was_delivered_below_another_prefix_is_not_called_missing() -> None:
