@@ -251,7 +251,10 @@ notices = _sorted_table(
 
 # The last verdict on each period at the source; of a drop folder, on each file that is not sound.
 judgements = _sorted_table(
-    "judgements", *JUDGEMENT.columns(), PrimaryKeyConstraint("feed", "period", "name"), Index(None, "verdict")
+    "judgements",
+    *JUDGEMENT.columns(),
+    PrimaryKeyConstraint("feed", "period", "name"),
+    Index(None, "verdict", "judged_at"),
 )
 
 releases = _sorted_table(
