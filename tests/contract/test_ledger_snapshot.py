@@ -22,6 +22,7 @@ from xmode_transfer.model.health import (
     NoticeKind,
     NoticeStatus,
     Notification,
+    PeriodSummary,
     Snapshot,
     SourceScan,
     Waiting,
@@ -163,6 +164,38 @@ def test_the_calendar_has_the_highest_revision_of_each_period(ledger: Ledger, le
 
 
 # --- The snapshot
+
+
+def test_a_feed_is_summarized_by_period_for_all_customers(ledger: Ledger, lease: Lease) -> None:
+    size: dict[str, object] = {"object_count": 3, "total_bytes": 30}
+    rejected = Failure("rejected", "vendor", "ann rejected it")
+    for delivery in (
+        a_delivery("2026-11-22", delivered_at=NOW - 5 * HOUR, **size),
+        a_delivery("2026-11-22", revision=2, object_count=4, total_bytes=20),
+        a_delivery("2026-11-22", customer="globex", delivered_at=NOW - 3 * HOUR, **size),
+        a_delivery("2026-11-23", **size),
+        a_delivery("2026-11-23", Status.QUARANTINED, revision=2, failure=REFUSED),
+        a_delivery("2026-11-24", Status.SKIPPED, failure=rejected),
+        a_delivery("2026-11-24", Status.SKIPPED, customer="globex"),
+        a_delivery("2026-11-21"),
+        a_delivery("2026-11-22", feed="eu-daily"),
+    ):
+        ledger.deliveries.create(lease, delivery)
+    found = sorted(ledger.deliveries.by_period("us-daily", "2026-11-22"))
+    assert found == [
+        PeriodSummary("2026-11-22", 2, 2, 0, 0, 4, 30, 2, NOW - 3 * HOUR),
+        PeriodSummary("2026-11-23", 1, 0, 1, 0, 0, 0, 2, None),
+        PeriodSummary("2026-11-24", 2, 0, 0, 1, 0, 0, 1, None),
+    ]
+    judgements = [
+        Judgement("us-daily", f"2026-11-{day}", name, "p", Verdict.SOUND, 1, 9, (), NOW)
+        for day, name in ((21, ""), (22, ""), (23, "a file"), (24, ""))
+    ]
+    for judgement in judgements:
+        ledger.judgements.record(judgement)
+    of_periods = ledger.judgements.since("us-daily", "2026-11-22")
+    assert {item.period for item in of_periods} == {"2026-11-22", "2026-11-24"}
+    assert ledger.judgements.since("eu-daily", "2026-11-22") == []
 
 
 def test_the_snapshot_of_an_empty_ledger(ledger: Ledger, ledger_url: str) -> None:

@@ -89,6 +89,7 @@ periods = Table(
     Column("id", ROW_NUMBER, primary_key=True),
     *_texts("customer", "feed", "period"),
     sa.UniqueConstraint("customer", "feed", "period"),
+    Index(None, "feed", "period"),
 )
 
 _is_not_attested = sa.text("not_attested IS NOT NULL")

@@ -136,6 +136,21 @@ class FailedVerdict(NamedTuple):
         return self.decided.isdisjoint(("", customer))
 
 
+class PeriodSummary(NamedTuple):
+    """A period of a feed for all customers, by the newest revision of each: numbers of customers, the largest
+    delivery, and when the first had it."""
+
+    period: str
+    customers: int
+    delivered: int
+    quarantined: int
+    rejected: int
+    files: int
+    bytes: int
+    revision: int
+    first_delivered_at: datetime | None
+
+
 Subscription = tuple[str, str]  # customer and feed
 
 

@@ -76,7 +76,7 @@ def sheets(records: Sequence[FeedRecord], now: datetime, back: int = 0) -> Itera
     for kind in SHOWN:
         periods = window(kind, now, back)
         rows = tuple(
-            (record.feed, tuple(_cell(record, period, now) for period in periods))
+            (record.feed, tuple(cell(record, period, now) for period in periods))
             for record in records
             if record.deadlines.kind is kind
         )
@@ -84,7 +84,7 @@ def sheets(records: Sequence[FeedRecord], now: datetime, back: int = 0) -> Itera
             yield Sheet(kind, periods, rows)
 
 
-def _cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
+def cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
     label = period.label
     delivery = record.deliveries.get(label)
     if delivery is not None:
