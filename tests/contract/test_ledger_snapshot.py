@@ -10,6 +10,7 @@ from tests.fakes.clock import MemoryClock
 from xmode_transfer.access.catalogue import Cause
 from xmode_transfer.alerting.alerts import fingerprint
 from xmode_transfer.ledger import Ledger, open_ledger
+from xmode_transfer.model.checks import Check, Decision, FailedCheck, Judgement, Release, Verdict
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import AccessReport, Finding, Result, Severity
 from xmode_transfer.model.health import (
@@ -21,6 +22,7 @@ from xmode_transfer.model.health import (
     NoticeKind,
     NoticeStatus,
     Notification,
+    PeriodSummary,
     Snapshot,
     SourceScan,
     Waiting,
@@ -164,6 +166,38 @@ def test_the_calendar_has_the_highest_revision_of_each_period(ledger: Ledger, le
 # --- The snapshot
 
 
+def test_a_feed_is_summarized_by_period_for_all_customers(ledger: Ledger, lease: Lease) -> None:
+    size: dict[str, object] = {"object_count": 3, "total_bytes": 30}
+    rejected = Failure("rejected", "vendor", "ann rejected it")
+    for delivery in (
+        a_delivery("2026-11-22", delivered_at=NOW - 5 * HOUR, **size),
+        a_delivery("2026-11-22", revision=2, object_count=4, total_bytes=20),
+        a_delivery("2026-11-22", customer="globex", delivered_at=NOW - 3 * HOUR, **size),
+        a_delivery("2026-11-23", **size),
+        a_delivery("2026-11-23", Status.QUARANTINED, revision=2, failure=REFUSED),
+        a_delivery("2026-11-24", Status.SKIPPED, failure=rejected),
+        a_delivery("2026-11-24", Status.SKIPPED, customer="globex"),
+        a_delivery("2026-11-21"),
+        a_delivery("2026-11-22", feed="eu-daily"),
+    ):
+        ledger.deliveries.create(lease, delivery)
+    found = sorted(ledger.deliveries.by_period("us-daily", "2026-11-22"))
+    assert found == [
+        PeriodSummary("2026-11-22", 2, 2, 0, 0, 4, 30, 2, NOW - 3 * HOUR),
+        PeriodSummary("2026-11-23", 1, 0, 1, 0, 0, 0, 2, None),
+        PeriodSummary("2026-11-24", 2, 0, 0, 1, 0, 0, 1, None),
+    ]
+    judgements = [
+        Judgement("us-daily", f"2026-11-{day}", name, "p", Verdict.SOUND, 1, 9, (), NOW)
+        for day, name in ((21, ""), (22, ""), (23, "a file"), (24, ""))
+    ]
+    for judgement in judgements:
+        ledger.judgements.record(judgement)
+    of_periods = ledger.judgements.since("us-daily", "2026-11-22")
+    assert {item.period for item in of_periods} == {"2026-11-22", "2026-11-24"}
+    assert ledger.judgements.since("eu-daily", "2026-11-22") == []
+
+
 def test_the_snapshot_of_an_empty_ledger(ledger: Ledger, ledger_url: str) -> None:
     snapshot = ledger.snapshot()
     assert replace(snapshot, free_bytes=None, used_bytes=0) == Snapshot()
@@ -211,6 +245,52 @@ def test_the_snapshot_has_what_is_open_since_it_first_failed(ledger: Ledger, lea
     (running, refused) = ledger.snapshot().open["acme", "us-daily"]
     assert (running.delivery.period, running.since_at) == ("2026-11-23", running.delivery.created_at)
     assert (refused.delivery, refused.since_at) == (blocked, NOW - 4 * HOUR)
+
+
+def test_the_snapshot_has_what_is_quarantined_and_who_may_have_it(ledger: Ledger, lease: Lease) -> None:
+    ledger.deliveries.create(lease, a_delivery("2026-11-24"))
+    correction = a_delivery("2026-11-24", Status.QUARANTINED, revision=2, fingerprint="p", failure=REFUSED)
+    ledger.deliveries.create(lease, correction)
+    ledger.runs.start(lease, Run("run", correction.id, NOW - HOUR, "host", "fast"))
+    run = Run("run", correction.id, NOW - HOUR, "host", "fast", NOW - HOUR / 2, Status.QUARANTINED)
+    ledger.runs.finish(lease, run)
+    failed = (FailedCheck(Check.MIN_FILES, "3 files, and at least 10"),)
+    verdicts = {
+        name: Judgement("drops", "none", name, "p", verdict, 1, 9, failed, NOW - HOUR)
+        for name, verdict in (
+            ("a", Verdict.QUARANTINED),
+            ("b", Verdict.QUARANTINED),
+            ("c", Verdict.WARNED),
+            ("d", Verdict.SOUND),
+        )
+    }
+    for judgement in verdicts.values():
+        ledger.judgements.record(judgement)
+    decision = Release("drops", "none", "a", "p", "acme", Decision.RELEASED, "ann", "ok", NOW, failed)
+    of_before = replace(decision, name="b", fingerprint="before")
+    ledger.judgements.decide([decision, replace(decision, customer="globex"), of_before])
+    found = ledger.snapshot()
+    assert found.delivered["acme", "us-daily"].revision == 1
+    (open_,) = found.open["acme", "us-daily"]
+    assert (open_.delivery, open_.since_at) == (correction, NOW - HOUR / 2)
+    assert {item.judgement.name: item.decided for item in found.verdicts["drops"]} == {
+        "a": {"acme", "globex"},
+        "b": frozenset(),
+        "c": frozenset(),
+    }
+    assert all(item.judgement == verdicts[item.judgement.name] for item in found.verdicts["drops"])
+
+
+def test_the_snapshot_has_a_limited_number_of_verdicts(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmode_transfer.ledger.snapshot._VERDICTS", 3)
+    for day in range(1, 8):
+        at = NOW + day * HOUR
+        judgement = Judgement("us-daily", f"2026-11-{day:02}", "", "p", Verdict.QUARANTINED, 1, 9, (), at)
+        ledger.judgements.record(judgement)
+    newest = [item.judgement.period for item in ledger.snapshot().verdicts["us-daily"]]
+    assert newest == ["2026-11-05", "2026-11-06", "2026-11-07"]
 
 
 def test_the_snapshot_has_what_was_sent_of_what_is_open(ledger: Ledger, lease: Lease) -> None:

@@ -86,7 +86,7 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
     customers = sorted({customer for customer, _ in members if customer})
     first_customer, first = members[0]
     responsible, urgent, message, hint = first.responsible, cause in URGENT, first.message, first.hint
-    if len(customers) > 1 and first_customer:
+    if len(customers) > 1 and first_customer and any(issue.message != message for _, issue in members):
         message = f"For example {first_customer}: {message}"
     widespread = _widespread(members) if responsible is Responsible.CUSTOMER else None
     if widespread is not None:
@@ -97,7 +97,7 @@ def _alert(cause: str, detail: str, members: list[_Member]) -> Alert:
             "2. Check what changed at that time"
         )
     words = SUMMARIES.get(cause, cause.replace("_", " "))
-    if first.feed is not None and detail == first.feed:
+    if first.feed is not None and detail in (first.feed, f"{first.feed} {first.period}"):
         words = f"{words} ({detail})"
     if customers:
         words = f"{customers[0] if len(customers) == 1 else f'{len(customers):,} customers'}: {words}"
@@ -191,6 +191,8 @@ SUMMARIES = MappingProxyType(
         "clock_skew": "this machine's clock is wrong",
         "access_denied_by_us": "a vendor policy denies a permission",
         "config_invalid": "the configuration has errors",
+        "quarantined": "a check before release failed",
+        "check_warned": "a check before release warns",
         "late": "a delivery is late",
         "not_looked": "the source is not scanned",
         "no_source": "the source has nothing to deliver",

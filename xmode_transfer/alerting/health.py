@@ -1,6 +1,6 @@
 """Assessment of each subscription by its records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, lru_cache
@@ -10,11 +10,12 @@ from xmode_transfer.alerting import health_records
 from xmode_transfer.alerting.health_records import CustomerHealth, Health, Issue, SubscriptionHealth
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import Deadlines, deadlines_of
+from xmode_transfer.model.checks import Judgement, Verdict
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.findings import UNSAFE
-from xmode_transfer.model.health import Snapshot
+from xmode_transfer.model.health import FailedVerdict, Snapshot
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.records import Capabilities, Delivery, Status
+from xmode_transfer.model.records import QUARANTINED, Capabilities, Delivery, Status
 from xmode_transfer.model.upkeep import free_unfinished_uploads
 
 
@@ -45,6 +46,7 @@ class _Judge:
         self._now = now
         self._newest_expected = cache(lambda deadlines: deadlines.newest_expected(now))
         self._fresh_until = cache(_fresh_until)
+        self._warned = cache(self._warn)
 
     def customer(self, configuration: Configuration, customer: Customer) -> CustomerHealth:
         name = customer.name
@@ -63,12 +65,15 @@ class _Judge:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
             return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
         by_gravity = sorted(subscriptions, key=lambda item: health_records.GRAVITY.index(item.health))
-        issues = tuple(item.issue for item in by_gravity if item.issue)
+        issues = tuple(issue for item in by_gravity for _, issue in item.issues)
         words = [item.health for item in subscriptions]
         cleanup = self._snapshot.cleanups.get(name)
         if self._snapshot.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
             words.append(Health.ATTENTION)
-        warnings = tuple(self._warnings(name, known.get("lifecycle_rule"), issues))
+        warnings = (
+            *self._warnings(name, known.get("lifecycle_rule"), issues),
+            *(it for feed in feeds if feed.name in self._snapshot.verdicts for it in self._warned(feed)),
+        )
         worst = health_records.worst(words)
         return CustomerHealth(name, customer.company, worst, issues, warnings, subscriptions, **known)
 
@@ -93,17 +98,65 @@ class _Judge:
         if not active:
             return known
         deadlines = deadlines_of(customer, feed)
-        overdue = self._late(feed, deadlines, known)
-        word, issue = _verdict(feed, known, overdue)
+        held, names = self._quarantined(customer, feed, known)
+        known = replace(known, quarantined=names)
+        overdue = late = self._late(feed, deadlines, known)
+        if names and feed.period is not PeriodKind.NONE:  # one that is quarantined is not also reported late
+            late = self._late(feed, deadlines, known, names)
+        word, issue = _verdict(feed, known, late)
+        found = [(word, issue)] if issue is not None else []
+        found += [(Health.QUARANTINED, item) for item in held]
+        found.sort(key=lambda item: health_records.GRAVITY.index(item[0]))
+        word, issue = found[0] if found else (word, None)
         fresh_until_at = self._fresh_until(deadlines, last.period, feed.period) if last else None
-        return replace(known, health=word, issue=issue, overdue=overdue, fresh_until_at=fresh_until_at)
+        return replace(
+            known,
+            health=word,
+            issue=issue,
+            further=tuple(found[1:]),
+            overdue=overdue,
+            fresh_until_at=fresh_until_at,
+        )
 
-    def _late(self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth) -> Issue | None:
-        missing = self._missing(feed, deadlines, known)
+    def _quarantined(
+        self, customer: Customer, feed: Feed, known: SubscriptionHealth
+    ) -> tuple[list[Issue], tuple[str, ...]]:
+        """Return the issues of what is quarantined for the customer, and the periods, or the files of a drop
+        folder. What a person has decided on is not quarantined any more."""
+        verdicts = self._snapshot.verdicts.get(feed.name, ())
+        if feed.period is PeriodKind.NONE:
+            files = [item.judgement for item in verdicts if _is_held(item, customer.name)]
+            issues = [health_records.quarantined_files(feed, files)] if files else []
+            return issues, tuple(judgement.name for judgement in files)
+        decided = {
+            (item.judgement.period, item.judgement.fingerprint)
+            for item in verdicts
+            if not item.holds_for(customer.name)
+        }
+        held = [
+            item
+            for item in known.open
+            if _stopped(item.delivery) is Health.QUARANTINED
+            and (item.delivery.period, item.delivery.fingerprint) not in decided
+        ]
+        return [health_records.quarantined(item) for item in held], tuple(it.delivery.period for it in held)
+
+    def _warn(self, feed: Feed) -> tuple[Issue, ...]:
+        periods: dict[str, list[Judgement]] = {}
+        for judgement, _ in self._snapshot.verdicts.get(feed.name, ()):
+            lasts = self._now - judgement.judged_at < health_records.WARNED_FOR
+            if judgement.verdict is Verdict.WARNED and lasts:
+                periods.setdefault(judgement.period, []).append(judgement)
+        return tuple(health_records.warned(feed, period, failed) for period, failed in periods.items())
+
+    def _late(
+        self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth, but: Collection[str] = ()
+    ) -> Issue | None:
+        missing = self._missing(feed, deadlines, known, but)
         if missing is not None:
             return health_records.missed(feed, known, *missing)
         # A late older period, or a correction: by when it was first seen.
-        waiting = [(item.delivery.period, item.since_at) for item in known.open]
+        waiting = [(it.delivery.period, it.since_at) for it in known.open if it.delivery.period not in but]
         if known.due and known.scan is not None and known.scan.due_since_at is not None:
             waiting.append((known.due[0], known.scan.due_since_at))
         for label, seen_at in sorted(waiting, key=lambda item: item[1]):
@@ -114,7 +167,7 @@ class _Judge:
         return None
 
     def _missing(
-        self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth
+        self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth, but: Collection[str]
     ) -> tuple[Period, datetime] | None:
         """Return the first overdue period, and since when it is late. Skipped periods, and those from before
         the first source scan, are never late."""
@@ -129,6 +182,10 @@ class _Judge:
             if expected <= delivered:
                 return None
             first = deadlines.next_expected(delivered)
+        while first.label in but:
+            if first >= expected:
+                return None
+            first = deadlines.next_expected(first)
         since_at = deadlines.of(first)
         if scan is not None:
             since_at = max(since_at, deadlines.allowance(scan.first_looked_at))
@@ -181,10 +238,16 @@ def _period(label: str, kind: PeriodKind) -> Period | None:
         return None
 
 
+def _is_held(item: FailedVerdict, customer: str) -> bool:
+    return item.judgement.verdict is Verdict.QUARANTINED and item.holds_for(customer)
+
+
 def _stopped(delivery: Delivery) -> Health | None:
     """None: not stopped. A retried delivery keeps its health until it ends."""
     failure = delivery.failure
     if failure is None or failure.cause == "superseded":
         return None
+    if failure.cause == QUARANTINED:
+        return Health.QUARANTINED
     waits_again = delivery.status is Status.RUNNING and failure.responsible == Responsible.CUSTOMER
     return Health.BLOCKED if waits_again or delivery.status is Status.BLOCKED else Health.FAILING

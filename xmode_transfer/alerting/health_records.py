@@ -4,11 +4,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from xmode_transfer.config import Configuration, Feed
+from xmode_transfer.model.checks import Judgement
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import (
     CheckSummary,
@@ -19,6 +20,7 @@ from xmode_transfer.model.health import (
     SourceScan,
     SupersededLeft,
 )
+from xmode_transfer.model.keys import visible
 from xmode_transfer.model.periods import Period
 from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Capabilities, Delivery, Failure
@@ -31,6 +33,7 @@ class Health(StrEnum):
     BROKEN = "broken"  # its configuration: nothing is delivered until the vendor fixes it
     BLOCKED = "blocked"  # a delivery waits for the customer
     FAILING = "failing"  # a delivery failed; it is retried
+    QUARANTINED = "quarantined"  # a check before release failed: nothing of it is sent
     NO_SOURCE = "no-source"  # there is nothing to deliver, though there should be
     LATE = "late"  # there is something to deliver, and it should have been by now
     ATTENTION = "attention"  # deliveries work; what was delivered was changed, or a cleanup is refused
@@ -48,7 +51,7 @@ GRAVITY = tuple(Health)
 @dataclass(frozen=True, slots=True)
 class Issue:
     """``cause`` is a stable word for programs (docs/operations.md has a row for each). ``detail`` separates
-    issues of one cause that are fixed separately: a feed, the findings of an access check."""
+    issues of one cause that are fixed separately: a feed, a period, the findings of an access check."""
 
     cause: str
     responsible: Responsible
@@ -66,7 +69,10 @@ class Issue:
 class SubscriptionHealth:
     """``due`` are labels of complete periods that wait to be delivered, ``open`` the deliveries that were
     begun; oldest first. ``fresh_until_at`` is the deadline of the next expected period (None for a drop
-    folder, and before the first delivery). ``not_attested`` counts deliveries without our signature."""
+    folder, and before the first delivery). ``not_attested`` counts deliveries without our signature.
+    ``quarantined`` has the labels of quarantined periods, or the files of a drop folder. ``further`` are the
+    issues besides ``issue``, with their words. ``overdue`` counts quarantined periods too: the customer
+    waits for them."""
 
     customer: str
     feed: str
@@ -80,6 +86,13 @@ class SubscriptionHealth:
     fresh_until_at: datetime | None = None
     overdue: Issue | None = None
     not_attested: int = 0
+    quarantined: tuple[str, ...] = ()
+    further: tuple[tuple[Health, Issue], ...] = ()
+
+    @property
+    def issues(self) -> tuple[tuple[Health, Issue], ...]:
+        """Every issue with its word, the most severe first."""
+        return ((self.health, self.issue), *self.further) if self.issue is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +151,8 @@ def worst(words: Iterable[Health]) -> Health:
 
 
 _NAMED_PERIODS = 3
+_NAMED_CHECKS = 3
+WARNED_FOR = timedelta(days=3)  # from the verdict of a check that only warns
 LEAST_FREE_BYTES = 1024**3  # on the ledger's disk; with less, warn
 
 
@@ -210,9 +225,59 @@ def of_failure(
     )
 
 
-def refusal(item: OpenDelivery) -> Issue:
+def refusal(item: OpenDelivery, hint: str = "", detail: str = "") -> Issue:
     delivery = item.delivery
-    return of_failure(delivery.failure, item.since_at, feed=delivery.feed, period=delivery.period)
+    return of_failure(
+        delivery.failure, item.since_at, hint, detail, feed=delivery.feed, period=delivery.period
+    )
+
+
+def quarantined(item: OpenDelivery) -> Issue:
+    """The verdict is the same for all customers, so the detail makes it one alert for the feed and period."""
+    feed, period = item.delivery.feed, item.delivery.period
+    return refusal(item, _release(feed, period), detail=f"{feed} {period}")
+
+
+def _release(feed: str, period: str) -> str:
+    return (
+        f"correct the source: the next run judges it anew. Or let it out as it is: `xmode-transfer release "
+        f"--feed {feed} --period {period}`"
+    )
+
+
+def quarantined_files(feed: Feed, failed: Sequence[Judgement]) -> Issue:
+    """Of a drop folder, the files that are left out of its batches."""
+    files = "1 file is" if len(failed) == 1 else f"{len(failed):,} files are"
+    message = f"{files} quarantined in the drop folder {feed.name}: {_findings(failed)}"
+    return _judged("quarantined", feed, "none", message, _release(feed.name, "none"), failed)
+
+
+def warned(feed: Feed, period: str, failed: Sequence[Judgement]) -> Issue:
+    where = f"the drop folder {feed.name}" if period == "none" else f"{feed.name} {period}"
+    hint = (
+        f"check it in {feed.source}. If it is wrong, correct it there: the next run delivers the correction. "
+        f"This warning ends after {WARNED_FOR.days} days"
+    )
+    return _judged("check_warned", feed, period, f"checks warn of {where}: {_findings(failed)}", hint, failed)
+
+
+def _judged(
+    cause: str, feed: Feed, period: str, message: str, hint: str, failed: Sequence[Judgement]
+) -> Issue:
+    since_at = min(item.judged_at for item in failed)
+    detail = feed.name if period == "none" else f"{feed.name} {period}"
+    return Issue(cause, Responsible.VENDOR, message, hint, since_at, detail, feed.name, period)
+
+
+def _findings(failed: Sequence[Judgement]) -> str:
+    """Name the first checks that failed, with their figures."""
+    every = [
+        f"{visible(check.file)}: {check.message}" if check.file else check.message
+        for item in failed
+        for check in item.failed
+    ]
+    more = len(every) - _NAMED_CHECKS
+    return "; ".join(every[:_NAMED_CHECKS]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def unreadable(feed: Feed, scan: SourceScan) -> Issue:
@@ -222,7 +287,8 @@ def unreadable(feed: Feed, scan: SourceScan) -> Issue:
 
 def missed(feed: Feed, known: SubscriptionHealth, period: Period, since_at: datetime) -> Issue:
     label, scan, by = period.label, known.scan, f"{since_at:%Y-%m-%d %H:%M} UTC"
-    if any(item.delivery.period >= label for item in known.open):
+    begun = {item.delivery.period for item in known.open}
+    if label in begun or any(period >= label for period in begun.difference(known.quarantined)):
         return undelivered(feed, label, since_at, sending=True)
     if any(due >= label for due in known.due):
         return undelivered(feed, label, since_at, sending=False)

@@ -229,16 +229,17 @@ def _subscription(item: "SubscriptionHealth") -> Iterator[Line]:
         count = states.count(item.not_attested, "delivery")
         text = f"not attested: {count} recovered without our signature (docs/verify.md)"
         yield Line((text,), indent=below)
-    issue = item.issue
+    issues = {issue.period: (word, issue) for word, issue in reversed(item.issues)}
     for begun in item.open:
         delivery = begun.delivery
         head = f"{delivery.status} {delivery.period} r{delivery.revision} since {minute(begun.since_at)}"
         why = f": {delivery.failure.message}" if delivery.failure else ""
         yield Line((f"{head}{why}",), indent=below)
-        if issue is not None and issue.hint and issue.period == delivery.period:
+        _, issue = issues.pop(delivery.period, ("", None))
+        if issue is not None and issue.hint:
             yield _must_act(issue.responsible, issue.hint, below + 2)
-    if issue is not None and issue.period not in {begun.delivery.period for begun in item.open}:
-        yield Line((f"{item.health} since {minute(issue.since_at)}: {issue.message}",), indent=below)
+    for word, issue in sorted(issues.values(), key=lambda found: found[1].since_at):
+        yield Line((f"{word} since {minute(issue.since_at)}: {issue.message}",), indent=below)
         if issue.hint:
             yield _must_act(issue.responsible, issue.hint, below + 2)
     if item.scan is not None:
@@ -338,6 +339,7 @@ def _feed(item: "SubscriptionHealth") -> dict[str, Any]:
     scan = item.scan
     return {
         **terminal.picked(item, "feed", "issue", "not_attested", "due", "due_count", "fresh_until_at"),
+        "quarantined": item.quarantined,
         "status": item.health,
         "last_delivered": item.last_delivered and _delivery(item.last_delivered),
         "open": [{**_delivery(begun.delivery), "since_at": begun.since_at} for begun in item.open],

@@ -156,11 +156,14 @@ class Deadlines:
         return following
 
 
-def deadlines_of(customer: Customer, feed: Feed) -> Deadlines:
-    """Return the deadlines of a subscription. The customer's setting overrides the feed's."""
-    hours = customer.freshness.within_hours or feed.freshness.within_hours
+def deadlines_of(customer: Customer | None, feed: Feed) -> Deadlines:
+    """Return the deadlines of a subscription, or of the feed itself. The customer's setting overrides the
+    feed's."""
+    hours = (customer and customer.freshness.within_hours) or feed.freshness.within_hours
     days = weekdays(feed.freshness.days)
     if hours is not None:
         return Deadlines(feed.period, timedelta(seconds=round(hours * 3600)), None, days)
-    schedule = (customer.schedule.cron, customer.schedule.timezone) if customer.schedule else None
+    schedule = (
+        (customer.schedule.cron, customer.schedule.timezone) if customer and customer.schedule else None
+    )
     return Deadlines(feed.period, timedelta(hours=DEFAULT_HOURS[feed.period]), schedule, days)

@@ -28,6 +28,11 @@ class Judgements(LedgerPart):
         )
         return self._records(JUDGEMENT, only(in_order, *wanted))
 
+    def since(self, feed: str, period: str) -> list[Judgement]:
+        """Return the last verdicts on the periods of a feed, from that label on; not those on files."""
+        query = select(judgements).where(judgements.c.feed == feed, judgements.c.period >= period)
+        return self._records(JUDGEMENT, query.where(judgements.c.name == ""))
+
     def record(self, judgement: Judgement) -> None:
         """Replace the last verdict. Idempotent."""
         recording = self._database.upsert(judgements).values(JUDGEMENT.values(judgement))

@@ -7,7 +7,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.tables import (
@@ -24,6 +36,7 @@ from xmode_transfer.ledger.tables import (
 from xmode_transfer.ledger.watching import settle
 from xmode_transfer.ledger.writer import GroupCommit, Journal, LedgerPart, only, unknown
 from xmode_transfer.model.errors import LedgerError
+from xmode_transfer.model.health import PeriodSummary
 from xmode_transfer.model.records import (
     Delivery,
     Lease,
@@ -74,6 +87,28 @@ class Deliveries(LedgerPart):
         query = DELIVERIES.where(IS_NEWEST, periods.c.period >= (since or ""))
         in_order = query.order_by(periods.c.feed, periods.c.period)
         return self._records(DELIVERY, only(in_order, *of_period(customer, feed)))
+
+    def by_period(self, feed: str, since: str) -> list[PeriodSummary]:
+        """Summarize each period of a feed for all customers, from the label ``since`` on."""
+        done, columns = deliveries.c.status == Status.DELIVERED, deliveries.c
+        rejected = and_(columns.status == Status.SKIPPED, columns.failure_cause.is_not(None))
+        query = (
+            select(
+                periods.c.period,
+                func.count(),
+                func.count(case((done, 1))),
+                func.count(case((columns.status == Status.QUARANTINED, 1))),
+                func.count(case((rejected, 1))),
+                func.max(columns.object_count),
+                func.max(columns.total_bytes),
+                func.max(columns.revision),
+                func.min(case((done, columns.delivered_at))),
+            )
+            .join_from(periods, deliveries)
+            .where(periods.c.feed == feed, periods.c.period >= since, IS_NEWEST)
+            .group_by(periods.c.period)
+        )
+        return [PeriodSummary(*row) for row in self._rows(query)]
 
     def corrections(self, since: datetime) -> list[Delivery]:
         """Return deliveries that replaced a delivered one since then, oldest first, without drop folders'."""

@@ -15,6 +15,7 @@ from xmode_transfer.ledger.tables import (
     CAPABILITIES,
     DELIVERY,
     DISCREPANCY,
+    JUDGEMENT,
     OPERATION,
     SCAN,
     access_checks,
@@ -22,20 +23,24 @@ from xmode_transfer.ledger.tables import (
     capabilities,
     deliveries,
     discrepancies,
+    judgements,
     objects,
     operations,
     periods,
     receipts,
+    releases,
     runs,
     scans,
     skipped_periods,
     upload_parts,
     uploads,
 )
+from xmode_transfer.model.checks import Verdict
 from xmode_transfer.model.findings import DISPROVED_BY_SENDING, Severity
 from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
+    FailedVerdict,
     OpenDelivery,
     OrphanedUploads,
     Snapshot,
@@ -49,6 +54,7 @@ R = TypeVar("R")
 SUMMED_OBJECTS = 50_000
 """The most planned objects of which a snapshot counts the sent ones: it is taken every few seconds."""
 _DELIVERIES_AT_A_TIME = 500
+_VERDICTS = 500  # the newest of each kind
 
 
 def snapshot(database: Database) -> Snapshot:
@@ -73,6 +79,7 @@ def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
         superseded=keys.superseded_left(connection),
         skipped=_each_value(connection, skipped),
         not_attested=_each_value(connection, not_attested.where(deliveries.c.not_attested.is_not(None))),
+        verdicts=_verdicts(connection),
         daemon=next(iter(watching.newest(connection, 1)), None),
         free_bytes=free,
         used_bytes=used,
@@ -112,20 +119,22 @@ def _delivered(connection: Connection) -> dict[Subscription, Delivery]:
     return _by_subscription(DELIVERY, connection, query)
 
 
+_STOPPED = (Status.FAILED, Status.BLOCKED, Status.QUARANTINED)
+
+
 def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]]:
     # The IDs of one delivery's runs sort as their times do (delivery/deliver.py), and are in the index.
     since_at = (
         select(runs.c.finished_at)
-        .where(runs.c.delivery_id == deliveries.c.id, runs.c.outcome.in_([Status.FAILED, Status.BLOCKED]))
+        .where(runs.c.delivery_id == deliveries.c.id, runs.c.outcome.in_(_STOPPED))
         .order_by(runs.c.id)
         .limit(1)
         .correlate(deliveries)
         .scalar_subquery()
     )
-    unfinished = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
     query = (
         DELIVERIES.add_columns(since_at.label("since_at"))
-        .where(deliveries.c.status.in_(unfinished), IS_NEWEST)
+        .where(deliveries.c.status.in_((Status.PLANNED, Status.RUNNING, *_STOPPED)), IS_NEWEST)
         .order_by(periods.c.period)
     )
     rows = connection.execute(query).all()
@@ -282,6 +291,27 @@ def _discrepancies(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]
     for row in connection.execute(query):
         found.setdefault(row.customer, []).append(DISCREPANCY.record(row))
     return {customer: tuple(items) for customer, items in found.items()}
+
+
+def _verdicts(connection: Connection) -> dict[str, tuple[FailedVerdict, ...]]:
+    """Return the newest failed verdicts by feed, with the customers for whom a person has decided."""
+    identity = ("feed", "period", "name", "fingerprint")
+    same = (releases.c[name] == judgements.c[name] for name in identity)
+    decided = select(judgements, releases.c.customer.label("decided")).outerjoin(releases, sa.and_(*same))
+    found: dict[str, dict[tuple[str, str], FailedVerdict]] = {}
+    for verdict in (Verdict.QUARANTINED, Verdict.WARNED):
+        newest = select(judgements.c.judged_at).where(judgements.c.verdict == verdict)
+        oldest = newest.order_by(judgements.c.judged_at.desc()).offset(_VERDICTS).limit(1).scalar_subquery()
+        which = (
+            judgements.c.verdict == verdict,
+            judgements.c.judged_at > func.coalesce(oldest, sa.literal("")),
+        )
+        for row in connection.execute(decided.where(*which).order_by(judgements.c.judged_at)):
+            of_feed = found.setdefault(row.feed, {})
+            known = of_feed.get((row.period, row.name))
+            decided_for = (known.decided if known else frozenset()) | ({row.decided} - {None})
+            of_feed[row.period, row.name] = FailedVerdict(JUDGEMENT.record(row), decided_for)
+    return {feed: tuple(of_feed.values()) for feed, of_feed in found.items()}
 
 
 def _newest(

@@ -89,6 +89,7 @@ periods = Table(
     Column("id", ROW_NUMBER, primary_key=True),
     *_texts("customer", "feed", "period"),
     sa.UniqueConstraint("customer", "feed", "period"),
+    Index(None, "feed", "period"),
 )
 
 _is_not_attested = sa.text("not_attested IS NOT NULL")
@@ -251,7 +252,10 @@ notices = _sorted_table(
 
 # The last verdict on each period at the source; of a drop folder, on each file that is not sound.
 judgements = _sorted_table(
-    "judgements", *JUDGEMENT.columns(), PrimaryKeyConstraint("feed", "period", "name"), Index(None, "verdict")
+    "judgements",
+    *JUDGEMENT.columns(),
+    PrimaryKeyConstraint("feed", "period", "name"),
+    Index(None, "verdict", "judged_at"),
 )
 
 releases = _sorted_table(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from xmode_transfer.model.checks import Judgement
 from xmode_transfer.model.errors import Responsible, SourcePartlyUnreadable
 from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.process import DaemonRecord
@@ -125,13 +126,39 @@ class SupersededLeft:
     since_at: datetime
 
 
+class FailedVerdict(NamedTuple):
+    """A verdict that is not sound, and for whom a person has decided on it: customers, or all (empty)."""
+
+    judgement: Judgement
+    decided: frozenset[str] = frozenset()
+
+    def holds_for(self, customer: str) -> bool:
+        return self.decided.isdisjoint(("", customer))
+
+
+class PeriodSummary(NamedTuple):
+    """A period of a feed for all customers, by the newest revision of each: numbers of customers, the largest
+    delivery, and when the first had it."""
+
+    period: str
+    customers: int
+    delivered: int
+    quarantined: int
+    rejected: int
+    files: int
+    bytes: int
+    revision: int
+    first_delivered_at: datetime | None
+
+
 Subscription = tuple[str, str]  # customer and feed
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that health is computed from, consistent. It may contain customers and feeds that are no
-    longer configured. ``skipped`` has the newest period that was skipped after an outage."""
+    longer configured. ``skipped`` has the newest period that was skipped after an outage, ``verdicts`` the
+    newest failed ones of each feed."""
 
     scans: Mapping[Subscription, SourceScan] = field(default_factory=dict)
     delivered: Mapping[Subscription, Delivery] = field(default_factory=dict)
@@ -144,6 +171,7 @@ class Snapshot:
     superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
     skipped: Mapping[Subscription, str] = field(default_factory=dict)
     not_attested: Mapping[Subscription, int] = field(default_factory=dict)
+    verdicts: Mapping[str, tuple[FailedVerdict, ...]] = field(default_factory=dict)
     daemon: DaemonRecord | None = None
     free_bytes: int | None = None
     used_bytes: int = 0

@@ -96,6 +96,7 @@ class MissingObject(NamedTuple):
     reason: MissingReason
 
 
+QUARANTINED = "quarantined"  # the failure cause of a delivery that a check before release stopped
 SUPERSEDED = "superseded"  # the failure cause of an unpublished revision that another one replaced
 
 

@@ -21,6 +21,8 @@ class Mark(StrEnum):
     RUNNING = "running"  # its objects are being sent, or were when the process ended
     BLOCKED = "blocked"  # waiting for the customer
     FAILED = "failed"  # retried
+    QUARANTINED = "quarantined"  # a check before release failed
+    REJECTED = "rejected"  # quarantined, and a person decided that it is not delivered
     LATE = "late"  # complete at the source, not delivered, and past its deadline
     MISSING = "missing"  # past its deadline, and not complete at the source
     DUE = "due"  # complete at the source, and there is time yet
@@ -74,7 +76,7 @@ def sheets(records: Sequence[FeedRecord], now: datetime, back: int = 0) -> Itera
     for kind in SHOWN:
         periods = window(kind, now, back)
         rows = tuple(
-            (record.feed, tuple(_cell(record, period, now) for period in periods))
+            (record.feed, tuple(cell(record, period, now) for period in periods))
             for record in records
             if record.deadlines.kind is kind
         )
@@ -82,7 +84,7 @@ def sheets(records: Sequence[FeedRecord], now: datetime, back: int = 0) -> Itera
             yield Sheet(kind, periods, rows)
 
 
-def _cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
+def cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
     label = period.label
     delivery = record.deliveries.get(label)
     if delivery is not None:
@@ -94,16 +96,24 @@ def _cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
     return Cell(record.feed, label, mark, delivery, note)
 
 
+_STOPPED = {
+    Status.BLOCKED: Mark.BLOCKED,
+    Status.FAILED: Mark.FAILED,
+    Status.QUARANTINED: Mark.QUARANTINED,
+}
+
+
 def _of_delivery(delivery: Delivery, deadline: datetime) -> tuple[Mark, str]:
+    words = delivery.failure.message if delivery.failure else ""
+    if delivery.status is Status.SKIPPED and delivery.failure is not None:
+        return Mark.REJECTED, words
     if delivery.status in (Status.DELIVERED, Status.SKIPPED):
         if delivery.revision > 1:
             return Mark.CORRECTED, f"revision {delivery.revision}"
         if delivery.delivered_at is not None and delivery.delivered_at > deadline:
             return Mark.DELIVERED_LATE, f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
         return Mark.DELIVERED, ""
-    words = delivery.failure.message if delivery.failure else ""
-    marks = {Status.BLOCKED: Mark.BLOCKED, Status.FAILED: Mark.FAILED}
-    return marks.get(delivery.status, Mark.RUNNING), words
+    return _STOPPED.get(delivery.status, Mark.RUNNING), words
 
 
 def _of_source(record: FeedRecord, period: Period, now: datetime) -> tuple[Mark, str]:

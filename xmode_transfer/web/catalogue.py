@@ -60,6 +60,9 @@ WORK = Described(
     "estimate for due periods.",
 )
 WORK_OLDEST = Described("xmode_work_oldest_seconds", "How long the oldest of that work has waited.")
+QUARANTINED = Described(
+    "xmode_quarantined_periods", "Quarantined periods, or files of a drop folder, by feed.", ("feed",)
+)
 PERIODS_DUE = Described("xmode_periods_due", "Complete periods that are due, of all active customers.")
 
 CUSTOMER_HEALTH = Described(

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.alerting.health import assess
-from xmode_transfer.alerting.health_records import Assessment
+from xmode_transfer.alerting.health_records import Assessment, Health
 from xmode_transfer.aws.policy.documents import setup_values
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import deadlines_of
@@ -19,16 +19,19 @@ from xmode_transfer.model.findings import AccessReport, Finding
 from xmode_transfer.model.health import Alert, Snapshot
 from xmode_transfer.model.jobs import QueueEntry
 from xmode_transfer.model.keys import MANIFESTS
-from xmode_transfer.model.periods import PeriodKind
+from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.process import Clock, DaemonRecord
 from xmode_transfer.model.records import Delivery, PlannedObject, Run
-from xmode_transfer.web.calendar import FeedRecord, Sheet, sheets, window
+from xmode_transfer.web import plot
+from xmode_transfer.web.calendar import FeedRecord, sheets, window
 
 KEPT_SECONDS = 3.0  # how long an assessment is shared by all viewers
 OBJECTS_SHOWN = 100
 RUNS_SHOWN = 50
 FEW = 12
 BATCHES_SHOWN = 30
+PLOTS_SHOWN = 8
+VERDICTS_SHOWN = 30
 
 _Value = TypeVar("_Value")
 
@@ -104,7 +107,8 @@ class Facts:
 
     def customer(self, name: str, back: int = 0) -> dict[str, Any] | None:
         """Return everything about one customer; None if it is not configured. ``customer`` is None if its
-        file is invalid. ``batches`` has the newest deliveries to each drop folder, old to new."""
+        file is invalid. ``batches`` has the newest deliveries to each drop folder, old to new;
+        ``plots`` those of the first feeds."""
         moment = self.moment()
         health = moment.assessment.customer(name)
         if health is None:
@@ -112,42 +116,77 @@ class Facts:
         known = moment.configuration
         customer = None if name in known.broken else known.customers.get(name)
         feeds = [known.feeds[feed] for feed in customer.feeds if feed in known.feeds] if customer else []
+        records = list(self._records(moment, customer, feeds, back)) if customer else []
+        batches = {
+            feed.name: self._ledger.deliveries.find(name, feed.name, limit=plot.SHOWN)[::-1]
+            for feed in feeds
+            if feed.period is PeriodKind.NONE
+        }
+        plots = (
+            *(
+                plot.of_subscription(it, window(it.deadlines.kind, moment.at, back)[-1], moment.at)
+                for it in records
+            ),
+            *(plot.of_batches(feed, found) for feed, found in batches.items()),
+        )
         return {
             "health": health,
             "customer": customer,
             "job": moment.jobs.get(name),
-            "sheets": list(self._sheets(moment, customer, feeds, back)) if customer else [],
-            "batches": {
-                feed.name: self._ledger.deliveries.find(name, feed.name, limit=BATCHES_SHOWN)[::-1]
-                for feed in feeds
-                if feed.period is PeriodKind.NONE
-            },
+            "sheets": list(sheets(records, moment.at, back)),
+            "batches": {feed: found[-BATCHES_SHOWN:] for feed, found in batches.items()},
+            "plots": [item for item in plots if item is not None][:PLOTS_SHOWN],
             "deliveries": self._ledger.deliveries.find(name, limit=FEW),
             "runs": self._with_deliveries(self._ledger.runs.newest(name, limit=FEW)),
             "check": self.access(name),
             "operations": self._ledger.operations.newest(name, limit=FEW),
         }
 
-    def _sheets(
+    def _records(
         self, moment: Moment, customer: Customer, feeds: Sequence[Feed], back: int
-    ) -> Iterator[Sheet]:
-        records = []
+    ) -> Iterator[FeedRecord]:
         for feed in feeds:
             if feed.period is PeriodKind.NONE:
                 continue
-            oldest = window(feed.period, moment.at, back)[0].label
+            shown = window(feed.period, moment.at, back)
+            oldest = min(shown[0], plot.periods_until(shown[-1])[0]).label
             deliveries = self._ledger.deliveries.calendar(customer.name, feed.name, oldest)
-            records.append(
-                FeedRecord(
-                    feed.name,
-                    deadlines_of(customer, feed),
-                    {delivery.period: delivery for delivery in deliveries},
-                    moment.snapshot.scans.get((customer.name, feed.name)),
-                    self._ledger.sources.skipped(customer.name, feed.name),
-                    customer.state is CustomerState.ACTIVE,
-                )
+            yield FeedRecord(
+                feed.name,
+                deadlines_of(customer, feed),
+                {delivery.period: delivery for delivery in deliveries},
+                moment.snapshot.scans.get((customer.name, feed.name)),
+                self._ledger.sources.skipped(customer.name, feed.name),
+                customer.state is CustomerState.ACTIVE,
             )
-        return sheets(records, moment.at, back)
+
+    def feed(self, name: str) -> dict[str, Any] | None:
+        """Return everything about one feed; None if it is not configured. ``failed`` has the verdicts that
+        are not sound, the newest first."""
+        moment = self.moment()
+        feed = moment.configuration.feeds.get(name)
+        if feed is None:
+            return None
+        found, summaries = {}, {}
+        if feed.period is not PeriodKind.NONE:
+            oldest = plot.periods_until(Period.around(moment.at, feed.period))[0].label
+            found = {item.period: item for item in self._ledger.judgements.since(name, oldest)}
+            summaries = {item.period: item for item in self._ledger.deliveries.by_period(name, oldest)}
+        drawn = plot.of_feed(name, deadlines_of(None, feed), summaries, found, moment.at)
+        return {
+            "feed": feed,
+            "plots": [drawn] if drawn is not None else [],
+            "failed": sorted(
+                moment.snapshot.verdicts.get(name, ()), key=lambda it: it.judgement.judged_at, reverse=True
+            )[:VERDICTS_SHOWN],
+            "subscriptions": [
+                part
+                for customer in moment.assessment.customers
+                if customer.health not in (Health.PENDING, Health.RETIRED)
+                for part in customer.subscriptions
+                if part.feed == name
+            ],
+        }
 
     def access(self, name: str) -> AccessReport | None:
         """Return the last access check, with its fixes rebuilt from the causes."""

@@ -7,7 +7,15 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from xmode_transfer.alerting.health_records import SOUND, CustomerHealth, Health, Issue, worst
+from xmode_transfer.alerting.health_records import (
+    GRAVITY,
+    SOUND,
+    CustomerHealth,
+    Health,
+    Issue,
+    SubscriptionHealth,
+    worst,
+)
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import Alert, AlertState
 from xmode_transfer.model.jobs import JobState, QueueEntry
@@ -117,6 +125,18 @@ def verdict(customers: Sequence[CustomerHealth], warnings: Sequence[Issue]) -> s
     if all(item.health in (Health.PENDING, Health.RETIRED) for item in customers):
         return "No active customers"
     return "Everything delivered"
+
+
+def of_feed(parts: Sequence[SubscriptionHealth]) -> dict[str, Any]:
+    """Sort the feed's customers, the most severe first, and name what is quarantined once for all of them."""
+    held = {
+        issue.period: issue for part in parts for word, issue in part.issues if word is Health.QUARANTINED
+    }
+    return {
+        "health": worst(part.health for part in parts),
+        "issues": grouped(issue for _, issue in sorted(held.items()))[:ISSUES_SHOWN],
+        "subscriptions": sorted(parts, key=lambda part: (GRAVITY.index(part.health), part.customer)),
+    }
 
 
 def alerts(known: Sequence[Alert]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from xmode_transfer import telemetry
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.model.errors import XmodeError
+from xmode_transfer.model.health import OpenDelivery
 from xmode_transfer.model.jobs import JobState, QueueEntry, WorkQueue
 from xmode_transfer.model.periods import PeriodKind, period_labelled
 from xmode_transfer.model.process import Clock, WorkerRecord
@@ -163,7 +164,7 @@ def _totals(found: Assessment) -> Iterator[Metric]:
     unhealthy: set[tuple[str, tuple[str, ...]]] = set()  # a customer counts once for each cause
     warnings: set[tuple[str, tuple[str, ...]]] = set()
     for item in found.customers:
-        words = {id(part.issue): part.health for part in item.subscriptions}
+        words = {id(issue): word for part in item.subscriptions for word, issue in part.issues}
         for issue in item.issues:
             word = words.get(id(issue), item.health)
             unhealthy.add((item.customer, (word, issue.cause, issue.responsible)))
@@ -178,6 +179,10 @@ def _totals(found: Assessment) -> Iterator[Metric]:
     yield of.WORK.metric(size)
     waited = found.assessed_at - (oldest_at or found.assessed_at)
     yield of.WORK_OLDEST.metric(max(0.0, waited.total_seconds()))
+    held: dict[str, set[str]] = {part.feed: set() for part in parts}
+    for part in parts:
+        held[part.feed].update(part.quarantined)
+    yield of.QUARANTINED.metric({feed: len(names) for feed, names in sorted(held.items())})
     yield of.PERIODS_DUE.metric(sum(part.due_count for part in parts))
 
 
@@ -226,7 +231,11 @@ _NOT_WORKABLE = frozenset({Health.BROKEN, Health.BLOCKED, Health.PENDING, Health
 
 def left_of(part: SubscriptionHealth) -> int:
     """Return the bytes left to send in a subscription's started deliveries."""
-    return sum(max(0, item.delivery.total_bytes - item.sent_bytes) for item in part.open)
+    return sum(max(0, item.delivery.total_bytes - item.sent_bytes) for item in _sendable(part))
+
+
+def _sendable(part: SubscriptionHealth) -> list[OpenDelivery]:
+    return [item for item in part.open if item.delivery.period not in part.quarantined]
 
 
 def work_of(found: Assessment) -> tuple[int, datetime | None]:
@@ -247,5 +256,5 @@ def work_of(found: Assessment) -> tuple[int, datetime | None]:
         size += left_of(part) + round(part.due_count * each)
         if part.due and part.scan is not None and part.scan.due_since_at is not None:
             waiting_since.append(part.scan.due_since_at)
-        waiting_since += [item.since_at for item in part.open]
+        waiting_since += [item.since_at for item in _sendable(part)]
     return size, min(waiting_since, default=None)

@@ -27,7 +27,7 @@ from xmode_transfer.model.keys import visible
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Run
 from xmode_transfer.telemetry import Event
-from xmode_transfer.web import layout, states
+from xmode_transfer.web import layout, plot, states
 from xmode_transfer.web.calendar import Mark
 from xmode_transfer.web.facts import Facts, Moment
 
@@ -147,6 +147,8 @@ def _environment() -> Environment:
         "link": link,
         "static_link": static_link,
         "version": version("xmode-transfer"),
+        "plot_width": plot.WIDTH,
+        "plot_height": plot.HEIGHT,
         "Mark": Mark,
         "Health": Health,
     }
@@ -171,6 +173,7 @@ class Pages:
             Route("/", self.overview),
             Route("/customers/{name}", self.customer),
             Route("/customers/{name}/access", self.access),
+            Route("/feeds/{name}", self.feed),
             Route("/deliveries/{delivery_id}", self.delivery),
             Route("/runs", self.runs),
             Route("/alerts", self.alerts),
@@ -210,6 +213,15 @@ class Pages:
         found = check.findings if check else ()
         fixable = [item for item in found if item.fix is not None and item.severity is not Severity.INFO]
         return self._page("access.html", moment, name=name, check=check, fixable=fixable)
+
+    def feed(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        found = self._facts.feed(name)
+        if found is None:
+            raise HTTPException(404, f"There is no feed {name}.")
+        return self._page(
+            "feed.html", self._facts.moment(), **(found | layout.of_feed(found["subscriptions"]))
+        )
 
     def delivery(self, request: Request) -> Response:
         after, find = _text(request, "after"), _text(request, "find")

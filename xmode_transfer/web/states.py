@@ -15,14 +15,19 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     ("target", "info"): "due planned queued dry_run expires found manifest notice waiting",
     ("play", "info"): "running",
     ("clock", "warn"): "late",
-    ("diamond", "warn"): "no_source attention missing warning acl_changed unreadable unchecked elsewhere"
+    (
+        "diamond",
+        "warn",
+    ): "no_source attention missing warning warned acl_changed unreadable unchecked elsewhere"
     " unclear superseded incomplete unconfirmed refused stays",
     ("barred", "held"): "blocked suspended already_running retained gone",
     ("barred", "bad"): "denied",
     ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped fix"
     " damaged inconsistent not_sent",
     ("alarm", "warn"): "unexpected",
+    ("pause", "bad"): "quarantined",
     ("cross", "bad"): "broken critical",
+    ("cross", "quiet"): "rejected",
     ("dash", "quiet"): "retired passed_over interrupted unmanaged",
     ("ring", "quiet"): "pending resting",
     ("dot", "quiet"): "expected info",

@@ -26,6 +26,7 @@ NEVER_ALERTS = {
 OF_HEALTH = {
     *("no_source", "late", "not_looked", "access_drift", "orphaned_uploads", "delivered_changed"),
     *("superseded_left", "config_invalid", "daemon_silent", "ledger_disk_low"),
+    *("quarantined", "check_warned"),
 }
 
 

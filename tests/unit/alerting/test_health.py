@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xmode_transfer.alerting.alerts import by_cause
 from xmode_transfer.alerting.health import assess
 from xmode_transfer.alerting.health_records import SOUND, Health, SubscriptionHealth
 from xmode_transfer.config import (
@@ -24,10 +25,12 @@ from xmode_transfer.config import (
     Service,
 )
 from xmode_transfer.config.times import deadlines_of
+from xmode_transfer.model.checks import Check, FailedCheck, Judgement, Verdict
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
+    FailedVerdict,
     OpenDelivery,
     OrphanedUploads,
     Snapshot,
@@ -400,6 +403,132 @@ def test_discrepancies_and_refused_cleanups_need_attention() -> None:
     )
     late = replace(snapshot_of(a_delivery("2026-11-20"), a_look()), discrepancies={"acme": found})
     assert assess(configuration, late, NOW).customers[0].health is Health.NO_SOURCE  # graver
+
+
+# --- Checks before release
+
+FAILED = FailedCheck(Check.CHANGE_BYTES, "1.0 MB, and the median of the last 14 is 900.0 MB")
+STOPPED = Failure("quarantined", "vendor", FAILED.message, "release it")
+
+
+def a_judgement(
+    period: str = "2026-11-24", name: str = "", verdict: Verdict = Verdict.QUARANTINED, **changes: Any
+) -> Judgement:
+    failed = (FAILED._replace(file=name),)
+    made = Judgement("us-daily", period, name, f"print-{period}", verdict, 3, 10**6, failed, NOW - HOUR)
+    return replace(made, **changes)
+
+
+def stopped(*periods: str, **changes: Any) -> Snapshot:
+    """The periods are quarantined; everything else until 2026-11-24 is delivered."""
+    begun_ = [
+        OpenDelivery(
+            a_delivery(period, Status.QUARANTINED, failure=STOPPED, fingerprint=f"print-{period}"), NOW - HOUR
+        )
+        for period in periods
+    ]
+    return replace(snapshot_of(a_delivery(), a_look()), open={ACME: tuple(begun_)}, **changes)
+
+
+def test_each_quarantined_period_is_one_alert_for_all_customers() -> None:
+    periods = ("2026-11-20", "2026-11-24")
+    both = stopped(*periods)
+    both = replace(both, open={(name, "us-daily"): both.open[ACME] for name in ("acme", "globex")})
+    customers = {name: a_customer(name=name) for name in ("acme", "globex")}
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, customers, {})
+    found = assess(configuration, both, NOW)
+    assert {item.health for item in found.customers} == {Health.QUARANTINED}
+    alerts = by_cause(found.all_issues())
+    assert sorted(alert.detail for alert in alerts) == [f"us-daily {period}" for period in periods]
+    for alert in alerts:
+        assert (alert.cause, alert.responsible, alert.urgent) == ("quarantined", Responsible.VENDOR, False)
+        assert (alert.customers, alert.message) == (("acme", "globex"), FAILED.message)
+        assert alert.detail in alert.summary
+    assert found.customers[0].subscriptions[0].quarantined == periods
+
+
+@pytest.mark.parametrize(
+    ("delivered", "held", "causes"),
+    [
+        ("2026-11-22", ["2026-11-23"], ["quarantined"]),  # it is past its deadline itself
+        ("2026-11-21", ["2026-11-23"], ["quarantined", "no_source"]),  # the day before it is missing
+        ("2026-11-21", ["2026-11-22"], ["quarantined", "no_source"]),  # the day after it is missing
+        ("2026-11-21", ["2026-11-22", "2026-11-23"], ["quarantined", "quarantined"]),
+        ("2026-11-23", ["2026-11-23"], ["quarantined"]),  # a correction
+    ],
+)
+def test_a_quarantined_period_is_not_also_late(delivered: str, held: list[str], causes: list[str]) -> None:
+    snapshot = replace(stopped(*held), delivered={ACME: a_delivery(delivered)})
+    item = judged(snapshot)
+    assert item.health is Health.QUARANTINED
+    assert [issue.cause for _, issue in item.issues] == causes
+    assert all(issue.period not in held for _, issue in item.issues if issue.cause != "quarantined")
+    assert (item.overdue is None) == (delivered == "2026-11-23")  # the customer waits all the same
+    assert item.last_delivered is not None
+    assert item.last_delivered.period == delivered
+
+
+def test_a_quarantine_is_reported_beside_a_graver_issue() -> None:
+    snapshot = stopped("2026-11-23")
+    refused = begun("2026-11-24", Status.BLOCKED, REFUSED)
+    item = judged(replace(snapshot, open={ACME: (*snapshot.open[ACME], refused)}))
+    assert [(word, issue.cause) for word, issue in item.issues] == [
+        (Health.BLOCKED, "role_refused"),
+        (Health.QUARANTINED, "quarantined"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("decided", "fingerprint", "held"),
+    [
+        ([], "print-2026-11-24", True),
+        ([""], "print-2026-11-24", False),
+        (["acme"], "print-2026-11-24", False),
+        (["globex"], "print-2026-11-24", True),
+        ([""], "print-of-another-source", True),
+    ],
+)
+def test_what_a_person_decided_on_is_not_quarantined(
+    decided: list[str], fingerprint: str, held: bool
+) -> None:
+    verdict = FailedVerdict(a_judgement(fingerprint=fingerprint), frozenset(decided))
+    item = judged(stopped("2026-11-24", verdicts={"us-daily": (verdict,)}))
+    assert (item.health is Health.QUARANTINED) == held
+    assert (item.quarantined == ("2026-11-24",)) == held
+
+
+def test_the_quarantined_files_of_a_drop_folder_are_one_issue() -> None:
+    folder = a_feed(period="none", partition=None)
+    names = ("a.csv", "bad‮.csv", "c.csv", "d.csv")
+    files = tuple(FailedVerdict(a_judgement("none", name), frozenset()) for name in names)
+    released = FailedVerdict(a_judgement("none", "e.csv"), frozenset({"acme"}))
+    warned = FailedVerdict(a_judgement("none", "f.csv", Verdict.WARNED), frozenset())
+    snapshot = replace(
+        snapshot_of(a_delivery("none"), a_look()), verdicts={"us-daily": (*files, released, warned)}
+    )
+    item = judged(snapshot, feed=folder)
+    assert (item.health, item.quarantined) == (Health.QUARANTINED, names)
+    ((_, issue),) = item.issues
+    assert (issue.cause, issue.detail, issue.period) == ("quarantined", "us-daily", "none")
+    assert issue.message.startswith("4 files are quarantined in the drop folder us-daily: a.csv: 1.0 MB")
+    assert r"bad\u202e.csv" in issue.message
+    assert issue.message.endswith("; and 1 more")
+    assert "xmode-transfer release --feed us-daily --period none" in issue.hint
+
+
+@pytest.mark.parametrize(("hours", "warns"), [(1, True), (71, True), (72, False)])
+def test_a_check_that_only_warns_is_a_warning_for_three_days(hours: int, warns: bool) -> None:
+    verdict = a_judgement(verdict=Verdict.WARNED, judged_at=NOW - hours * HOUR)
+    snapshot = replace(
+        snapshot_of(a_delivery(), a_look()), verdicts={"us-daily": (FailedVerdict(verdict, frozenset()),)}
+    )
+    configuration = Configuration(Service(), {"us-daily": a_feed()}, {"acme": a_customer()}, {})
+    (found,) = assess(configuration, snapshot, NOW).customers
+    assert (found.health, found.issues) == (Health.HEALTHY, ())
+    assert [warning.cause for warning in found.warnings] == ["check_warned"] * warns
+    for warning in found.warnings:
+        assert (warning.detail, warning.responsible) == ("us-daily 2026-11-24", Responsible.VENDOR)
+        assert FAILED.message in warning.message
 
 
 # --- Deadlines

@@ -146,6 +146,40 @@ def test_issues_are_counted_by_cause_a_customer_once() -> None:
     assert value("xmode_subscription_periods_due", **labels) == 2
 
 
+def held(customer: str, *periods: str, feed: str = "us-daily") -> SubscriptionHealth:
+    issue = Issue("quarantined", Responsible.VENDOR, "1 file, and at least 10", "correct it", NOW, feed=feed)
+    begun = [
+        OpenDelivery(a_delivery(customer, feed, period, status=Status.QUARANTINED, total_bytes=500), NOW)
+        for period in periods
+    ]
+    return a_subscription(
+        customer,
+        feed,
+        health=Health.QUARANTINED,
+        issue=issue,
+        further=((Health.LATE, replace(issue, cause="late")),),
+        open=tuple(begun),
+        quarantined=periods,
+    )
+
+
+def test_a_quarantined_period_counts_once_for_all_customers() -> None:
+    acme = a_customer("acme", held("acme", "2026-11-23", "2026-11-24"), a_subscription("acme", "eu-daily"))
+    globex = a_customer("globex", held("globex", "2026-11-24", "2026-11-25"))
+    found = [replace(item, issues=tuple(i for s in item.subscriptions for _, i in s.issues)) for item in
+             (acme, globex)]  # fmt: skip
+    value = rendered(*found)
+    assert value("xmode_quarantined_periods", feed="us-daily") == 3
+    assert value("xmode_quarantined_periods", feed="eu-daily") == 0
+    assert value("xmode_customers", health="quarantined") == 2
+    assert value("xmode_customer_health", customer="acme", health="quarantined") == 1
+    labels = {"responsible": "vendor"}
+    assert value("xmode_customers_unhealthy", health="quarantined", cause="quarantined", **labels) == 2
+    assert value("xmode_customers_unhealthy", health="late", cause="late", **labels) == 2
+    assert value("xmode_backlog_bytes") == value("xmode_work_bytes") == 0, "nothing of it may be sent"
+    assert value("xmode_work_oldest_seconds") == 0
+
+
 def test_warnings_and_the_services_own_issues() -> None:
     warning = Issue("orphaned_uploads", Responsible.CUSTOMER, "3 uploads", "ask", NOW)
     ours = Issue("vendor_identity", Responsible.VENDOR, "the key is refused", "rotate it", NOW)

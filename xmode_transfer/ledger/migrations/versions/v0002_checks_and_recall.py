@@ -17,4 +17,5 @@ _NEW = ("judgements", "releases", "recalls", "withdrawn", "recall_customers", "c
 def upgrade() -> None:
     op.add_column("deliveries", sa.Column("fingerprint", TEXT))
     op.add_column("deliveries", sa.Column("replaces", TEXT))
+    op.create_index("ix_periods_feed_period", "periods", ["feed", "period"])
     metadata.create_all(op.get_bind(), [metadata.tables[name] for name in _NEW])
