@@ -122,7 +122,7 @@ def _open(connection: Connection) -> dict[Subscription, tuple[OpenDelivery, ...]
         .correlate(deliveries)
         .scalar_subquery()
     )
-    unfinished = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
+    unfinished = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED, Status.QUARANTINED)
     query = (
         DELIVERIES.add_columns(since_at.label("since_at"))
         .where(deliveries.c.status.in_(unfinished), IS_NEWEST)
