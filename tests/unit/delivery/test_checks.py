@@ -110,8 +110,8 @@ def test_the_first_empty_period_of_a_feed_is_let_out() -> None:
             Totals(100, 1_500_001),
             USUAL[:3],
             (
-                "1,500,001 bytes; the median of the last 3 periods is 1,000,000: 50.01 % more, 50 % are allowed "
-                "(change.bytes)"
+                "1,500,001 bytes; the median of the last 3 periods is 1,000,000: 50.01 % more, "
+                "50 % are allowed (change.bytes)"
             ),
         ),
         (
