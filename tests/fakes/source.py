@@ -161,6 +161,9 @@ class MemoryOpenFile:
             raise _changed(self._file.name, "while it was read: it has become shorter")
         return data
 
+    def read_range(self, offset: int, length: int) -> bytes:
+        return self.read_at(offset, length)
+
     def read_into(self, buffer: memoryview, offset: int) -> int:
         data = self._data(offset)[offset : offset + len(buffer)]
         buffer[: len(data)] = data

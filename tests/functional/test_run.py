@@ -44,7 +44,7 @@ def sixty_files() -> dict[str, bytes]:
     files["empty.csv"] = b""
     files["large.bin"] = random.randbytes(100_000_000)
     while len(files) < 60:
-        files[f"part-{len(files):03}.parquet"] = random.randbytes(random.randrange(1, 40_000))
+        files[f"part-{len(files):03}.csv"] = random.randbytes(random.randrange(1, 40_000))
     return files
 
 

@@ -23,6 +23,10 @@ class OpenFile(Protocol):
     def read_at(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes, or raise SourceChanged. Thread-safe."""
 
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Like ``read_at``, where no read follows: of a bucket, request no more than that."""
+        return self.read_at(offset, length)
+
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` as far as the file goes; return the number of bytes. Thread-safe."""
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "policy": "Print or lint a customer's IAM policies.",
     "list": "List a customer's destination and compare it with the ledger.",
     "verify": "Verify deliveries, sign a receipt, or repair missing objects.",
+    "release": "Release a period that a check before release quarantined, or reject it.",
     "cleanup": "Delete objects that have expired under a customer's retention policy.",
     "status": "Show health, recent deliveries and pending work.",
     "alerts": "List alerts by cause, or test the channels.",

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli import opening, release, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.terminal import Line
 from xmode_transfer.config import Configuration, Customer, Problem
@@ -20,12 +20,21 @@ def command() -> None:
 
 
 @command.command()
+@click.option("--feed", "-f", metavar="F", help="Also judge a period of this feed by its checks.")
+@click.option("--period", "-p", metavar="P", help="The period to judge; of a drop folder: none.")
 @opening.with_json
-def check(shell: Shell, as_json: bool) -> int:
+def check(shell: Shell, feed: str | None, period: str | None, as_json: bool) -> int:
     """Read every file and list every mistake with its line. Works offline and writes nothing.
 
-    Exit codes: 0 no mistakes; 2 mistakes.
+    With --feed and --period, read that period at its source and show the verdict of the checks before
+    release, with the figures. Nothing is sent or recorded.
+
+    Exit codes: 0 no mistakes; 2 mistakes; 3 the period would be quarantined.
     """
+    if (feed is None) != (period is None):
+        raise click.UsageError("use --feed and --period together")
+    if feed is not None and period is not None:
+        return _judge(shell, feed, period, as_json=as_json)
     configuration, stopping = read_directory(shell.config_dir)
     if as_json:
         terminal.answer(_document(shell, configuration, stopped=bool(stopping)))
@@ -70,6 +79,29 @@ def schema(shell: Shell, only_check: bool, as_json: bool) -> int:
         if is_stale:
             terminal.say("run: xmode-transfer config schema")
     return ExitCode.USAGE if is_stale else ExitCode.DONE
+
+
+def _judge(shell: Shell, feed_name: str, label: str, *, as_json: bool) -> int:
+    from xmode_transfer.config.secrets import ledger_url
+    from xmode_transfer.delivery.run import judge_period
+    from xmode_transfer.ledger import open_existing
+    from xmode_transfer.service import assembly
+    from xmode_transfer.telemetry import SystemClock
+
+    configuration, clock = shell.configuration(), SystemClock()
+    ledger = open_existing(ledger_url(configuration.service.ledger), clock)
+    try:
+        state, verdict = judge_period(configuration, assembly.sources(clock), ledger, clock, feed_name, label)
+    finally:
+        if ledger is not None:
+            ledger.close()
+    if as_json:
+        place = {"feed": feed_name, "period": label, "complete": state.complete, "reason": state.reason}
+        terminal.answer({**place, **release.verdict_document(verdict)})
+    else:
+        terminal.say((f"{feed_name} {label}", "bold"), f": {state.reason}")
+        release.show_verdict(verdict)
+    return ExitCode.WILL_RETRY if verdict.is_held_back else ExitCode.DONE
 
 
 def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xmode_transfer import telemetry
-from xmode_transfer.cli import opening, terminal
+from xmode_transfer.cli import opening, release, terminal
 from xmode_transfer.cli.opening import Shell
+from xmode_transfer.model.checks import Verdict
 from xmode_transfer.model.errors import ExitCode, XmodeError, worst
 from xmode_transfer.model.records import DeliveryOutcome
 from xmode_transfer.model.upkeep import Scope
@@ -112,6 +113,7 @@ def _delivery(outcome: DeliveryOutcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         **terminal.failure_fields(outcome.failure),
         "files": [problem._asdict() for problem in outcome.problems],
+        "checks": release.documents(outcome.checks),
     }
 
 
@@ -159,6 +161,7 @@ def _show_delivery(outcome: DeliveryOutcome) -> None:
     for problem in outcome.problems[:_SHOWN_FILES]:
         terminal.say(f"{problem.name}: {problem.message}", indent=_INDENT)
     terminal.more(len(outcome.problems), _SHOWN_FILES, "file", _INDENT)
+    release.show_failed(outcome.checks, _INDENT)
     if outcome.failure:
         terminal.show_failure(outcome.failure, _INDENT)
 
@@ -187,8 +190,10 @@ def show_preview(
     for name in names:
         result = CustomerRun(name, explicit=not scope.is_whole)
         try:
-            documents.append(_planned(context, configuration, result, scope, as_json=as_json))
-            codes.append(ExitCode.WILL_RETRY if result.unfollowed else ExitCode.DONE)
+            document = _planned(context, configuration, result, scope, as_json=as_json)
+            documents.append(document)
+            held = any(item["verdict"] == Verdict.QUARANTINED for item in document["deliveries"])
+            codes.append(ExitCode.WILL_RETRY if result.unfollowed or held else ExitCode.DONE)
         except Exception as error:
             if len(names) == 1:
                 raise
@@ -213,13 +218,14 @@ def _planned(
 
     name = result.customer
     deliveries = []
-    for feed, state, entries in preview(context, configuration, name, scope, result):
+    for previewed in preview(context, configuration, name, scope, result):
+        feed, state = previewed.feed, previewed.state
         if not as_json:
             terminal.say((f"{name} {feed.name} {state.period.label}", "bold"))
         counts: Counter[str] = Counter()
         total = 0
         plan = []
-        for entry in entries:
+        for entry in previewed.entries():
             counts[entry.action] += 1
             total += entry.size if entry.action == "upload" else 0
             if as_json:
@@ -228,13 +234,16 @@ def _planned(
                 columns = f"  {entry.action:<9}{states.size(entry.size):>10}  "
                 terminal.say(f"{entry.name}  ({entry.reason})", label=columns)
         place = {"feed": feed.name, "period": state.period.label}
-        deliveries.append({**place, "counts": dict(counts), "bytes": total, "plan": plan})
+        verdict = previewed.verdict()
+        document = release.verdict_document(verdict)
+        deliveries.append({**place, "counts": dict(counts), "bytes": total, "plan": plan, **document})
         if not as_json:
             sums = [
                 f"{states.count(number, 'file')} {_ACTIONS[action]}"
                 for action, number in sorted(counts.items())
             ]
             terminal.say(f"  = {', '.join(sums) or 'no file'}; {states.size(total)} to send")
+            release.show_verdict(verdict)
     if not as_json:
         _show_waiting(result, nothing=not deliveries)
         for feed_name, problem in result.unfollowed:

@@ -1,5 +1,6 @@
 """The configuration: frozen models of its files, checked without network."""
 
+from xmode_transfer.config.checks import Checks, EmptyPeriod, HeaderRule, OnFailure, SchemaRule
 from xmode_transfer.config.configuration import Configuration, Problem
 from xmode_transfer.config.customer import (
     Addressing,

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from xmode_transfer.config.base import Model, Slug, did_you_mean
+from xmode_transfer.config.checks import Checks
 from xmode_transfer.config.names import check_bucket
 from xmode_transfer.config.schedule import Day, FeedFreshness
 from xmode_transfer.model.periods import Partition, PeriodKind
@@ -84,6 +85,8 @@ class Feed(Model):
     """When a delivery counts as late."""
     sha256: bool = False
     """Add each file's SHA-256 to the manifest, besides S3's checksum. This takes processor time per byte."""
+    checks: Checks = Checks()
+    """Checks before release: what has to be true of a period before anything of it is sent."""
 
     @field_validator("partition")
     @classmethod
@@ -125,6 +128,11 @@ class Feed(Model):
                 "use complete: {settle_seconds: 300}"
             )
         return value
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _fit_period(cls, value: object, info: ValidationInfo) -> object:
+        return value if isinstance(value, Checks) else Checks.model_validate(value, context=info.data)
 
     @field_validator("look_back")
     @classmethod

@@ -7,17 +7,22 @@ from typing import Any
 from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer, Feed
+from xmode_transfer.delivery import judging
 from xmode_transfer.model.errors import (
     AlreadyRunning,
     Defect,
     ExitCode,
     Interrupted,
     LeaseLost,
+    Quarantined,
+    Rejected,
     RoleRefused,
     UnsafeRole,
     VendorIdentityError,
     XmodeError,
+    worst,
 )
+from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.records import (
     FINISHED,
     Delivery,
@@ -47,8 +52,11 @@ def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState
     with telemetry.bind(customer=customer.name, feed=feed.name, period=period):
         try:
             with held(context.ledger, of_delivery(customer.name, feed.name, period), context.holder) as lease:
-                planner = Planner(context, customer, feed, state, context.sources(feed))
-                work = _Work(context, customer, feed, planner, lease, started)
+                source, screen = context.sources(feed), None
+                if feed.period is PeriodKind.NONE:
+                    screen = judging.Screen(context, customer, feed, source)
+                planner = Planner(context, customer, feed, state, source, screen)
+                work = _Work(context, customer, feed, planner, lease, started, screen)
                 try:
                     outcome = work.run()
                 except Exception as error:
@@ -59,10 +67,10 @@ def deliver(context: Context, customer: Customer, feed: Feed, state: PeriodState
             if outcome.outcome == Status.DELIVERED:
                 removing.sweep(context, customer, feed.name)
             return outcome
-        except AlreadyRunning as error:
+        except (AlreadyRunning, Interrupted) as error:  # interrupted while it is judged
             latest = context.ledger.deliveries.latest(customer.name, feed.name, period)
-            revision = latest.revision if latest else 1
-            return failed(customer, feed, period, revision, error, outcome="already_running")
+            revision, ends = latest.revision if latest else 1, isinstance(error, Interrupted)
+            return failed(customer, feed, period, revision, error, outcome=error.code, ends_run=ends)
 
 
 def failed(
@@ -98,6 +106,7 @@ class _Work:
     planner: Planner
     lease: Lease
     started: float  # monotonic seconds
+    screen: judging.Screen | None  # of a drop folder
 
     def run(self) -> DeliveryOutcome:
         earlier = self.planner.latest()
@@ -109,17 +118,36 @@ class _Work:
                 return refused
         plan = self.planner.record(self.lease)
         if plan.delivery is None:
-            return self._nothing_to_do(plan)
-        outcome = self._execute(plan, plan.delivery, earlier)
+            return self._with_held_files(self._nothing_to_do(plan))
+        outcome = self._release(plan, plan.delivery, earlier)
         if outcome is None:
             # a key of this revision holds an object that must not be overwritten: use the next revision
             self.planner.supersede(self.lease, plan.delivery)
             plan = self.planner.record(self.lease)
             assert plan.delivery is not None
-            outcome = self._execute(plan, plan.delivery, None)
+            outcome = self._release(plan, plan.delivery, None)
         if outcome is None:
             raise Defect(f"{self.lease.name}: stale twice", hint="report this with the log")
-        return outcome
+        return self._with_held_files(outcome)
+
+    def _release(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
+        """Send what the checks before release let out. Return None to supersede the revision."""
+        gate = judging.gate(self.context, self.customer, self.feed, self.planner, plan, self.screen)
+        if gate.error is None:
+            outcome = self._execute(plan, delivery, earlier)
+            return outcome and replace(outcome, checks=gate.failed)
+        noted = self._noted(delivery, gate.error, earlier)
+        return replace(self._without_a_run(noted, gate.error), checks=gate.failed)
+
+    def _with_held_files(self, outcome: DeliveryOutcome) -> DeliveryOutcome:
+        """Add the files of a drop folder that wait for a decision: the others are delivered meanwhile."""
+        if self.screen is None:
+            return outcome
+        self.screen.finish()
+        if not self.screen.failed:
+            return outcome
+        codes = (outcome.exit_code, ExitCode.WILL_RETRY)
+        return replace(outcome, checks=self.screen.listed, exit_code=worst(codes))
 
     def _still_refused(self, earlier: Delivery) -> DeliveryOutcome | None:
         """Return None if the customer's role now allows access. Checked before the plan is made, which may
@@ -129,7 +157,7 @@ class _Work:
         except VendorIdentityError:
             raise
         except XmodeError as error:
-            delivery = self._noted(earlier, error)
+            delivery = self._noted(earlier, error, earlier)
             telemetry.log(
                 Event.DELIVERY_STILL_BLOCKED,
                 revision=delivery.revision,
@@ -146,17 +174,18 @@ class _Work:
         if latest is None:
             raise defect
         if latest.status not in FINISHED and not latest.is_superseded:
-            self._noted(latest, defect)
+            self._noted(latest, defect, latest)
         return self._without_a_run(latest, defect)
 
-    def _noted(self, earlier: Delivery, error: XmodeError) -> Delivery:
+    def _noted(self, current: Delivery, error: XmodeError, earlier: Delivery | None) -> Delivery:
+        """Record the error. ``earlier`` is the delivery as it was recorded before this attempt."""
         now = self.context.clock.now()
         delivery = replace(
-            earlier,
+            current,
             status=_status(error),
             failure=failure_of(error),
             updated_at=now,
-            attempts=earlier.attempts + 1,
+            attempts=current.attempts + 1,
             next_attempt_at=self.context.backoff.next_attempt_at(earlier, now),
         )
         self.context.ledger.deliveries.update(self.lease, delivery)
@@ -359,6 +388,8 @@ def _ends_run(error: XmodeError) -> bool:
 def _status(error: XmodeError | None) -> Status:
     if error is None:
         return Status.DELIVERED
+    if isinstance(error, Quarantined | Rejected):
+        return Status.QUARANTINED if isinstance(error, Quarantined) else Status.SKIPPED
     if isinstance(error, Interrupted):
         return Status.PLANNED
     if error.exit_code == ExitCode.BLOCKED:

@@ -26,7 +26,7 @@ from xmode_transfer.model.periods import Period, PeriodKind, look_back_start
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import DeliveryOutcome, SourceProblem, Status
 from xmode_transfer.model.upkeep import Scope
-from xmode_transfer.sources.interface import PeriodState, SourceFactory
+from xmode_transfer.sources.interface import PeriodState, Source, SourceFactory
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.sending import defect_of, failure_of
@@ -60,8 +60,8 @@ class CustomerRun:
         words = {delivery.outcome for delivery in self.deliveries}
         if self.interrupted:
             words.add("interrupted")
-        order = ("interrupted", Status.BLOCKED, Status.FAILED, "already_running", Status.DELIVERED)
-        return next((str(word) for word in order if word in words), str(Status.SKIPPED))
+        order = ("interrupted", Status.BLOCKED, Status.FAILED, Status.QUARANTINED, "already_running")
+        return next((str(word) for word in (*order, Status.DELIVERED) if word in words), str(Status.SKIPPED))
 
 
 def scan_sources(
@@ -148,14 +148,7 @@ class Scanner:
             start = since.start if since else oldest if scope.is_whole else None
             states: Iterator[PeriodState | SourceProblem]
             if scope.period is not None:
-                period = _parse(feed, scope.period)
-                found = source.state(period)
-                if found is None:
-                    raise SourceMissing(
-                        f"the source of {feed.name} has nothing for {period.label}",
-                        hint=f"check {feed.source}, then name the period again",
-                    )
-                states = iter([found])
+                states = iter([named_state(source, feed, scope.period)])
             else:
                 states = source.periods(start)
             passed = self.ledger.sources.skipped(customer.name, feed.name) if scope.is_whole else {}
@@ -214,6 +207,18 @@ def _is_asked_for(feed: Feed, problem: SourceProblem, since: datetime | None, un
         return False
     period = partition.period(path)
     return period is None or until is None or period <= until
+
+
+def named_state(source: Source, feed: Feed, label: str) -> PeriodState:
+    """Return the state of a period that a person names. Raises ConfigError, and SourceMissing without one."""
+    period = _parse(feed, label)
+    found = source.state(period)
+    if found is None:
+        raise SourceMissing(
+            f"the source of {feed.name} has nothing for {period.label}",
+            hint=f"check {feed.source}, then name the period again",
+        )
+    return found
 
 
 def _parse(feed: Feed, label: str) -> Period:

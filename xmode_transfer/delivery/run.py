@@ -5,18 +5,36 @@ from concurrent.futures import ThreadPoolExecutor
 
 from xmode_transfer import telemetry
 from xmode_transfer.config import Configuration, Customer, Feed
+from xmode_transfer.delivery import judging
 from xmode_transfer.delivery.deliver import deliver, failed
-from xmode_transfer.delivery.due import CustomerRun, Scanner, feeds_of, scan_sources, source_failed
-from xmode_transfer.model.errors import AlreadyRunning, ExitCode, SourceError, VendorIdentityError, XmodeError
+from xmode_transfer.delivery.due import (
+    CustomerRun,
+    Scanner,
+    feeds_of,
+    named_state,
+    scan_sources,
+    source_failed,
+)
+from xmode_transfer.ledger import Ledger
+from xmode_transfer.model.errors import (
+    AlreadyRunning,
+    ConfigError,
+    ExitCode,
+    SourceError,
+    VendorIdentityError,
+    XmodeError,
+)
 from xmode_transfer.model.jobs import customer_lease
-from xmode_transfer.model.records import DeliveryOutcome
+from xmode_transfer.model.periods import PeriodKind
+from xmode_transfer.model.process import Clock
+from xmode_transfer.model.records import FINISHED, DeliveryOutcome, SourceFile
 from xmode_transfer.model.upkeep import Scope
-from xmode_transfer.sources.interface import PeriodState
+from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context, held
-from xmode_transfer.transfer.plan import PlanEntry
-from xmode_transfer.transfer.planning import Planner
+from xmode_transfer.transfer.plan import Action, PlanEntry
+from xmode_transfer.transfer.planning import Planner, Survey
 from xmode_transfer.transfer.sending import defect_of
 
 _CUSTOMERS_AT_ONCE = 8
@@ -105,13 +123,66 @@ def run_customers(
     return results
 
 
+class PeriodPreview:
+    """What ``run_customer`` would do with one period: first the ``entries`` of the plan, then the verdict."""
+
+    def __init__(self, context: Context, customer: Customer, feed: Feed, state: PeriodState) -> None:
+        self.feed, self.state = feed, state
+        self._context, self._customer = context, customer
+        source = context.sources(feed)
+        self._screen = None
+        if feed.period is PeriodKind.NONE:
+            self._screen = judging.Screen(context, customer, feed, source, records=False)
+        self._planner = Planner(context, customer, feed, state, source, self._screen)
+        self._survey = Survey()
+        self._has_news = False
+
+    def entries(self) -> Iterator[PlanEntry]:
+        for entry, _ in self._planner.preview(self._survey):
+            self._has_news = self._has_news or entry.action is not Action.SKIP
+            yield entry
+
+    def verdict(self) -> judging.Foreseen | None:
+        """Return the verdict; None if nothing is to deliver. Raises SourceError."""
+        latest = self._planner.latest()
+        if latest is not None and latest.status in FINISHED and not self._has_news and self._screen is None:
+            return None
+        plan = self._planner.preview()
+        files = (file for entry, file in plan if file is not None and entry.action is Action.UPLOAD)
+        judge = judging.judge_of(self._context, self.feed, self._planner.source)
+        period, customer = self.state.period, self._customer.name
+        return judging.foresee(judge, period, self._survey, files, customer, self._screen)
+
+
 def preview(
     context: Context, configuration: Configuration, name: str, scope: Scope, result: CustomerRun
-) -> Iterator[tuple[Feed, PeriodState, Iterator[PlanEntry]]]:
+) -> Iterator[PeriodPreview]:
     """Yield what ``run_customer`` would do, and add the periods that wait to ``result``. Writes nothing and
     sends no request."""
     customer = configuration.active_customer(name)
     scanner = Scanner(context.sources, context.ledger, context.clock)
     for feed in feeds_of(configuration, customer, scope):
         for state in scanner.due(customer, feed, scope, result):
-            yield feed, state, Planner(context, customer, feed, state, context.sources(feed)).preview()
+            yield PeriodPreview(context, customer, feed, state)
+
+
+def judge_period(
+    configuration: Configuration,
+    sources: SourceFactory,
+    ledger: Ledger | None,
+    clock: Clock,
+    feed_name: str,
+    label: str,
+) -> tuple[PeriodState, judging.Foreseen]:
+    """Judge a period by its feed's checks, complete or not, as for a new customer. Writes nothing. Raises
+    ConfigError and SourceError."""
+    feed = configuration.feeds.get(feed_name)
+    if feed is None:
+        hint = f"feeds: {', '.join(sorted(configuration.feeds))}"
+        raise ConfigError(f"there is no feed {feed_name}", hint=hint)
+    source = sources(feed)
+    state = named_state(source, feed, label)
+    survey = Survey(source.scan(state.period))
+    files = (file for file in source.scan(state.period) if isinstance(file, SourceFile))
+    judge = judging.Judge(feed, source, ledger, clock)
+    return state, judging.foresee(judge, state.period, survey, files)

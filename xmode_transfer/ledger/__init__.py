@@ -10,6 +10,7 @@ from xmode_transfer.ledger.keys import Keys, Operations
 from xmode_transfer.ledger.leases import Leases
 from xmode_transfer.ledger.objects import Objects
 from xmode_transfer.ledger.recalls import Recalls
+from xmode_transfer.ledger.tables import SCHEMA_VERSION
 from xmode_transfer.ledger.watching import (
     Alerts,
     Challenges,
@@ -21,6 +22,7 @@ from xmode_transfer.ledger.watching import (
 )
 from xmode_transfer.ledger.work_queue import ProcrastinateQueue
 from xmode_transfer.ledger.writer import GroupCommit
+from xmode_transfer.model.errors import LedgerMissing
 from xmode_transfer.model.health import Snapshot
 
 if TYPE_CHECKING:
@@ -41,6 +43,23 @@ def open_ledger(url: str, clock: "Clock", *, holder: str | None = None, waits: b
     except BaseException:
         database.close()
         raise
+    return Ledger(database, clock)
+
+
+def open_existing(url: str, clock: "Clock") -> "Ledger | None":
+    """Open a ledger to read from it, without creating or migrating it; return None without a current one."""
+    try:
+        database = schema.connect(url, create=False, waits=False)
+    except LedgerMissing:
+        return None
+    try:
+        is_current = database.read(lambda c: schema.version_of(c, database)) == SCHEMA_VERSION
+    except BaseException:
+        database.close()
+        raise
+    if not is_current:
+        database.close()
+        return None
     return Ledger(database, clock)
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, or_, select
 
-from xmode_transfer.ledger.deliveries import IS_NEWEST
 from xmode_transfer.ledger.tables import JUDGEMENT, RELEASE, deliveries, judgements, periods, releases
 from xmode_transfer.ledger.writer import LedgerPart, only
-from xmode_transfer.model.checks import Judgement, Release, Verdict
+from xmode_transfer.model.checks import Decision, Judgement, Release, Verdict
 from xmode_transfer.model.records import Status
 
 
@@ -56,9 +55,37 @@ class Judgements(LedgerPart):
         query = select(releases).filter_by(feed=feed, period=period).order_by(releases.c.decided_at)
         return self._records(RELEASE, only(query, (releases.c.fingerprint, fingerprint)))
 
+    def references(self, feed: str, until: str, limit: int = 30) -> list[Judgement]:
+        """Return the last verdicts up to ``until``, newest first, without what is quarantined."""
+        let_out = select(releases).where(
+            releases.c.feed == judgements.c.feed,
+            releases.c.period == judgements.c.period,
+            releases.c.fingerprint == judgements.c.fingerprint,
+            releases.c.decision == Decision.RELEASED,
+        )
+        sound = judgements.c.verdict != Verdict.QUARANTINED
+        query = select(judgements).where(
+            judgements.c.feed == feed, judgements.c.period <= until, or_(sound, let_out.exists())
+        )
+        return self._records(JUDGEMENT, query.order_by(judgements.c.period.desc()).limit(limit))
+
+    def has_delivered_files(self, feed: str) -> bool:
+        """Return True if any period of the feed was delivered with a file to any customer."""
+        query = select(deliveries.c.id).join_from(deliveries, periods)
+        found = query.where(
+            periods.c.feed == feed, deliveries.c.status == Status.DELIVERED, deliveries.c.object_count > 0
+        )
+        return bool(self._rows(found.limit(1)))
+
     def history(self, feed: str, before: str, limit: int) -> list[tuple[str, int, int]]:
         """Return the period, the files and the bytes of the last periods before ``before`` that were
-        delivered to any customer, newest first."""
+        delivered to any customer, newest first; of a period, those of its last delivered revision."""
+        later = deliveries.alias("later_delivered")
+        is_last = ~exists().where(
+            later.c.period_id == deliveries.c.period_id,
+            later.c.revision > deliveries.c.revision,
+            later.c.status == Status.DELIVERED,
+        )
         query = (
             select(periods.c.period, func.max(deliveries.c.object_count), func.max(deliveries.c.total_bytes))
             .join_from(deliveries, periods)
@@ -66,7 +93,7 @@ class Judgements(LedgerPart):
                 periods.c.feed == feed,
                 periods.c.period < before,
                 deliveries.c.status == Status.DELIVERED,
-                IS_NEWEST,
+                is_last,
             )
             .group_by(periods.c.period)
             .order_by(periods.c.period.desc())

@@ -1,6 +1,7 @@
 """Checks before release: what was found in a period at the source, and a person's decision about it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -39,7 +40,9 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The verdict on a period as it was at the source with that ``fingerprint``; it is the same for all
-    customers. In a drop folder each file is judged, and ``name`` is the file's; otherwise it is empty."""
+    customers. In a drop folder each file is judged, and ``name`` is the file's; otherwise it is empty.
+    ``shape`` has the schema or header of its files by format, which the next period is compared with.
+    ``rules`` is the digest of the feed's ``checks``: with others, it is judged anew."""
 
     feed: str
     period: str
@@ -50,6 +53,8 @@ class Judgement:
     bytes: int
     failed: tuple[FailedCheck, ...]
     judged_at: datetime
+    shape: Mapping[str, str] = field(default_factory=dict)
+    rules: str = ""
 
 
 class Decision(StrEnum):
@@ -72,3 +77,15 @@ class Release:
     reason: str
     decided_at: datetime
     failed: tuple[FailedCheck, ...]
+
+
+REJECTED = "rejected"  # the failure cause of a delivery that a person has rejected
+
+
+def in_force(decisions: Iterable[Release], customer: str, fingerprint: str, name: str = "") -> Release | None:
+    """Return the last decision, of those in the order of their times, that concerns a customer."""
+    found = None
+    for item in decisions:
+        if item.customer in ("", customer) and (item.name, item.fingerprint) == (name, fingerprint):
+            found = item
+    return found

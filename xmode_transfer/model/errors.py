@@ -141,6 +141,17 @@ class SourcePartlyUnreadable(SourceError, code="source_partly_unreadable"):
     """Some directories cannot be read, so their periods are unknown. The rest of the feed is delivered."""
 
 
+class Quarantined(XmodeError, code="quarantined"):
+    """A check before release failed: nothing of the period is sent until its source is corrected, or a person
+    releases it."""
+
+
+class Rejected(XmodeError, code="rejected"):
+    """A person has rejected a quarantined period: it is never delivered as it is."""
+
+    exit_code = ExitCode.DONE
+
+
 class LedgerError(XmodeError, code="ledger_error"):
     """An error of the ledger. No delivery is reported that the ledger does not hold."""
 

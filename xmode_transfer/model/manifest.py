@@ -74,10 +74,12 @@ def chunks(
     *,
     prefix: str,
     bucket: str = "",
+    released: Mapping[str, Any] | None = None,
     sign: Callable[[bytes], dict[str, str] | None] | None = None,
 ) -> Iterator[bytes]:
-    """Yield the manifest. ``receipts`` and ``missing`` are sorted by name; ``sign`` signs a statement. Raises
-    ValueError if number and bytes of the receipts are not those of the delivery."""
+    """Yield the manifest. ``receipts`` and ``missing`` are sorted by name; ``released`` says who let it out
+    despite failed checks; ``sign`` signs a statement. Raises ValueError if number and bytes of the receipts
+    are not those of the delivery."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,
@@ -86,6 +88,8 @@ def chunks(
         "format": FORMAT,
     }
     tail: dict[str, Any] = {"period": delivery.period, "prefix": prefix, "revision": delivery.revision}
+    if released is not None:
+        tail["released"] = released
     digest = SignedDigest(head | tail, bucket)
     yield (canonical(head)[:-1] + ',"missing":[').encode()
     digest.begin("missing")

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from xmode_transfer.model.checks import REJECTED, FailedCheck
+
 
 class Status(StrEnum):
     PLANNED = "planned"  # its objects are recorded and not sent yet
@@ -145,6 +147,11 @@ class Delivery:
     @property
     def is_superseded(self) -> bool:
         return self.failure is not None and self.failure.cause == SUPERSEDED
+
+    @property
+    def is_rejected(self) -> bool:
+        """True if a person has rejected it. The same revision is planned anew if it is tried again."""
+        return self.failure is not None and self.failure.cause == REJECTED
 
     @property
     def label(self) -> str:
@@ -303,7 +310,8 @@ class Capabilities:
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
     """The result of ``deliver``. ``sent_again`` counts gone objects that were replaced, ``missing`` those
-    that the manifest does not list. ``ends_run``: the customer's other deliveries would fail the same way."""
+    that the manifest does not list. ``ends_run``: the customer's other deliveries would fail the same way.
+    ``checks`` are those that failed before release."""
 
     customer: str
     feed: str
@@ -322,3 +330,4 @@ class DeliveryOutcome:
     ends_run: bool = False
     sent_again: int = 0
     missing: int = 0
+    checks: tuple[FailedCheck, ...] = ()

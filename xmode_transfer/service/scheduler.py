@@ -19,7 +19,7 @@ from xmode_transfer.transfer.context import Context
 
 REAP_SECONDS = 5.0
 """How often each daemon and each worker reaps jobs of dead workers."""
-_OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED)
+_OPEN = (Status.PLANNED, Status.RUNNING, Status.FAILED, Status.BLOCKED, Status.QUARANTINED)
 _READING = 0.05  # maximum share of time spent on reading the queue: a large queue is read less often
 _LONGEST_SECONDS = 5.0  # maximum interval between two reads, also after one that waited for the database
 

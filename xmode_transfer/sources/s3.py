@@ -43,8 +43,14 @@ class S3File(OpenFile):
         self.check_unchanged()
 
     def read_at(self, offset: int, length: int) -> bytes:
+        return self._read(offset, length, RANGE_BYTES)
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        return self._read(offset, length, length)
+
+    def _read(self, offset: int, length: int, most: int) -> bytes:
         buffer = bytearray(length)
-        count = self.read_into(memoryview(buffer), offset)
+        count = self._fill(memoryview(buffer), offset, most)
         if count < length:
             raise SourceChanged(
                 f"{readable(self._file.name)} has {self.size:,} bytes; {offset + length:,} were requested"
@@ -52,12 +58,16 @@ class S3File(OpenFile):
         return bytes(buffer)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
+        return self._fill(buffer, offset, RANGE_BYTES)
+
+    def _fill(self, buffer: memoryview, offset: int, most: int) -> int:
+        """Read into the buffer by requests for up to ``most`` bytes."""
         if self._closed:
             raise ValueError(f"{readable(self._file.name)} is closed")
         wanted = max(0, min(len(buffer), self.size - offset))
         done, failures = 0, 0
         while done < wanted:
-            stream = self._range(offset + done)
+            stream = self._range(offset + done, most)
             try:
                 with self._bucket.translated("GetObject", self._file.name):
                     piece = stream.read(wanted - done)
@@ -92,12 +102,12 @@ class S3File(OpenFile):
         for stream in parked.values():
             stream.close()
 
-    def _range(self, position: int) -> "_Range":
+    def _range(self, position: int, most: int) -> "_Range":
         with self._lock:
             parked = self._parked.pop(position, None)
         if parked is not None:
             return parked
-        last = min(position + RANGE_BYTES, self.size) - 1
+        last = min(position + most, self.size) - 1
         return _Range(self._bucket.get(self._file.name, self._file.identity, position, last), position, last)
 
     def _park(self, stream: "_Range") -> None:

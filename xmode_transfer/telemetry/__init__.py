@@ -47,6 +47,13 @@ class Event(Enum):
     SOURCE_PROBLEM = "a file cannot be delivered as it is; the reason is in the line"
     SOURCE_FAILED = "a feed's files, or some of its periods, cannot be listed or read"
 
+    PERIOD_QUARANTINED = (
+        "a check before release failed: nothing of the period, or file, is sent; which, and figures"
+    )
+    PERIOD_WARNED = "a check before release failed, and the feed's `on_failure` only warns: it is delivered"
+    PERIOD_RELEASED = "a person released what was quarantined: it is delivered as it is"
+    PERIOD_REJECTED = "a person rejected what was quarantined: it is never delivered as it is"
+
     SESSION_OPENED = "a customer's role was assumed for one step"
     SESSION_REFUSED = "a customer's role cannot be assumed; likely causes are in the line"
     CREDENTIALS_REPLACED = "our access key was refused, and a new one replaced it"

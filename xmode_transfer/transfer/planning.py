@@ -4,7 +4,7 @@ The plan is recorded before the first byte is sent, so that after a crash the le
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from xmode_transfer.aws import checksums
@@ -32,31 +32,59 @@ from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, di
 ILLEGAL_NAME = "illegal_name"  # the other codes of problems are the sources' (``ProblemCode``)
 
 
+class Survey:
+    """What a walk of the source saw of a period: its totals, and the fingerprint of its files in order."""
+
+    def __init__(self, files: Iterable[SourceFile | SourceProblem] = ()) -> None:
+        self.files = self.bytes = self.problems = 0
+        self._sha256 = hashlib.sha256()
+        for _ in self.seen(files):
+            pass
+
+    def seen(self, files: Iterable[SourceFile | SourceProblem]) -> Iterator[SourceFile | SourceProblem]:
+        for file in files:
+            if isinstance(file, SourceFile):
+                self.files += 1
+                self.bytes += file.size
+                text = f"{file.name}\0{file.size}\0{file.modified_ns}\0{file.identity}\0"
+            else:
+                self.problems += 1
+                text = f"{file.name}\0{file.code}\0"
+            self._sha256.update(text.encode("utf-8", "surrogateescape"))
+            yield file
+
+    @property
+    def fingerprint(self) -> str:
+        return self._sha256.hexdigest()
+
+
 @dataclass(slots=True)
 class Plan:
-    """``delivery`` is None if there is nothing to do. Counts are objects."""
+    """``delivery`` is None if there is nothing to do. Counts are objects; ``survey`` is of all files."""
 
     delivery: Delivery | None = None
     upload_count: int = 0
     upload_bytes: int = 0
     skipped: int = 0
     problems: list[SourceProblem] = field(default_factory=list)
+    survey: Survey = field(default_factory=Survey)
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Plans one period of one subscription."""
+    """Plans one period of one subscription. ``screen`` may change a difference, or take it out (None)."""
 
     context: Context
     customer: Customer
     feed: Feed
     state: PeriodState
     source: Source
+    screen: Callable[[Difference], Difference | None] | None = None
 
     def record(self, lease: Lease) -> Plan:
         """Idempotent: after a crash it continues the recorded plan."""
         latest = self.latest()
-        if latest is not None and latest.status in FINISHED:
+        if latest is not None and latest.status in FINISHED and not latest.is_rejected:
             news, known_count = self._news(lease, latest)
             if not news:
                 if latest.marker != self.state.marker:  # the same content need not be read again
@@ -95,13 +123,13 @@ class Planner:
         self.context.ledger.deliveries.update(lease, delivery)
         return delivery
 
-    def preview(self) -> Iterator[PlanEntry]:
-        """Yield what ``record`` would do, name by name, with reasons. Writes nothing."""
+    def preview(self, survey: Survey | None = None) -> Iterator[tuple[PlanEntry, SourceFile | None]]:
+        """Yield what ``record`` would do, name by name, with reasons, and the file. Writes nothing."""
         latest = self.latest()
         delivery = self._open_revision(latest)
         renewed = latest is not None and self._declared_anew(latest)
-        for difference in self._differences(delivery):
-            yield self._entry(difference, delivery.revision, renewed=renewed)
+        for difference in self._differences(delivery, survey=survey):
+            yield self._entry(difference, delivery.revision, renewed=renewed), difference.file
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
         """Closes a revision with a delivered object that the source has replaced since."""
@@ -116,7 +144,8 @@ class Planner:
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
         """Return the unfinished delivery, or the next revision, which is not recorded yet."""
-        if latest is not None and latest.status not in FINISHED and not latest.is_superseded:
+        unfinished = latest is not None and (latest.status not in FINISHED or latest.is_rejected)
+        if latest is not None and unfinished and not latest.is_superseded:
             return latest
         revision = latest.revision + 1 if latest else 1
         now = self.context.clock.now()
@@ -141,7 +170,7 @@ class Planner:
 
         def objects() -> Iterator[PlannedObject]:
             nonlocal stale
-            for difference in self._differences(delivery, lease):
+            for difference in self._differences(delivery, lease, plan.survey):
                 if difference.kind is Kind.GONE:
                     if difference.current and difference.receipt is None:
                         gone.append(difference.name)
@@ -167,7 +196,7 @@ class Planner:
             return None
         if gone:
             self.context.ledger.objects.forget(lease, delivery.id, gone)
-        plan.delivery = self.counted(lease, delivery)
+        plan.delivery = self.counted(lease, replace(delivery, fingerprint=plan.survey.fingerprint))
         return plan
 
     def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
@@ -204,11 +233,16 @@ class Planner:
     def latest(self) -> Delivery | None:
         return self.context.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
 
-    def _differences(self, delivery: Delivery, lease: Lease | None = None) -> Iterator[Difference]:
+    def _differences(
+        self, delivery: Delivery, lease: Lease | None = None, survey: Survey | None = None
+    ) -> Iterator[Difference]:
         current = self.context.ledger.objects.planned(delivery.id)
         delivered = self.context.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
-        return self._with_same_content(diff(files, current, delivered), lease)
+        if survey is not None:
+            files = survey.seen(files)
+        differences = self._with_same_content(diff(files, current, delivered), lease)
+        return differences if self.screen is None else filter(None, map(self.screen, differences))
 
     def _planned(self, plan: Plan, difference: Difference, revision: int) -> Iterator[PlannedObject]:
         entry = self._entry(difference, revision)

@@ -5,11 +5,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Customer
 from xmode_transfer.model import keys, manifest
+from xmode_transfer.model.checks import Decision
 from xmode_transfer.model.errors import (
     AccessDenied,
     Defect,
@@ -25,7 +27,7 @@ from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, Sour
 from xmode_transfer.sources.local import LocalFile
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
-from xmode_transfer.transfer.planning import Plan
+from xmode_transfer.transfer.planning import Plan, Survey
 from xmode_transfer.transfer.sending import Sent
 
 _CHUNK_BYTES = 1024 * 1024
@@ -87,6 +89,7 @@ def publish(
         context.ledger.objects.left_out(delivery.id),
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
+        released=_released(context, delivery),
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,
     )
     with SpooledFile(chunks) as body:
@@ -155,6 +158,30 @@ def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
     if unattested is None or not any(planned.carried for planned, _ in objects):
         return None
     return f"it carries over objects of revision {unattested.revision}, which is not attested"
+
+
+def _released(context: Context, delivery: Delivery) -> dict[str, Any] | None:
+    """Return who let out what the checks before release held back, for the manifest."""
+    decisions = [
+        item
+        for item in context.ledger.judgements.decisions(delivery.feed, delivery.period)
+        if item.decision is Decision.RELEASED and item.customer in ("", delivery.customer)
+    ]
+    names = {item.name for item in decisions if item.name}  # of a drop folder
+    fingerprints = {"": delivery.fingerprint}
+    for planned, _ in context.ledger.objects.planned(delivery.id) if names else ():
+        if planned.name in names and not planned.carried:
+            fingerprints[planned.name] = Survey([planned.source_file()]).fingerprint
+    found = [item for item in decisions if fingerprints.get(item.name) == item.fingerprint]
+    if not found:
+        return None
+    failed = {check: None for item in found for check in item.failed}
+    return {
+        "by": found[-1].person,
+        "at": manifest.timestamp(found[-1].decided_at),
+        "reason": found[-1].reason,
+        "checks": [{"check": str(item.check), "file": item.file, "message": item.message} for item in failed],
+    }
 
 
 def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:

@@ -21,6 +21,7 @@ NEVER_ALERTS = {
     "demo_failed",
     "receipt_refused",
     "ownership_unproven",
+    "rejected",
 }
 # Recorded by alerting/health.
 OF_HEALTH = {
