@@ -199,7 +199,6 @@ SUMMARIES = MappingProxyType(
         "source_missing": "the source does not exist",
         "source_unreadable": "the source cannot be read",
         "source_partly_unreadable": "a part of the source cannot be read",
-        "quarantined": "a check before release failed, and nothing of it is sent",
         "source_changed": "source files change while they are read",
         "source_error": "the source reports an error",
         "incomplete": "some files are not delivered",

@@ -104,6 +104,16 @@ class Objects(LedgerPart):
         is_pending = ~exists().where(SAME_OBJECT)
         return self._change(lease, delivery_id, lambda c, place: _drop(c, objects, place, gone, is_pending))
 
+    def clear(self, lease: Lease, delivery_id: str) -> None:
+        """Delete the plan of a delivery that was never published, and its receipts."""
+
+        def action(connection: Connection, place: tuple[int, int]) -> None:
+            for table in (receipts, objects, missing):
+                of_delivery = (table.c.period_id == place[0], table.c.revision == place[1])
+                connection.execute(delete(table).where(*of_delivery))
+
+        self._change(lease, delivery_id, action)
+
     def send_again(self, lease: Lease, delivery_id: str, again: Sequence[PlannedObject]) -> None:
         """Delete the receipts of objects that are gone from the bucket, and replace what was planned under
         their names."""
@@ -219,6 +229,14 @@ class Objects(LedgerPart):
         # The revisions of one name follow each other, the highest last.
         highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
         yield from _proven(highest)
+
+    def receipts(self, customer: str, feed: str, period: str) -> Iterator[Receipt]:
+        """Yield the receipts of all revisions of the period, by name and revision. Each says if its object
+        was removed since, and if its revision was superseded."""
+        number = self._read(lambda c: deliveries.period_id(c, customer, feed, period))
+        if number is not None:
+            rows = _walk(self._database, statements.DELIVERED_PAGE, period_id=number)
+            yield from (receipt for _, receipt in _proven(rows))
 
     def _walk(self, statement: ClauseElement, delivery_id: str) -> Iterator[tuple[Any, ...]]:
         found = self._read(lambda c: deliveries.place(c, delivery_id))

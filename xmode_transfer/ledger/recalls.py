@@ -1,29 +1,40 @@
 """Recalls, what they withdrew, and how far each has come."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
+from xmode_transfer.ledger.statements import OF_SUPERSEDED
 from xmode_transfer.ledger.tables import (
     RECALL,
     RECALL_PROGRESS,
     WITHDRAWN,
+    periods,
     recall_customers,
     recalls,
+    receipts,
     withdrawn,
 )
 from xmode_transfer.ledger.writer import LedgerPart, only
-from xmode_transfer.model.recall import Recall, RecallProgress, RecallState, Withdrawn
-from xmode_transfer.model.records import Checksum
+from xmode_transfer.model.recall import (
+    Content,
+    Contents,
+    Recall,
+    RecallProgress,
+    RecallState,
+    Withdrawn,
+    WithdrawnObject,
+)
+from xmode_transfer.model.records import Checksum, Delivery
 
 _ROWS_AT_A_TIME = 500
 
 
 class Recalls(LedgerPart):
     def start(self, recall: Recall, files: Iterable[Withdrawn], customers: Iterable[RecallProgress]) -> None:
-        """Record a recall, what it withdraws and for whom, all at once. Idempotent; what an earlier recall
-        withdrew already keeps that recall."""
+        """Record a recall, what it withdraws and for whom, all at once. Idempotent: a second call adds what
+        is new."""
         rows = [WITHDRAWN.values(item) for item in files]
         progress = [RECALL_PROGRESS.values(item) for item in customers]
         insert = self._database.insert
@@ -51,18 +62,51 @@ class Recalls(LedgerPart):
         in_order = (withdrawn.c.feed, withdrawn.c.period, withdrawn.c.name, withdrawn.c.algorithm)
         return self._records(WITHDRAWN, select(withdrawn).filter_by(recall=recall).order_by(*in_order))
 
-    def withdrawn(self, customer: str, feed: str, period: str) -> Mapping[str, frozenset[Checksum]]:
+    def withdrawn(self, customer: str, feed: str, period: str) -> Contents:
         """Return what must not be with the customer, by the name at the source. Usually empty: this is asked
         for at each delivery."""
         query = (
-            select(withdrawn.c.name, withdrawn.c.algorithm, withdrawn.c.checksum)
+            select(withdrawn.c.name, withdrawn.c.size, withdrawn.c.algorithm, withdrawn.c.checksum)
             .filter_by(feed=feed, period=period)
             .where(withdrawn.c.customer.in_(["", customer]))
         )
-        found: dict[str, set[Checksum]] = defaultdict(set)
-        for name, algorithm, value in self._rows(query):
-            found[name].add(Checksum(algorithm, value))
-        return {name: frozenset(checksums) for name, checksums in found.items()}
+        found: dict[str, set[Content]] = defaultdict(set)
+        for name, size, *checksum in self._rows(query):
+            found[name].add(Content(size, Checksum(*checksum)))
+        return {name: frozenset(contents) for name, contents in found.items()}
+
+    def received(self, delivery: Delivery) -> list[WithdrawnObject]:
+        """Return the withdrawn objects that a manifest of the delivery's period has listed, up to its
+        revision, by name and key."""
+        listed = [receipts.c[name] for name in ("name", "key", "size", "algorithm", "checksum")]
+        same = ("name", "size", "algorithm", "checksum")
+        query = (
+            select(*listed, func.min(recalls.c.started_at))
+            .select_from(withdrawn)
+            .join(recalls, recalls.c.id == withdrawn.c.recall)
+            .join(periods, and_(periods.c.feed == withdrawn.c.feed, periods.c.period == withdrawn.c.period))
+            .join(
+                receipts,
+                and_(
+                    receipts.c.period_id == periods.c.id,
+                    *(receipts.c[column] == withdrawn.c[column] for column in same),
+                ),
+            )
+            .where(
+                withdrawn.c.feed == delivery.feed,
+                withdrawn.c.period == delivery.period,
+                withdrawn.c.customer.in_(["", delivery.customer]),
+                periods.c.customer == delivery.customer,
+                receipts.c.revision <= delivery.revision,
+                ~OF_SUPERSEDED,
+            )
+            .group_by(*listed)
+            .order_by(receipts.c.name, receipts.c.key)
+        )
+        return [
+            WithdrawnObject(name, key, size, Checksum(algorithm, value), at)
+            for name, key, size, algorithm, value, at in self._rows(query)
+        ]
 
     def progress(
         self,

@@ -88,6 +88,7 @@ class Event(Enum):
     RECEIPT_SIGNED = "the result of a verification was written to a file and signed"
     REPAIR_FINISHED = "one line for a repair: what was delivered again, and what was not"
     ADOPT_FINISHED = "one line for an adoption: what was restored to the ledger"
+    RECALL_CARRIED_OUT = "what a recall has done so far for one customer: state, and keys by outcome"
     DELIVERY_ADOPTED = "a delivery known only from its manifest is in the ledger again, its objects verified"
 
     DAEMON_STARTED = "the daemon runs: version, customers, slots"
