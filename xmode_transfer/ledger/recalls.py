@@ -1,16 +1,21 @@
 """Recalls, what they withdrew, and how far each has come."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
+from xmode_transfer.ledger.statements import was_removed
 from xmode_transfer.ledger.tables import (
     RECALL,
     RECALL_PROGRESS,
     WITHDRAWN,
+    periods,
     recall_customers,
     recalls,
+    receipts,
     withdrawn,
 )
 from xmode_transfer.ledger.writer import LedgerPart, only
@@ -24,8 +29,33 @@ class Recalls(LedgerPart):
     def start(self, recall: Recall, files: Iterable[Withdrawn], customers: Iterable[RecallProgress]) -> None:
         """Record a recall, what it withdraws and for whom, all at once. Idempotent; what an earlier recall
         withdrew already keeps that recall."""
-        rows = [WITHDRAWN.values(item) for item in files]
+        begin = self._beginning(recall, files)
         progress = [RECALL_PROGRESS.values(item) for item in customers]
+
+        def action(connection: Connection) -> None:
+            begin(connection)
+            self._add_progress(connection, progress)
+
+        self._write(action)
+
+    def restore(self, recall: Recall, files: Iterable[Withdrawn], now: datetime) -> int:
+        """Record a recall that this ledger lacks, pending for each customer that holds its files. Return the
+        number of customers."""
+        begin = self._beginning(recall, files)
+
+        def action(connection: Connection) -> int:
+            begin(connection)
+            return self._add_holders(connection, now, withdrawn.c.recall == recall.id)
+
+        return self._write(action)
+
+    def extend(self, customer: str, now: datetime) -> int:
+        """Add the customer to each recall whose files it holds, after deliveries of it were adopted. Return
+        the number of recalls that were extended or opened again."""
+        return self._write(lambda c: self._add_holders(c, now, periods.c.customer == customer))
+
+    def _beginning(self, recall: Recall, files: Iterable[Withdrawn]) -> Callable[[Connection], None]:
+        rows = [WITHDRAWN.values(item) for item in files]
         insert = self._database.insert
 
         def action(connection: Connection) -> None:
@@ -33,10 +63,41 @@ class Recalls(LedgerPart):
             for start in range(0, len(rows), _ROWS_AT_A_TIME):
                 some = rows[start : start + _ROWS_AT_A_TIME]
                 connection.execute(insert(withdrawn).on_conflict_do_nothing(), some)
-            if progress:
-                connection.execute(insert(recall_customers).on_conflict_do_nothing(), progress)
 
-        self._write(action)
+        return action
+
+    def _add_progress(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            connection.execute(self._database.insert(recall_customers).on_conflict_do_nothing(), rows)
+
+    def _add_holders(self, connection: Connection, now: datetime, which: ColumnElement[bool]) -> int:
+        """Add pending progress, or set it to pending again, for the customers whose destinations hold
+        withdrawn files."""
+        of_period = and_(periods.c.feed == withdrawn.c.feed, periods.c.period == withdrawn.c.period)
+        of_file = and_(
+            receipts.c.period_id == periods.c.id,
+            receipts.c.name == withdrawn.c.name,
+            receipts.c.algorithm == withdrawn.c.algorithm,
+            receipts.c.checksum == withdrawn.c.checksum,
+        )
+        holding = (
+            select(withdrawn.c.recall, periods.c.customer)
+            .distinct()
+            .select_from(withdrawn)
+            .join(periods, of_period)
+            .join(receipts, of_file)
+            .where(which, withdrawn.c.customer.in_(["", periods.c.customer]), ~was_removed(receipts))
+        )
+        pending = [RecallProgress(*row, RecallState.PENDING, now) for row in connection.execute(holding)]
+        if pending:
+            rows = [RECALL_PROGRESS.values(item) for item in pending]
+            connection.execute(self._database.upsert(recall_customers), rows)
+            again = recalls.c.id.in_(sorted({item.recall for item in pending}))
+            connection.execute(update(recalls).where(again).values(finished_at=None))
+        return len(pending)
+
+    def ids(self) -> set[str]:
+        return {row.id for row in self._rows(select(recalls.c.id))}
 
     def get(self, recall: str) -> Recall | None:
         return self._first(RECALL, select(recalls).filter_by(id=recall))

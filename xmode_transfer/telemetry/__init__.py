@@ -75,6 +75,11 @@ class Event(Enum):
     VERIFY_FINISHED = "one line for the whole verification: outcome, counts, seconds"
     MANIFEST_UNSIGNED = "the key that signs manifests cannot be read: manifests go out unsigned"
     RECEIPT_SIGNED = "the result of a verification was written to a file and signed"
+    RECALL_RESTORED = "the file of recalls has a recall that the ledger lacked; it is carried out again"
+    RECALL_INCOMPLETE = "the file of recalls ends with a recall that was killed before it began: dropped"
+    RECALLS_NOT_WRITTEN = (
+        "recalls of the ledger could not be added to the file of recalls; the next start does"
+    )
     REPAIR_FINISHED = "one line for a repair: what was delivered again, and what was not"
     ADOPT_FINISHED = "one line for an adoption: what was restored to the ledger"
     DELIVERY_ADOPTED = "a delivery known only from its manifest is in the ledger again, its objects verified"
