@@ -16,6 +16,7 @@ from xmode_transfer.ledger.tables import (
     DELIVERY,
     DISCREPANCY,
     OPERATION,
+    RECALL_PROGRESS,
     SCAN,
     access_checks,
     access_findings,
@@ -25,6 +26,8 @@ from xmode_transfer.ledger.tables import (
     objects,
     operations,
     periods,
+    recall_customers,
+    recalls,
     receipts,
     runs,
     scans,
@@ -37,10 +40,12 @@ from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
     OpenDelivery,
+    OpenRecall,
     OrphanedUploads,
     Snapshot,
     Subscription,
 )
+from xmode_transfer.model.recall import RecallState
 from xmode_transfer.model.records import Delivery, Status, UploadStatus
 from xmode_transfer.model.upkeep import Discrepancy, OperationKind
 
@@ -71,6 +76,7 @@ def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
         cleanups=_cleanups(connection),
         discrepancies=_discrepancies(connection),
         superseded=keys.superseded_left(connection),
+        recalls=_recalls(connection),
         skipped=_each_value(connection, skipped),
         not_attested=_each_value(connection, not_attested.where(deliveries.c.not_attested.is_not(None))),
         daemon=next(iter(watching.newest(connection, 1)), None),
@@ -281,6 +287,21 @@ def _discrepancies(connection: Connection) -> dict[str, tuple[Discrepancy, ...]]
     found: dict[str, list[Discrepancy]] = {}
     for row in connection.execute(query):
         found.setdefault(row.customer, []).append(DISCREPANCY.record(row))
+    return {customer: tuple(items) for customer, items in found.items()}
+
+
+def _recalls(connection: Connection) -> dict[str, tuple[OpenRecall, ...]]:
+    columns = recall_customers.c
+    query = (
+        select(recall_customers, recalls.c.feed, recalls.c.started_at)
+        .join(recalls, recalls.c.id == columns.recall)
+        .where(columns.state != RecallState.DONE)
+        .order_by(columns.customer, recalls.c.started_at)
+    )
+    found: dict[str, list[OpenRecall]] = {}
+    for row in connection.execute(query):
+        item = OpenRecall(row.feed, row.started_at, RECALL_PROGRESS.record(row))
+        found.setdefault(row.customer, []).append(item)
     return {customer: tuple(items) for customer, items in found.items()}
 
 

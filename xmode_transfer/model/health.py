@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from xmode_transfer.model.errors import Responsible, SourcePartlyUnreadable
 from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.process import DaemonRecord
+from xmode_transfer.model.recall import RecallProgress
 from xmode_transfer.model.records import Capabilities, Delivery, Failure
 from xmode_transfer.model.upkeep import Discrepancy
 
@@ -125,6 +126,14 @@ class SupersededLeft:
     since_at: datetime
 
 
+class OpenRecall(NamedTuple):
+    """A recall that is not finished for a customer."""
+
+    feed: str
+    started_at: datetime
+    progress: RecallProgress
+
+
 Subscription = tuple[str, str]  # customer and feed
 
 
@@ -142,6 +151,7 @@ class Snapshot:
     cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
     discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
     superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
+    recalls: Mapping[str, tuple[OpenRecall, ...]] = field(default_factory=dict)
     skipped: Mapping[Subscription, str] = field(default_factory=dict)
     not_attested: Mapping[Subscription, int] = field(default_factory=dict)
     daemon: DaemonRecord | None = None
