@@ -74,11 +74,7 @@ class _Judge:
         issues = tuple(item.issue for item in by_gravity if item.issue)
         words = [item.health for item in subscriptions]
         cleanup = self._snapshot.cleanups.get(name)
-        if (
-            recalls
-            or self._snapshot.discrepancies.get(name)
-            or (cleanup and cleanup.outcome == "blocked")
-        ):
+        if recalls or self._snapshot.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
             words.append(Health.ATTENTION)
         warnings = (*recalls, *self._warnings(name, known.get("lifecycle_rule"), issues))
         worst = health_records.worst(words)

@@ -220,6 +220,14 @@ class Objects(LedgerPart):
         highest = (row for row, following in pairwise(chain(rows, [("",)])) if row[0] != following[0])
         yield from _proven(highest)
 
+    def receipts(self, customer: str, feed: str, period: str) -> Iterator[Receipt]:
+        """Yield the receipts of all revisions of the period, by name and revision. Each says if its object
+        was removed since, and if its revision was superseded."""
+        number = self._read(lambda c: deliveries.period_id(c, customer, feed, period))
+        if number is not None:
+            rows = _walk(self._database, statements.DELIVERED_PAGE, period_id=number)
+            yield from (receipt for _, receipt in _proven(rows))
+
     def _walk(self, statement: ClauseElement, delivery_id: str) -> Iterator[tuple[Any, ...]]:
         found = self._read(lambda c: deliveries.place(c, delivery_id))
         if found is not None:

@@ -1,9 +1,8 @@
 """Recalls, what they withdrew, and how far each has come."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
 
@@ -19,7 +18,7 @@ from xmode_transfer.ledger.tables import (
     withdrawn,
 )
 from xmode_transfer.ledger.writer import LedgerPart, only
-from xmode_transfer.model.recall import Recall, RecallProgress, RecallState, Withdrawn
+from xmode_transfer.model.recall import Content, Contents, Recall, RecallProgress, RecallState, Withdrawn
 from xmode_transfer.model.records import Checksum
 
 _ROWS_AT_A_TIME = 500
@@ -27,14 +26,16 @@ _ROWS_AT_A_TIME = 500
 
 class Recalls(LedgerPart):
     def start(self, recall: Recall, files: Iterable[Withdrawn], customers: Iterable[RecallProgress]) -> None:
-        """Record a recall, what it withdraws and for whom, all at once. Idempotent; what an earlier recall
-        withdrew already keeps that recall."""
+        """Record a recall, what it withdraws and for whom, all at once. Idempotent: a second call adds what
+        is new."""
         begin = self._beginning(recall, files)
         progress = [RECALL_PROGRESS.values(item) for item in customers]
 
         def action(connection: Connection) -> None:
             begin(connection)
-            self._add_progress(connection, progress)
+            if progress:
+                adding = self._database.insert(recall_customers).on_conflict_do_nothing()
+                connection.execute(adding, progress)
 
         self._write(action)
 
@@ -66,10 +67,6 @@ class Recalls(LedgerPart):
 
         return action
 
-    def _add_progress(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
-        if rows:
-            connection.execute(self._database.insert(recall_customers).on_conflict_do_nothing(), rows)
-
     def _add_holders(self, connection: Connection, now: datetime, which: ColumnElement[bool]) -> int:
         """Add pending progress, or set it to pending again, for the customers whose destinations hold
         withdrawn files."""
@@ -77,6 +74,7 @@ class Recalls(LedgerPart):
         of_file = and_(
             receipts.c.period_id == periods.c.id,
             receipts.c.name == withdrawn.c.name,
+            receipts.c.size == withdrawn.c.size,
             receipts.c.algorithm == withdrawn.c.algorithm,
             receipts.c.checksum == withdrawn.c.checksum,
         )
@@ -112,18 +110,18 @@ class Recalls(LedgerPart):
         in_order = (withdrawn.c.feed, withdrawn.c.period, withdrawn.c.name, withdrawn.c.algorithm)
         return self._records(WITHDRAWN, select(withdrawn).filter_by(recall=recall).order_by(*in_order))
 
-    def withdrawn(self, customer: str, feed: str, period: str) -> Mapping[str, frozenset[Checksum]]:
+    def withdrawn(self, customer: str, feed: str, period: str) -> Contents:
         """Return what must not be with the customer, by the name at the source. Usually empty: this is asked
         for at each delivery."""
         query = (
-            select(withdrawn.c.name, withdrawn.c.algorithm, withdrawn.c.checksum)
+            select(withdrawn.c.name, withdrawn.c.size, withdrawn.c.algorithm, withdrawn.c.checksum)
             .filter_by(feed=feed, period=period)
             .where(withdrawn.c.customer.in_(["", customer]))
         )
-        found: dict[str, set[Checksum]] = defaultdict(set)
-        for name, algorithm, value in self._rows(query):
-            found[name].add(Checksum(algorithm, value))
-        return {name: frozenset(checksums) for name, checksums in found.items()}
+        found: dict[str, set[Content]] = defaultdict(set)
+        for name, size, *checksum in self._rows(query):
+            found[name].add(Content(size, Checksum(*checksum)))
+        return {name: frozenset(contents) for name, contents in found.items()}
 
     def progress(
         self,

@@ -265,7 +265,8 @@ recalls = _sorted_table("recalls", *RECALL.columns(), PrimaryKeyConstraint("id")
 withdrawn = _sorted_table(
     "withdrawn",
     *WITHDRAWN.columns(),
-    PrimaryKeyConstraint("feed", "period", "name", "algorithm", "checksum", "customer"),
+    # Two recalls may withdraw the same: of one customer and then of all, or despite a hold.
+    PrimaryKeyConstraint("feed", "period", "name", "size", "algorithm", "checksum", "customer", "recall"),
     ForeignKeyConstraint(["recall"], ["recalls.id"]),
     Index(None, "recall"),
 )

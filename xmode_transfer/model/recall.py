@@ -9,6 +9,16 @@ from typing import NamedTuple
 from xmode_transfer.model.records import Checksum, Failure
 
 
+class Content(NamedTuple):
+    """The identity of a file's content. ``size`` is compared first: a checksum costs a read of the file."""
+
+    size: int
+    checksum: Checksum
+
+
+Contents = Mapping[str, frozenset[Content]]  # by the file's name at the source
+
+
 class Withdrawn(NamedTuple):
     """A file that must not be with customers: by its name at the source, and a checksum of its whole content.
     Other content under the same name is not withdrawn. ``customer`` is empty if it holds for all."""
@@ -17,6 +27,7 @@ class Withdrawn(NamedTuple):
     feed: str
     period: str
     name: str
+    size: int
     checksum: Checksum
     customer: str = ""
 

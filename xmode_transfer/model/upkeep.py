@@ -240,6 +240,7 @@ class OperationKind(StrEnum):
     REPAIR = "repair"  # delivers missing objects again
     ADOPT = "adopt"  # records in the ledger the objects that one of our manifests lists
     SUPERSEDED = "superseded"  # deletes keys that no manifest ever listed
+    RECALL = "recall"  # deletes what is withdrawn; its reason is the recall's ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,9 @@ class RemovalOutcome(StrEnum):
     GONE = "gone"  # already deleted by another party
     CHANGED = "changed"  # overwritten by another party: not deleted, and no longer ours
     RETAINED = "retained"  # the bucket refuses the delete (object lock or bucket policy)
-    FAILED = "failed"  # the next cleanup retries it
+    FAILED = "failed"  # tried again by the next cleanup, or when the recall continues
+    HELD = "held"  # not deleted by a recall: the customer's hold covers it
+    ELSEWHERE = "elsewhere"  # not deleted by a recall: below a former prefix, where we have no access
 
 
 INTENDED = (RemovalOutcome.PLANNED, RemovalOutcome.INCONCLUSIVE)  # no request has been answered

@@ -39,7 +39,8 @@ _Piece = tuple[str, Work]
 
 
 class Maintenance:
-    """Runs cleanups, access checks and recalls in two threads, each customer once per kind of work. Thread-safe."""
+    """Runs cleanups, access checks and recalls in two threads, each customer once per kind of work.
+    Thread-safe."""
 
     def __init__(
         self,

@@ -10,11 +10,11 @@ from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.recall import Recall, RecallProgress, RecallState
 from xmode_transfer.model.upkeep import Removal, RemovalOutcome
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.upkeep.receipts import RECALL_FORMAT, ReceiptFile
 from xmode_transfer.upkeep.recall import removals
+from xmode_transfer.upkeep.receipts import RECALL_FORMAT, ReceiptFile
 
 REASONS = {
-    RemovalOutcome.HIDDEN: "behind a delete marker: the bucket keeps versions, which only the customer deletes",
+    RemovalOutcome.HIDDEN: "behind a delete marker: only the customer can delete the versions below",
     RemovalOutcome.GONE: "already deleted by someone else",
     RemovalOutcome.CHANGED: "overwritten by someone else since delivery: not ours any more, and not touched",
     RemovalOutcome.RETAINED: "a lock or a policy of the bucket refuses the deletion; how long is not known",
@@ -51,7 +51,9 @@ def write(context: Context, configuration: Configuration, recall: Recall, file: 
     file.add(head)
     files = ledger.recalls.files(recall.id)
     for item in files:
-        file.add({"file": item.name, "period": item.period, "checksum": item.checksum._asdict()})
+        file.add(
+            {"file": item.name, "period": item.period, "size": item.size, "checksum": item.checksum._asdict()}
+        )
     outcomes = Counter[str]()
     for of_customer in progress:
         file.add(_customer(configuration, of_customer))

@@ -27,7 +27,7 @@ def withdrawn(number: int = 1, files: int = 3, customer: str = "") -> list[Withd
     checksum = Checksum("crc32", "AAAAAA==")
     names = [f"{number}/{name}.csv" for name in range(files)]
     return [
-        Withdrawn(f"recall-{number}", "us-daily", "2026-11-22", name, checksum, customer) for name in names
+        Withdrawn(f"recall-{number}", "us-daily", "2026-11-22", name, 1, checksum, customer) for name in names
     ]
 
 

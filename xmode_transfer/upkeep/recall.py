@@ -1,0 +1,232 @@
+"""Take back what was delivered: plan a recall, record it, and carry it out for each customer.
+
+The record comes first: from then on no process delivers what is withdrawn. Then each customer's bucket
+follows, now or as soon as the customer allows access again.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from xmode_transfer.config import Configuration, Customer, Feed, held_by
+from xmode_transfer.ledger import Ledger
+from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.model.periods import Partition, Period
+from xmode_transfer.model.recall import Content, Contents, Recall, RecallProgress, RecallState, Withdrawn
+from xmode_transfer.model.records import FINISHED
+from xmode_transfer.model.selection import Selection
+from xmode_transfer.model.upkeep import INTENDED, OperationKind, Removal, Scope
+from xmode_transfer.sources.interface import PeriodState
+from xmode_transfer.transfer.context import Context
+
+MaySend = Callable[[Feed, PeriodState], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be withdrawn of a feed: files that match one of ``patterns``, or that ``names`` names; all
+    files if both are empty. A pattern or a name is relative to the period's directory, or to the feed's
+    root. ``customer`` narrows it to one. With ``despite_hold``, a reason, held objects go too."""
+
+    feed: str
+    scope: Scope
+    patterns: tuple[str, ...]
+    names: tuple[str, ...]
+    customer: str | None
+    reason: str
+    person: str
+    despite_hold: str
+
+
+@dataclass(slots=True)
+class Share:
+    """One customer's part of a recall. ``objects`` and ``bytes`` are all that it holds; of these, ``held``
+    objects stay because of its hold, and ``elsewhere`` ones because they are below a former prefix."""
+
+    customer: str
+    periods: int = 0
+    objects: int = 0
+    bytes: int = 0
+    held: int = 0
+    elsewhere: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``unknown`` are the names that no customer has ever held. ``files`` may have more than one content of
+    a file, and also those that a cleanup has removed from every customer."""
+
+    recall: Recall
+    files: tuple[Withdrawn, ...]
+    customers: tuple[Share, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing that was asked for was ever delivered."""
+        return not self.files
+
+    @property
+    def objects(self) -> int:
+        return sum(share.objects for share in self.customers)
+
+    @property
+    def bytes(self) -> int:
+        return sum(share.bytes for share in self.customers)
+
+
+def plan(context: Context, configuration: Configuration, request: Request) -> Plan:
+    """Plan a recall from the ledger alone; write nothing. Raises ConfigError for a feed or a customer that
+    nobody knows, and for a pattern that can match nothing."""
+    ledger, name, now = context.ledger, request.feed, context.clock.now()
+    delivered = ledger.deliveries.find(feed=name)
+    if not delivered and name not in configuration.feeds:
+        known = ", ".join(sorted(configuration.feeds)) or "none is configured"
+        raise ConfigError(
+            f"there is no feed {name}, and nothing of it was ever delivered", hint=f"feeds: {known}"
+        )
+    if request.customer is not None and all(item.customer != request.customer for item in delivered):
+        raise ConfigError(f"{request.customer} has never received {name}")
+    recall = Recall(
+        id=f"{name}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        feed=name,
+        reason=request.reason,
+        person=request.person,
+        started_at=now,
+        customer=request.customer or "",
+        despite_hold=request.despite_hold,
+    )
+    wanted = _Wanted(request, configuration.feeds.get(name))
+    files: set[Withdrawn] = set()
+    for customer, period in sorted({(item.customer, item.period) for item in delivered}):
+        if not request.scope.covers(name, period):
+            continue
+        takes = wanted.of(period)
+        for receipt in ledger.objects.receipts(customer, name, period):
+            if takes(receipt.name):
+                content = (receipt.size, receipt.checksum)
+                files.add(Withdrawn(recall.id, name, period, receipt.name, *content, recall.customer))
+    shares = _shares(ledger, configuration.customers, recall, files)
+    return Plan(recall, tuple(sorted(files)), shares, wanted.unknown)
+
+
+def begin(context: Context, plan: Plan) -> None:
+    """Record the recall in the ledger: from now on, nothing of it is delivered any more. A delivery that was
+    planned meanwhile makes its customer part of the recall. Idempotent."""
+    recalls, recall = context.ledger.recalls, plan.recall
+
+    def start(shares: Iterable[Share]) -> None:
+        pending = (
+            RecallProgress(
+                recall.id, share.customer, RecallState.PENDING, recall.started_at, share.objects, share.bytes
+            )
+            for share in shares
+        )
+        recalls.start(recall, plan.files, pending)
+
+    start(plan.customers)
+    start(_shares(context.ledger, {}, recall, plan.files))
+
+
+def carry_out(
+    context: Context, configuration: Configuration, recall_id: str, customer: str, *, may_send: MaySend
+) -> RecallProgress:
+    """Carry out a recall for one customer, as far as possible, and return how far it has come. A call after a
+    crash or a refusal continues. ``may_send`` says if the source of a period may be delivered, as corrected
+    files are. Raises only VendorIdentityError, LedgerError and LeaseLost, which concern more than this."""
+    raise NotImplementedError
+
+
+def removals(ledger: Ledger, recall_id: str, customer: str) -> Iterator[Removal]:
+    """Yield the last outcome of each key of a recall for one customer, manifests included, by feed, period
+    and key."""
+    last: dict[str, Removal] = {}
+    for operation in reversed(ledger.operations.newest(customer, OperationKind.RECALL, None)):
+        if operation.reason == recall_id:
+            for item in ledger.operations.removals(operation.id):
+                if item.outcome not in INTENDED or item.key not in last:
+                    last[item.key] = item
+    yield from sorted(last.values(), key=lambda item: (item.feed, item.period, item.key))
+
+
+class _Wanted:
+    """What a request names. ``unknown`` has the names that were not asked about."""
+
+    def __init__(self, request: Request, feed: Feed | None) -> None:
+        try:
+            self._selection = Selection.of(request.patterns) if request.patterns else None
+        except ValueError as error:
+            raise ConfigError(f"--files: {error}", hint="docs/recall.md shows patterns") from None
+        self._names = frozenset(request.names)
+        self._feed = feed
+        self._found: set[str] = set()
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        return tuple(sorted(self._names - self._found))
+
+    def of(self, period: str) -> Callable[[str], bool]:
+        below = self._below(period)
+
+        def takes(name: str) -> bool:
+            both = {name, name.removeprefix(below)}
+            named = both & self._names
+            self._found |= named
+            if named or (self._selection is None and not self._names):
+                return True
+            return self._selection is not None and any(map(self._selection.takes, both))
+
+        return takes
+
+    def _below(self, label: str) -> str:
+        feed = self._feed
+        if feed is None or feed.partition is None:
+            return ""
+        try:
+            period = Period.parse(label, feed.period)
+        except ValueError:  # the feed had other periods then
+            return ""
+        return f"{Partition(feed.partition, feed.period).path(period)}/"
+
+
+def _shares(
+    ledger: Ledger, customers: Mapping[str, Customer], recall: Recall, files: Iterable[Withdrawn]
+) -> tuple[Share, ...]:
+    """Return the customers that hold the files, or have an unfinished delivery that may put them."""
+    of_period: dict[str, dict[str, frozenset[Content]]] = defaultdict(dict)
+    for item in files:
+        some = of_period[item.period]
+        some[item.name] = some.get(item.name, frozenset()) | {Content(item.size, item.checksum)}
+    shares: dict[str, Share] = {}
+    unfinished: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for delivery in ledger.deliveries.find(recall.customer or None, recall.feed):
+        if delivery.period in of_period:
+            found = unfinished[delivery.customer, delivery.period]
+            found += [delivery.id] if delivery.status not in FINISHED else []
+    for (name, period), deliveries in sorted(unfinished.items()):
+        contents = of_period[period]
+        held = _held(ledger, name, recall.feed, period, contents)
+        planned = (item.name for delivery in deliveries for item in ledger.objects.pending(delivery))
+        if not held and not any(item in contents for item in planned):
+            continue
+        share = shares.setdefault(name, Share(name))
+        share.periods += 1
+        share.objects += len(held)
+        share.bytes += sum(held.values())
+        customer = customers.get(name)
+        if customer is not None:
+            away = sum(not key.startswith(customer.destination.prefix) for key in held)
+            share.elsewhere += away
+            if not recall.despite_hold and held_by(customer.hold, recall.feed, period) is not None:
+                share.held += len(held) - away
+    return tuple(shares.values())
+
+
+def _held(ledger: Ledger, customer: str, feed: str, period: str, contents: Contents) -> dict[str, int]:
+    """Return the sizes of the objects with these contents that the customer holds, by key."""
+    return {
+        item.key: item.size
+        for item in ledger.objects.receipts(customer, feed, period)
+        if not item.removed and Content(item.size, item.checksum) in contents.get(item.name, ())
+    }
