@@ -136,8 +136,10 @@ class Recalls(LedgerPart):
         return self._records(RECALL_PROGRESS, only(query, *wanted))
 
     def record(self, progress: RecallProgress) -> None:
-        """Replace a customer's progress, and finish the recall when it was the last. Idempotent."""
-        recording = self._database.upsert(recall_customers).values(RECALL_PROGRESS.values(progress))
+        """Replace a customer's progress, whose notices are then to be considered again, and finish the recall
+        when it was the last. Idempotent."""
+        values = {**RECALL_PROGRESS.values(progress), "notified_at": None}
+        recording = self._database.upsert(recall_customers).values(values)
         unfinished = select(recall_customers.c.customer).where(
             recall_customers.c.recall == progress.recall, recall_customers.c.state != RecallState.DONE
         )
@@ -152,3 +154,16 @@ class Recalls(LedgerPart):
             connection.execute(finishing)
 
         self._write(action)
+
+    def unnotified(self) -> list[RecallProgress]:
+        """Return the progress of attempts whose notices are not recorded."""
+        columns = recall_customers.c
+        ended = columns.state.in_([RecallState.DONE, RecallState.FAILED])
+        query = select(recall_customers).where(ended, columns.notified_at.is_(None))
+        return self._records(RECALL_PROGRESS, query.order_by(columns.recall, columns.customer))
+
+    def note_notified(self, progress: RecallProgress, at: datetime) -> None:
+        """Note that the notices of this attempt are recorded; a later attempt has its own."""
+        of = {"recall": progress.recall, "customer": progress.customer, "updated_at": progress.updated_at}
+        noting = update(recall_customers).filter_by(**of).values(notified_at=at)
+        self._write(lambda c: c.execute(noting))

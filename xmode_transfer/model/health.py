@@ -243,6 +243,7 @@ class NoticeKind(StrEnum):
     LATE = "late"  # the period is not delivered in time
     PAUSED = "paused"  # its delivery is blocked until the customer acts
     CORRECTED = "corrected"  # a later revision of it was delivered
+    WITHDRAWN = "withdrawn"  # files of it were recalled: always put, since the customer has to act
 
 
 class NoticeStatus(StrEnum):

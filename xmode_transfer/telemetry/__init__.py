@@ -121,7 +121,9 @@ class Event(Enum):
     ALERT_SENT = "a channel accepted a message"
     ALERT_NOT_SENT = "a channel did not accept a message; it is tried again"
     ALERTS_NOT_RECORDED = "the ledger does not accept the state of alerts: it is kept in memory until it does"
-    NOTICE_PUT = "a notice of a late, paused or corrected delivery was put into the customer's bucket"
+    NOTICE_PUT = (
+        "a notice of a late, paused, corrected or withdrawn delivery was put into the customer's bucket"
+    )
     NOTICE_NOT_PUT = "a notice could not be put into the customer's bucket; it is tried again"
     NOTICES_FAILED = "notices to customers could not be processed this time"
     HEARTBEAT_FAILED = "the heartbeat was not accepted; the next one is tried in time"
