@@ -104,6 +104,16 @@ class Objects(LedgerPart):
         is_pending = ~exists().where(SAME_OBJECT)
         return self._change(lease, delivery_id, lambda c, place: _drop(c, objects, place, gone, is_pending))
 
+    def clear(self, lease: Lease, delivery_id: str) -> None:
+        """Delete the plan of a delivery that was never published, and its receipts."""
+
+        def action(connection: Connection, place: tuple[int, int]) -> None:
+            for table in (receipts, objects, missing):
+                of_delivery = (table.c.period_id == place[0], table.c.revision == place[1])
+                connection.execute(delete(table).where(*of_delivery))
+
+        self._change(lease, delivery_id, action)
+
     def send_again(self, lease: Lease, delivery_id: str, again: Sequence[PlannedObject]) -> None:
         """Delete the receipts of objects that are gone from the bucket, and replace what was planned under
         their names."""

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
-from xmode_transfer.ledger.statements import was_removed
+from xmode_transfer.ledger.statements import OF_SUPERSEDED, was_removed
 from xmode_transfer.ledger.tables import (
     RECALL,
     RECALL_PROGRESS,
@@ -18,8 +18,16 @@ from xmode_transfer.ledger.tables import (
     withdrawn,
 )
 from xmode_transfer.ledger.writer import LedgerPart, only
-from xmode_transfer.model.recall import Content, Contents, Recall, RecallProgress, RecallState, Withdrawn
-from xmode_transfer.model.records import Checksum
+from xmode_transfer.model.recall import (
+    Content,
+    Contents,
+    Recall,
+    RecallProgress,
+    RecallState,
+    Withdrawn,
+    WithdrawnObject,
+)
+from xmode_transfer.model.records import Checksum, Delivery
 
 _ROWS_AT_A_TIME = 500
 
@@ -122,6 +130,39 @@ class Recalls(LedgerPart):
         for name, size, *checksum in self._rows(query):
             found[name].add(Content(size, Checksum(*checksum)))
         return {name: frozenset(contents) for name, contents in found.items()}
+
+    def received(self, delivery: Delivery) -> list[WithdrawnObject]:
+        """Return the withdrawn objects that a manifest of the delivery's period has listed, up to its
+        revision, by name and key."""
+        listed = [receipts.c[name] for name in ("name", "key", "size", "algorithm", "checksum")]
+        same = ("name", "size", "algorithm", "checksum")
+        query = (
+            select(*listed, func.min(recalls.c.started_at))
+            .select_from(withdrawn)
+            .join(recalls, recalls.c.id == withdrawn.c.recall)
+            .join(periods, and_(periods.c.feed == withdrawn.c.feed, periods.c.period == withdrawn.c.period))
+            .join(
+                receipts,
+                and_(
+                    receipts.c.period_id == periods.c.id,
+                    *(receipts.c[column] == withdrawn.c[column] for column in same),
+                ),
+            )
+            .where(
+                withdrawn.c.feed == delivery.feed,
+                withdrawn.c.period == delivery.period,
+                withdrawn.c.customer.in_(["", delivery.customer]),
+                periods.c.customer == delivery.customer,
+                receipts.c.revision <= delivery.revision,
+                ~OF_SUPERSEDED,
+            )
+            .group_by(*listed)
+            .order_by(receipts.c.name, receipts.c.key)
+        )
+        return [
+            WithdrawnObject(name, key, size, Checksum(algorithm, value), at)
+            for name, key, size, algorithm, value, at in self._rows(query)
+        ]
 
     def progress(
         self,

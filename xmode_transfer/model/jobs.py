@@ -13,6 +13,7 @@ from typing import Protocol
 
 from xmode_transfer.model.errors import ExitCode, ObjectExists, PartsRefused
 from xmode_transfer.model.process import FleetStatus, WorkerRecord
+from xmode_transfer.model.recall import RecallProgress
 from xmode_transfer.model.records import Delivery, DeliveryOutcome, Lease, Status
 
 # More due periods of a feed that span this time are a backfill. The number alone would also match every
@@ -207,8 +208,8 @@ class Backoff:
     first_seconds: float = 30.0
     longest_seconds: float = 900.0
 
-    def next_attempt_at(self, earlier: Delivery | None, now: datetime) -> datetime:
-        """``earlier`` is the delivery as recorded before the attempt that failed at ``now``."""
+    def next_attempt_at(self, earlier: Delivery | RecallProgress | None, now: datetime) -> datetime:
+        """``earlier`` is what was recorded before the attempt that failed at ``now``."""
         pause = self.first_seconds
         if earlier is not None and earlier.failure is not None and earlier.next_attempt_at is not None:
             before = (earlier.next_attempt_at - earlier.updated_at).total_seconds()

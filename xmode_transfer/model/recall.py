@@ -32,6 +32,17 @@ class Withdrawn(NamedTuple):
     customer: str = ""
 
 
+class WithdrawnObject(NamedTuple):
+    """An object that a customer has received and that is withdrawn: a manifest names it. ``at`` is when the
+    first recall withdrew it."""
+
+    name: str
+    key: str
+    size: int
+    checksum: Checksum
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Recall:
     """One campaign. ``customer`` narrows it to one. ``despite_hold`` is the reason for which objects that are

@@ -82,6 +82,7 @@ class Event(Enum):
     )
     REPAIR_FINISHED = "one line for a repair: what was delivered again, and what was not"
     ADOPT_FINISHED = "one line for an adoption: what was restored to the ledger"
+    RECALL_CARRIED_OUT = "what a recall has done so far for one customer: state, and keys by outcome"
     DELIVERY_ADOPTED = "a delivery known only from its manifest is in the ledger again, its objects verified"
 
     DAEMON_STARTED = "the daemon runs: version, customers, slots"

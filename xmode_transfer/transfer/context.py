@@ -214,12 +214,14 @@ class Operation:
             started_at=now,
         )
         self.id = self._record.id
+        self.has_begun = False
         self.died: Sequence[OperationRecord] = [
             earlier for earlier in self._ledger.newest(customer, kind, None) if earlier.finished_at is None
         ]
 
     def begin(self) -> None:
         self._ledger.start(self._lease, self._record)
+        self.has_begun = True
 
     def record(self, removals: Sequence[Removal]) -> None:
         """Records keys that are planned to be deleted, or their outcomes."""

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from xmode_transfer.model import keys
 from xmode_transfer.model.keys import MANIFESTS, unseen_character, visible
-from xmode_transfer.model.manifest import FORMAT, LISTS, SignedDigest
-from xmode_transfer.model.periods import period_labelled
+from xmode_transfer.model.manifest import ALL_LISTS, FORMAT, LISTS, RECALLED, WITHDRAWN, SignedDigest
+from xmode_transfer.model.periods import PeriodKind, period_labelled
+from xmode_transfer.model.recall import WithdrawnObject
 from xmode_transfer.model.records import Checksum, MissingObject, MissingReason, Receipt
 
 MAX_BYTES = 5 * 1024**3  # one PutObject carries no more (S3 User Guide, upload-objects)
@@ -87,7 +88,7 @@ class ManifestReader:
 
     def __init__(self, chunks: Iterable[bytes], lists: Collection[str] = ("objects",)) -> None:
         self.members: dict[str, Any] = {}
-        self.counts = dict.fromkeys(LISTS, 0)
+        self.counts = dict.fromkeys(ALL_LISTS, 0)
         self._lists = lists
         self._text = _Text(chunks)
 
@@ -100,7 +101,7 @@ class ManifestReader:
             text.next_of(":")
             if not isinstance(name, str) or name in self.members or name in seen:
                 raise NoManifest(f"the name of a member is missing, or comes twice: {_shown(name)}")
-            if name in LISTS:
+            if name in ALL_LISTS:
                 seen.add(name)
                 for entry in self._entries():
                     self.counts[name] += 1
@@ -116,7 +117,7 @@ class ManifestReader:
             raise NoManifest("something follows after its end")
         if self.members.get("format") != FORMAT:
             raise NoManifest(f"its format is {_shown(self.members.get('format'))} and not {FORMAT}")
-        if seen != set(LISTS):
+        if not seen.issuperset(LISTS):
             raise NoManifest("it has no list of objects, or none of what is missing")
 
     def _entries(self) -> Iterator[dict[str, Any]]:
@@ -151,6 +152,15 @@ def missing_of(entry: Mapping[str, Any]) -> MissingObject:
         return MissingObject(name, key, size, checksum, MissingReason(str(entry.get("reason"))))
     except ValueError:
         raise NoManifest(f"an entry of what is missing is not as we write it: {_shown(key)}") from None
+
+
+def withdrawn_of(entry: Mapping[str, Any]) -> WithdrawnObject:
+    """Return the object of an entry of what is withdrawn. Raises NoManifest."""
+    name, key, size, checksum = _object_of(entry)
+    at = _time_of(entry.get("at"))
+    if at is None or entry.get("reason") != RECALLED:
+        raise NoManifest(f"an entry of what is withdrawn is not as we write it: {_shown(key)}")
+    return WithdrawnObject(name, key, size, checksum, at)
 
 
 def _object_of(entry: Mapping[str, Any]) -> tuple[str, str, int, Checksum]:
@@ -198,6 +208,7 @@ class Checked(NamedTuple):
     objects: int
     bytes: int
     missing: int
+    withdrawn: int
     members: dict[str, Any]
 
 
@@ -240,14 +251,30 @@ def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> C
             if name <= last:
                 raise NoManifest(f"it says that {name} is missing, out of order or twice")
             last = name
-    return Checked(count, total, missing, members)
+    _check_replaced(members.get("replaces"), location)
+    before = ("", "")
+    for item in map(withdrawn_of, ManifestReader(read(), (WITHDRAWN,)) if reader.counts[WITHDRAWN] else ()):
+        if item[:2] <= before:
+            raise NoManifest(f"it says that {item.name} is withdrawn, out of order or twice")
+        before = item[:2]
+    return Checked(count, total, missing, reader.counts[WITHDRAWN], members)
+
+
+def _check_replaced(replaces: object, location: ManifestKey) -> None:
+    if replaces is None:
+        return
+    numbers = replaces if isinstance(replaces, list) and location.period == PeriodKind.NONE else [0]
+    whole = all(type(number) is int and 0 < number < location.revision for number in numbers)
+    if not whole or numbers != sorted(set(numbers)):
+        raise NoManifest(f"it cannot replace {_shown(replaces)}")
 
 
 def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
     """Return what our signature must cover. Raises NoManifest."""
     try:
         digest = SignedDigest(checked.members, bucket)
-        for name, length in (("missing", checked.missing), ("objects", checked.objects)):
+        withdrawn = [(WITHDRAWN, checked.withdrawn)] if checked.withdrawn else []
+        for name, length in (("missing", checked.missing), ("objects", checked.objects), *withdrawn):
             digest.begin(name)
             for entry in ManifestReader(read(), (name,)) if length else ():
                 digest.add(entry)
@@ -256,12 +283,12 @@ def signed_statement(read: Read, checked: Checked, bucket: str) -> bytes:
         raise NoManifest("it has a surrogate, which is no character") from None
 
 
-_ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes")
+_ESSENCE = ("delivery", "feed", "period", "revision", "count", "bytes", "replaces")
 
 
 def same_objects(one: Iterable[bytes], other: Iterable[bytes]) -> bool:
     """Return whether two manifests list the same, regardless of its times. Raises NoManifest."""
-    left, right = ManifestReader(one, LISTS), ManifestReader(other, LISTS)
+    left, right = ManifestReader(one, ALL_LISTS), ManifestReader(other, ALL_LISTS)
     for mine, theirs in zip_longest(left, right, fillvalue=None):
         if mine is None or theirs is None or _essence(mine) != _essence(theirs):
             return False

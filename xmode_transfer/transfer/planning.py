@@ -26,6 +26,7 @@ from xmode_transfer.model.records import (
     Status,
 )
 from xmode_transfer.sources.interface import PeriodState, Source
+from xmode_transfer.transfer import withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff
 
@@ -56,6 +57,17 @@ class Planner:
     def record(self, lease: Lease) -> Plan:
         """Idempotent: after a crash it continues the recorded plan."""
         latest = self.latest()
+        if (
+            latest is not None
+            and latest.replaces
+            and not latest.is_superseded
+            and latest.status not in FINISHED
+        ):
+            # A reader that has taken what it replaces takes nothing from it: it must not have anything else.
+            if not latest.object_count or self.context.ledger.objects.totals(latest.id)[0]:
+                return Plan(delivery=latest, skipped=latest.object_count)
+            self.supersede(lease, latest)  # the recall was killed before it was planned
+            latest = self.latest()
         if latest is not None and latest.status in FINISHED:
             news, known_count = self._news(lease, latest)
             if not news:
@@ -105,14 +117,7 @@ class Planner:
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
         """Closes a revision with a delivered object that the source has replaced since."""
-        reason = (
-            f"the source changed before revision {delivery.revision} was complete; "
-            f"revision {delivery.revision + 1} takes over"
-        )
-        failure = Failure(SUPERSEDED, "vendor", reason)
-        now = self.context.clock.now()
-        closed = replace(delivery, status=Status.FAILED, failure=failure, updated_at=now)
-        self.context.ledger.deliveries.update(lease, closed)
+        supersede(self.context, lease, delivery, "the source changed")
 
     def _open_revision(self, latest: Delivery | None) -> Delivery:
         """Return the unfinished delivery, or the next revision, which is not recorded yet."""
@@ -208,7 +213,18 @@ class Planner:
         current = self.context.ledger.objects.planned(delivery.id)
         delivered = self.context.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
-        return self._with_same_content(diff(files, current, delivered), lease)
+        compared = self._with_same_content(diff(files, current, delivered), lease)
+        return self._screened(compared, unfinished=lease is not None and delivery.status not in FINISHED)
+
+    def _screened(self, differences: Iterable[Difference], *, unfinished: bool) -> Iterator[Difference]:
+        """Leave out what is withdrawn."""
+        contents = self.context.ledger.recalls.withdrawn(self.customer.name, self.feed.name, self._period)
+        for difference in differences:
+            kept: Difference | None = difference
+            if difference.name in contents:
+                kept = withdrawing.screen(self.source, difference, contents, unfinished=unfinished)
+            if kept is not None:
+                yield kept
 
     def _planned(self, plan: Plan, difference: Difference, revision: int) -> Iterator[PlannedObject]:
         entry = self._entry(difference, revision)
@@ -293,6 +309,16 @@ _REASONS = {
     Kind.CHANGED: "changed since it was delivered: a correction",
     Kind.DELIVERED: "delivered before, but no manifest names it",
 }
+
+
+def supersede(context: Context, lease: Lease, delivery: Delivery, why: str) -> None:
+    """Close an unfinished revision: the next one replaces it."""
+    revision = delivery.revision
+    reason = f"{why} before revision {revision} was complete; revision {revision + 1} takes over"
+    failure = Failure(SUPERSEDED, "vendor", reason)
+    now = context.clock.now()
+    closed = replace(delivery, status=Status.FAILED, failure=failure, updated_at=now)
+    context.ledger.deliveries.update(lease, closed)
 
 
 def same_content(source: Source, file: SourceFile, known: Receipt | DeliveredKey) -> bool:

@@ -23,6 +23,7 @@ from xmode_transfer.model.errors import (
 from xmode_transfer.model.keys import count as noun_count
 from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceFile, SourceProblem, Status
 from xmode_transfer.sources.local import LocalFile
+from xmode_transfer.transfer import withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.planning import Plan
@@ -77,14 +78,17 @@ def publish(
     context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
 ) -> Delivery | None:
     """Puts the manifest and returns the delivery as delivered. Idempotent: our own manifest with the same
-    objects counts as success; with other objects, it returns None: a new revision is due. Raises ObjectExists
-    if the key holds anything else."""
+    objects counts as success. Returns None if a new revision is due: it has other objects, or a recall has
+    withdrawn one meanwhile. Raises ObjectExists if the key holds anything else."""
+    if withdrawing.lists_withdrawn(context, delivery):
+        return None
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     reason = delivery.not_attested or _inherited_reason(context, delivery)
     chunks = manifest.chunks(
         delivery,
         _receipts(context, delivery),
         context.ledger.objects.left_out(delivery.id),
+        context.ledger.recalls.received(delivery),
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,

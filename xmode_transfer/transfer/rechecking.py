@@ -63,7 +63,8 @@ class _Lost(NamedTuple):
 
 @dataclass(slots=True)
 class Recheck:
-    """Use once. ``before`` is the time of the newest object that this run has not sent."""
+    """Use once. ``before`` is the time of the newest object that this run has not sent. Without
+    ``from_source`` the source is not asked: the manifest lists as missing what is gone."""
 
     context: Context
     planner: Planner
@@ -72,6 +73,7 @@ class Recheck:
     lease: Lease
     before: datetime
     result: Rechecked = field(default_factory=Rechecked)
+    from_source: bool = True
     _listings: dict[str, Callable[[str], ListedObject | None]] = field(default_factory=dict)
     _listing_refused: bool = False
 
@@ -79,7 +81,8 @@ class Recheck:
         """Raise if an object cannot be checked: the manifest must not be put then."""
         if self._is_published():
             return self.result
-        at_source = _finder(self.planner.source.scan(self.planner.state.period), attrgetter("name"))
+        files = self.planner.source.scan(self.planner.state.period) if self.from_source else iter(())
+        at_source = _finder(files, attrgetter("name"))
         with closing(self._lost()) as lost:
             while not self.result.stale and (batch := list(islice(lost, _BATCH))):
                 self._settle(batch, at_source)

@@ -172,12 +172,19 @@ class Remover:
                 now = ledger.deliveries.find(self.customer.name, period.feed, period.period)
                 if states_of(now) != period.states:
                     period.kept_because = "it was delivered or corrected meanwhile"
-                elif self._remove_manifests(period):
-                    self._remove_objects(period, delivering, requests)
                 else:
-                    period.kept_because = "its manifest stays, so its objects do"
+                    self.remove_period(period, delivering, requests)
         except AlreadyRunning:
             period.kept_because = "it is being delivered right now"
+
+    def remove_period(
+        self, period: ExpiringPeriod, delivering: Lease, requests: int = REQUESTS_AT_ONCE
+    ) -> None:
+        """Removes one period whose delivery lease the caller holds."""
+        if self._remove_manifests(period):
+            self._remove_objects(period, delivering, requests)
+        else:
+            period.kept_because = "its manifest stays, so its objects do"
 
     def _remove_manifests(self, period: ExpiringPeriod) -> bool:
         """Return whether all manifests are gone. The ledger has their checksums, not their ETags."""
@@ -199,11 +206,11 @@ class Remover:
         return all(item.outcome in REMOVED for item in done)
 
     def _is_ours(self, manifest: Removal, found: ObjectInfo) -> bool:
-        if not same_etag(found.etag, manifest.etag):
+        if manifest.etag and not same_etag(found.etag, manifest.etag):
             return False
         of_period = self.context.ledger.deliveries.find(self.customer.name, manifest.feed, manifest.period)
         for delivery in of_period:
-            if delivery.manifest_key == manifest.key and delivery.status is Status.DELIVERED:
+            if delivery.manifest_key == manifest.key:
                 algorithm, _, value = (delivery.manifest_checksum or "").partition(":")
                 return found.token in own_ids(delivery) and self._checksum(found, algorithm) == value
         return False

@@ -5,22 +5,38 @@ follows, now or as soon as the customer allows access again.
 """
 
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from xmode_transfer import telemetry
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.config import Configuration, Customer, Feed, held_by
 from xmode_transfer.ledger import Ledger
-from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.ledger.writer import unknown
+from xmode_transfer.model.errors import (
+    AccessDenied,
+    AlreadyRunning,
+    ConfigError,
+    ExitCode,
+    Interrupted,
+    LeaseLost,
+    LedgerError,
+    Responsible,
+    VendorIdentityError,
+    XmodeError,
+)
+from xmode_transfer.model.keys import count
 from xmode_transfer.model.periods import Partition, Period
 from xmode_transfer.model.recall import Content, Contents, Recall, RecallProgress, RecallState, Withdrawn
-from xmode_transfer.model.records import FINISHED
+from xmode_transfer.model.records import FINISHED, Capabilities, Failure
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.model.upkeep import INTENDED, OperationKind, Removal, Scope
-from xmode_transfer.sources.interface import PeriodState
-from xmode_transfer.transfer.context import Context
-
-MaySend = Callable[[Feed, PeriodState], bool]
+from xmode_transfer.model.upkeep import INTENDED, OperationKind, Removal, RemovalOutcome, Scope
+from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer.context import Context, Operation, held, opened
+from xmode_transfer.transfer.removing import Removed
+from xmode_transfer.transfer.sending import defect_of, failure_of
+from xmode_transfer.upkeep.recalling import MaySend, Recalling
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +151,120 @@ def carry_out(
     """Carry out a recall for one customer, as far as possible, and return how far it has come. A call after a
     crash or a refusal continues. ``may_send`` says if the source of a period may be delivered, as corrected
     files are. Raises only VendorIdentityError, LedgerError and LeaseLost, which concern more than this."""
-    raise NotImplementedError
+    ledger = context.ledger
+    recall = ledger.recalls.get(recall_id)
+    earlier = next(iter(ledger.recalls.progress(recall_id, customer)), None)
+    if recall is None or earlier is None:
+        raise unknown("recall", f"{recall_id} for {customer}")
+    if earlier.state is RecallState.DONE:
+        return earlier
+    removed, error = Removed(), None
+    try:
+        with telemetry.bind(customer=customer):
+            of = configuration.customer(customer, "what is withdrawn stays with it")
+            _carry_out(context, configuration, of, recall, may_send, removed)
+    except (VendorIdentityError, LedgerError, LeaseLost):
+        raise
+    except XmodeError as raised:
+        error = raised
+    except Exception as raised:  # noqa: BLE001 - a defect must not stop the recall for other customers
+        telemetry.exception(Event.DEFECT)
+        error = defect_of(raised)
+    progress = _progress(context, recall, earlier, removed, error)
+    ledger.recalls.record(progress)
+    counts = {str(outcome): count for outcome, count in progress.outcomes.items()}
+    cause = progress.failure.cause if progress.failure is not None else None
+    line = {"recall": recall_id, "customer": customer, "outcome": str(progress.state), "cause": cause}
+    telemetry.log(Event.RECALL_CARRIED_OUT, **line, **counts)
+    return progress
 
 
 def removals(ledger: Ledger, recall_id: str, customer: str) -> Iterator[Removal]:
     """Yield the last outcome of each key of a recall for one customer, manifests included, by feed, period
     and key."""
-    last: dict[str, Removal] = {}
-    for operation in reversed(ledger.operations.newest(customer, OperationKind.RECALL, None)):
-        if operation.reason == recall_id:
-            for item in ledger.operations.removals(operation.id):
-                if item.outcome not in INTENDED or item.key not in last:
-                    last[item.key] = item
-    yield from sorted(last.values(), key=lambda item: (item.feed, item.period, item.key))
+    yield from ledger.operations.of_recall(customer, recall_id)
+
+
+def _carry_out(
+    context: Context,
+    configuration: Configuration,
+    customer: Customer,
+    recall: Recall,
+    may_send: MaySend,
+    removed: Removed,
+) -> None:
+    periods = contents_of(context.ledger.recalls.files(recall.id))
+    name, kind = customer.name, OperationKind.RECALL
+    with held(context.ledger, f"{kind}/{name}", context.holder) as lease:
+        operation = Operation(context, lease, kind, name, person=recall.person, reason=recall.id)
+        failure, inconclusive = None, False
+        try:
+            with opened(context, customer, Step.RECALL) as store:
+                args = (context, configuration, customer, recall, may_send, store, operation, lease, removed)
+                work = Recalling(*args)
+                work.run(periods)
+                mine = (item for item in context.ledger.operations.newest(name, kind, None))
+                work.prove([item.id for item in mine if item.reason == recall.id])
+        except XmodeError as error:
+            failure, inconclusive = failure_of(error), not isinstance(error, AlreadyRunning)
+            raise
+        finally:
+            if removed.keys[RemovalOutcome.HIDDEN]:
+                learnt = Capabilities(versioned=True, learned_at=context.clock.now())
+                context.ledger.checks.learn(name, learnt)
+            if operation.has_begun:
+                operation.finish(
+                    "removed" if removed.ours else "nothing",
+                    objects=removed.ours,
+                    size=removed.our_bytes,
+                    failed=removed.keys[RemovalOutcome.FAILED],
+                    failure=failure,
+                    inconclusive=inconclusive,
+                )
+
+
+def _progress(
+    context: Context, recall: Recall, earlier: RecallProgress, removed: Removed, error: XmodeError | None
+) -> RecallProgress:
+    now, customer = context.clock.now(), earlier.customer
+    last = list(removals(context.ledger, recall.id, customer))
+    outcomes = Counter(str(item.outcome) for item in last)
+    progress = replace(earlier, updated_at=now, outcomes=outcomes, failure=None, next_attempt_at=None)
+    if isinstance(error, Interrupted):
+        return replace(progress, state=RecallState.PENDING)
+    left = [item for item in last if item.outcome in _OPEN]
+    if error is None and not left:
+        return replace(progress, state=RecallState.DONE, finished_at=now, attempts=earlier.attempts + 1)
+    refusal, backoff = removed.refusal, context.backoff
+    if error is not None:
+        failure = failure_of(error)
+        blocked = error.exit_code == ExitCode.BLOCKED
+    else:
+        responsible = Responsible.AWS if refusal is None else refusal.responsible
+        because = "" if refusal is None else f" ({refusal.message})"
+        what = f"{len(left):,} of {count(len(last), 'key')} could not be deleted{because}"
+        hint = (
+            f"ask {customer} to allow s3:DeleteObject under the prefix (`xmode-transfer check-access "
+            f"--customer {customer}` prints the statement), and to end what locks these objects. The recall "
+            "then continues by itself"
+        )
+        failure = Failure(
+            AccessDenied.code if refusal else "incomplete", str(responsible), what, hint, not refusal
+        )
+        blocked = refusal is not None and refusal.exit_code == ExitCode.BLOCKED and not removed.ours
+    if not blocked:
+        backoff = replace(backoff, longest_seconds=_LONGEST_SECONDS)
+    return replace(
+        progress,
+        state=RecallState.BLOCKED if blocked else RecallState.FAILED,
+        failure=failure,
+        attempts=earlier.attempts + 1,
+        next_attempt_at=backoff.next_attempt_at(earlier, now),
+    )
+
+
+_OPEN = (*INTENDED, RemovalOutcome.FAILED, RemovalOutcome.RETAINED)
+_LONGEST_SECONDS = 86_400.0  # between two attempts to delete what a lock or a policy retains
 
 
 class _Wanted:
@@ -194,10 +311,7 @@ def _shares(
     ledger: Ledger, customers: Mapping[str, Customer], recall: Recall, files: Iterable[Withdrawn]
 ) -> tuple[Share, ...]:
     """Return the customers that hold the files, or have an unfinished delivery that may put them."""
-    of_period: dict[str, dict[str, frozenset[Content]]] = defaultdict(dict)
-    for item in files:
-        some = of_period[item.period]
-        some[item.name] = some.get(item.name, frozenset()) | {Content(item.size, item.checksum)}
+    of_period = contents_of(files)
     shares: dict[str, Share] = {}
     unfinished: dict[tuple[str, str], list[str]] = defaultdict(list)
     for delivery in ledger.deliveries.find(recall.customer or None, recall.feed):
@@ -221,6 +335,15 @@ def _shares(
             if not recall.despite_hold and held_by(customer.hold, recall.feed, period) is not None:
                 share.held += len(held) - away
     return tuple(shares.values())
+
+
+def contents_of(files: Iterable[Withdrawn]) -> Mapping[str, Contents]:
+    """Return what is withdrawn by period and name."""
+    found: dict[str, dict[str, frozenset[Content]]] = defaultdict(dict)
+    for item in files:
+        of = found[item.period]
+        of[item.name] = of.get(item.name, frozenset()) | {Content(item.size, item.checksum)}
+    return found
 
 
 def _held(ledger: Ledger, customer: str, feed: str, period: str, contents: Contents) -> dict[str, int]:
