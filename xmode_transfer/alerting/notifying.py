@@ -86,16 +86,17 @@ class Notices:
         # Readers continue after the last key that they have seen, so a customer's times never decrease,
         # whatever this machine's clock says.
         free_at = dict.fromkeys(configuration.customers, now)
-        for item in known:
+        for told in known:
+            name = told.mark.customer
+            free_at[name] = max(free_at[name], told.made_at + timedelta(microseconds=1))
+        fresh = []
+        for item in (
+            *notices.unreported(found, known),
+            *notices.unreported_withdrawals(withdrawn, known),
+        ):
             name = item.mark.customer
-            free_at[name] = max(free_at[name], item.made_at + timedelta(microseconds=1))
-        fresh = [
-            notices.notice(item, configuration.customers[item.mark.customer], free_at[item.mark.customer])
-            for item in (
-                *notices.unreported(found, known),
-                *notices.unreported_withdrawals(withdrawn, known),
-            )
-        ]
+            fresh.append(notices.notice(item, configuration.customers[name], free_at[name]))
+            free_at[name] += timedelta(microseconds=1)
         gone = notices.overtaken(planned, customers, found)
         open_ = [item for item in planned if item not in gone] + fresh
         if not open_ and not gone and not recalls:

@@ -199,8 +199,8 @@ class Recalls(LedgerPart):
     def unnotified(self) -> list[RecallProgress]:
         """Return the progress of attempts whose notices are not recorded."""
         columns = recall_customers.c
-        ended = columns.state.in_([RecallState.DONE, RecallState.FAILED])
-        query = select(recall_customers).where(ended, columns.notified_at.is_(None))
+        tried = columns.state != RecallState.PENDING
+        query = select(recall_customers).where(tried, columns.notified_at.is_(None))
         return self._records(RECALL_PROGRESS, query.order_by(columns.recall, columns.customer))
 
     def note_notified(self, progress: RecallProgress, at: datetime) -> None:
