@@ -96,7 +96,8 @@ class Notices:
         ):
             name = item.mark.customer
             fresh.append(notices.notice(item, configuration.customers[name], free_at[name]))
-            free_at[name] += timedelta(microseconds=1)
+            if item.removals:  # another recall's notice may be of the same feed and period
+                free_at[name] += timedelta(microseconds=1)
         gone = notices.overtaken(planned, customers, found)
         open_ = [item for item in planned if item not in gone] + fresh
         if not open_ and not gone and not recalls:
