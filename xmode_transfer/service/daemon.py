@@ -70,6 +70,7 @@ class Daemon:
             lambda: self.configuration,
             served=self._served,
             checked=self._checked,
+            recalled=changed,
             on_outage=self._outages.report,
         )
         known = unfinished(context)

@@ -50,15 +50,17 @@ class Maintenance:
         *,
         served: Callable[[str, Work, datetime], None],
         checked: Callable[[AccessReport], None],
+        recalled: Callable[[], None],
         on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``served`` is called when a scheduled time was served, ``on_outage`` with errors that affect all
-        customers."""
+        """``served`` is called when a scheduled time was served, ``recalled`` when a recall was continued,
+        ``on_outage`` with errors that affect all customers."""
         self._context = context
         self._prober = prober
         self._configuration = configuration
         self._served = served
         self._checked = checked
+        self._recalled = recalled
         self._on_outage = on_outage
         self._lock = threading.Condition()
         self._wanted: dict[_Piece, datetime | None] = {}
@@ -118,6 +120,7 @@ class Maintenance:
                 if not self._context.stop.is_set():
                     may_send = corrected(self._context)
                     carry_out(self._context, configuration, item.recall, name, may_send=may_send)
+                    self._recalled()
             return
         customer = configuration.customers.get(name)
         if customer is None or customer.state is CustomerState.RETIRED or self._context.stop.is_set():
