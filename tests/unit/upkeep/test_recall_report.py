@@ -12,12 +12,17 @@ from tests.fakes import StoredVersion
 from tests.unit.upkeep.test_recall import BASE, DAY, SECRET, World, empty, fill, make
 from xmode_transfer.alerting.notifying import Notices
 from xmode_transfer.alerting.watch import assess_all
+from xmode_transfer.aws.stores import Reader
+from xmode_transfer.config import Limits
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.recall import RecallState
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer, new_key, public_key_of, signer_of
 from xmode_transfer.upkeep import recall_report
+from xmode_transfer.upkeep.adopt import adopt
 from xmode_transfer.upkeep.campaigns import append, synchronise
+from xmode_transfer.upkeep.listing import Listing, Standing
 from xmode_transfer.upkeep.recall import Plan
 from xmode_transfer.upkeep.receipts import RECALL_FORMAT, ReceiptFile, ReceiptRefused, check
 
@@ -181,6 +186,31 @@ def test_a_ledger_from_before_the_recall_delivers_nothing_of_it(five: World, tmp
     five.declare("2")
     five.run(DAY, "plain")
     assert SECRET not in five.bucket("plain").contents().values()
+    assert five.carry_out(made, "plain").state is RecallState.DONE
+    assert SECRET not in five.bucket("plain").contents().values()
+    five.check()
+
+
+def test_a_listing_says_what_is_withdrawn_and_still_there(five: World) -> None:
+    five.carry_out(five.recalled("b.csv"), "locked")
+    listing = Listing(five.context, five.customer("locked"), five.configuration.feeds)
+    standings = {item.key: item.standing for item in listing}
+    assert standings.pop(KEY) is Standing.WITHDRAWN
+    assert set(standings.values()) == {Standing.OURS, Standing.MANIFEST}
+
+
+def test_what_is_adopted_and_withdrawn_goes_too(five: World, tmp_path: Path) -> None:
+    made = five.recalled("b.csv")
+    file = tmp_path / "recalls.jsonl"
+    append(file, made.recall, made.files)
+    five.ledger.close()
+    five.ledger = open_ledger(f"sqlite:///{tmp_path}/lost.db", five.clock)
+    synchronise(five.ledger, file, five.clock.now())
+    assert five.ledger.recalls.progress() == []
+    customer = five.customer("plain")
+    reader = Reader(customer, Limits(), five.clock, five.stop)
+    adopt(five.context, five.configuration, customer, Scope(), reader, by="alice")
+    assert [item.customer for item in five.ledger.recalls.progress()] == ["plain"]
     assert five.carry_out(made, "plain").state is RecallState.DONE
     assert SECRET not in five.bucket("plain").contents().values()
     five.check()
