@@ -48,6 +48,7 @@ def test_list_tells_ours_from_theirs_and_from_what_is_gone(project: Make, acme: 
         "missing": 1,
         "elsewhere": 0,
         "superseded": 0,
+        "withdrawn": 0,
         "unmanaged": 1,
     }
     told = here.run("list", "--customer", "acme", "--feed", "us-daily")

@@ -232,7 +232,7 @@ class _Report:
         verified = self.verification.verified
         return {
             **terminal.picked(verified, "keys", "proven", "rewritten", "acl_checked"),
-            **terminal.picked(verified, "unmanaged", "superseded"),
+            **terminal.picked(verified, "unmanaged", "superseded", "withdrawn"),
             "bytes": verified.proven_bytes,
             "proofs": dict(sorted(verified.proofs.items())),
             "discrepancies": dict(sorted(verified.discrepancies.items())),
@@ -272,6 +272,8 @@ class _Report:
             facts.append(f"{verified.rewritten:,} rewritten by someone with the same bytes")
         if verified.superseded:
             facts.append(f"{verified.superseded:,} superseded: no manifest lists them (`list` does)")
+        if verified.withdrawn:
+            facts.append(f"{verified.withdrawn:,} withdrawn by a recall, and still there (`list` shows them)")
         facts += [*unmanaged, states.duration(seconds)]
         terminal.say(f"{url}: {'; '.join(facts)}", label=label)
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, exists, func, select
 
 from xmode_transfer.ledger.deliveries import of_period, period_id
 from xmode_transfer.ledger.rows import text_of
-from xmode_transfer.ledger.statements import OF_SUPERSEDED, is_superseded, was_removed
+from xmode_transfer.ledger.statements import OF_SUPERSEDED, OF_WITHDRAWN, is_superseded, was_removed
 from xmode_transfer.ledger.tables import (
     OPERATION,
     REMOVAL,
@@ -39,7 +39,7 @@ class Keys(LedgerPart):
         """Yield every key that was delivered, manifests included, in order, without those that an operation
         removed. One sorted walk, read in pages: the database sorts outside of this process's memory."""
         objects = (
-            select(*_OF_RECEIPT, OF_SUPERSEDED.label("superseded"))
+            select(*_OF_RECEIPT, OF_WITHDRAWN.label("withdrawn"), OF_SUPERSEDED.label("superseded"))
             .join(periods, periods.c.id == receipts.c.period_id)
             .where(~was_removed(receipts))
         )
@@ -48,7 +48,10 @@ class Keys(LedgerPart):
         checksum = (no_text, deliveries.c.manifest_checksum, no_text)
         size = sa.cast(sa.null(), sa.BigInteger)
         manifests = (
-            select(deliveries.c.manifest_key, size, no_text, *of_delivery, no_text, *checksum, sa.false())
+            select(
+                *(deliveries.c.manifest_key, size, no_text, *of_delivery, no_text, *checksum),
+                *(sa.false(), sa.false()),
+            )
             .join(periods, periods.c.id == deliveries.c.period_id)
             .where(
                 deliveries.c.status == Status.DELIVERED,
@@ -66,7 +69,8 @@ class Keys(LedgerPart):
             for _, same_key in groupby(rows, itemgetter(0)):
                 named = list(same_key)
                 revisions = tuple(row.revision for row in named)
-                yield _delivered_key(named[0][:-1], revisions, superseded=all(row[-1] for row in named))
+                flags = {"superseded": all(row[-1] for row in named), "withdrawn": bool(named[0][-2])}
+                yield _delivered_key(named[0][:-2], revisions, **flags)
 
     def superseded(
         self, customer: str, feed: str | None = None, *, refused: bool = False
@@ -195,12 +199,14 @@ _OF_RECEIPT = (
 )
 
 
-def _delivered_key(row: Any, revisions: tuple[int, ...], *, superseded: bool) -> DeliveredKey:
+def _delivered_key(
+    row: Any, revisions: tuple[int, ...], *, superseded: bool, withdrawn: bool = False
+) -> DeliveredKey:
     *put, name, algorithm, value, sha256 = row
     if algorithm is None and value is not None:  # a manifest's is in one column: crc32:AAAAAA==
         algorithm, _, value = value.partition(":")
     checksum = Checksum(algorithm, value) if value else None
-    return DeliveredKey._make((*put, revisions, name or "", checksum, sha256, superseded))
+    return DeliveredKey._make((*put, revisions, name or "", checksum, sha256, superseded, withdrawn))
 
 
 class Operations(LedgerPart):

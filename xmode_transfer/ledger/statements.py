@@ -12,10 +12,12 @@ from xmode_transfer.ledger.tables import (
     deliveries,
     missing,
     objects,
+    periods,
     queue_customers,
     receipts,
     removals,
     staged_objects,
+    withdrawn,
 )
 from xmode_transfer.model.jobs import BACKFILL_HANDICAP, PRIORITY_STEPS
 from xmode_transfer.model.records import SUPERSEDED, Status
@@ -71,6 +73,14 @@ OF_SUPERSEDED = exists().where(
     is_superseded(_revision),
 )
 """A row of ``receipts`` belongs to such a revision."""
+
+OF_WITHDRAWN = exists().where(
+    withdrawn.c.feed == periods.c.feed,
+    withdrawn.c.period == periods.c.period,
+    *(withdrawn.c[name] == receipts.c[name] for name in ("name", "size", "algorithm", "checksum")),
+    sa.or_(withdrawn.c.customer == "", withdrawn.c.customer == periods.c.customer),
+)
+"""A row of ``receipts``, joined with ``periods``, has content that a recall has withdrawn."""
 
 
 def _page(

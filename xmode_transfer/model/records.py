@@ -188,7 +188,8 @@ def holder_shown(holder: str) -> str:
 class DeliveredKey(NamedTuple):
     """A key that the destination should have. For a manifest, ``size`` and ``etag`` are None and ``name`` is
     empty. ``named_by`` has the revisions that list the key, among them ``revision``, which put it.
-    ``superseded``: only unpublished revisions that others replaced list it."""
+    ``superseded``: only unpublished revisions that others replaced list it. ``withdrawn``: a recall has
+    withdrawn it."""
 
     key: str
     size: int | None
@@ -202,6 +203,7 @@ class DeliveredKey(NamedTuple):
     checksum: Checksum | None = None
     sha256: str | None = None
     superseded: bool = False
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

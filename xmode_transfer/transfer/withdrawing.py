@@ -1,7 +1,11 @@
 """What is withdrawn is never delivered again: compare files and objects with what recalls have withdrawn."""
 
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
+
 from xmode_transfer.aws import checksums
-from xmode_transfer.model.recall import Content, Contents
+from xmode_transfer.model.recall import Content, Contents, Recall, Withdrawn, WithdrawnObject
 from xmode_transfer.model.records import DeliveredKey, Delivery, MissingObject, Receipt, SourceFile
 from xmode_transfer.sources.interface import Source
 from xmode_transfer.transfer.context import Context
@@ -56,3 +60,22 @@ def lists_withdrawn(context: Context, delivery: Delivery) -> bool:
         receipt is not None and is_withdrawn(receipt, contents)
         for _, receipt in context.ledger.objects.planned(delivery.id)
     )
+
+
+def note_adopted(context: Context, delivery: Delivery, gone: Iterable[WithdrawnObject]) -> None:
+    """Record what a manifest that is adopted names as withdrawn: its customer must not receive it again."""
+    customer, feed, period, key = delivery.customer, delivery.feed, delivery.period, delivery.manifest_key
+    for at, some in groupby(sorted(gone, key=attrgetter("at")), attrgetter("at")):
+        recall = Recall(
+            id=f"adopted-{customer}-{feed}-{at:%Y%m%dT%H%M%S%f}",
+            feed=feed,
+            reason=f"withdrawn according to {key}",
+            person="adopt",
+            started_at=at,
+            customer=customer,
+            finished_at=context.clock.now(),
+        )
+        files = [
+            Withdrawn(recall.id, feed, period, item.name, item.size, item.checksum, customer) for item in some
+        ]
+        context.ledger.recalls.start(recall, files, ())

@@ -29,7 +29,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import MANIFESTS
-from xmode_transfer.model.manifest import SIGNATURE
+from xmode_transfer.model.manifest import SIGNATURE, WITHDRAWN
 from xmode_transfer.model.periods import PeriodKind, period_labelled
 from xmode_transfer.model.records import Checksum, Delivery, Failure, Lease, PlannedObject, Receipt, Status
 from xmode_transfer.model.upkeep import (
@@ -42,6 +42,7 @@ from xmode_transfer.model.upkeep import (
     manifest_differences,
 )
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import withdrawing
 from xmode_transfer.transfer.context import Context, Operation, begun, held, in_order, of_delivery, opened
 from xmode_transfer.transfer.manifest_reading import (
     MAX_BYTES,
@@ -53,6 +54,7 @@ from xmode_transfer.transfer.manifest_reading import (
     parse_manifest_key,
     receipt_of,
     signed_statement,
+    withdrawn_of,
 )
 from xmode_transfer.transfer.planning import delivery_id
 from xmode_transfer.transfer.publishing import SpooledFile, chunks_of
@@ -246,6 +248,8 @@ class _Adopting:
                 missing = map(missing_of, ManifestReader(chunks_of(body), ("missing",)))
                 while some := list(islice(missing, _BATCH)):
                     objects.leave_out(lease, identity, some)
+                gone = map(withdrawn_of, ManifestReader(chunks_of(body), (WITHDRAWN,)))
+                withdrawing.note_adopted(self.context, delivery, gone)
             self._prove_objects(store, item, lease, identity, body)
         if lease is None:
             item.outcome = "found"
@@ -306,6 +310,7 @@ class _Adopting:
                 manifest_checksum=":".join(checksum),
                 delivered_at=info.modified_at,
                 not_attested=item.not_attested,
+                replaces=tuple(found.members.get("replaces", ())) or None,
             )
             yield body, delivery
 

@@ -51,6 +51,7 @@ class Standing(StrEnum):
     ELSEWHERE = "elsewhere"  # delivered by us under an earlier prefix, which is not listed
     NOTICE = "notice"  # a notice to the customer; not part of a delivery
     SUPERSEDED = "superseded"  # of a revision that was never published; no manifest lists it
+    WITHDRAWN = "withdrawn"  # delivered by us and withdrawn by a recall, but still there
     UNMANAGED = "unmanaged"  # under our prefix, but not in our ledger
 
 
@@ -135,13 +136,15 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
     for item, record in merge_join(there, known, attrgetter("key"), attrgetter("key")):
         if item is None:
             assert record is not None
-            if record.superseded:  # it should be gone
+            if record.superseded or record.withdrawn:  # it should be gone
                 continue
             standing = Standing.MISSING if record.key.startswith(prefix) else Standing.ELSEWHERE
             yield ListedKey(standing, record.key, None, record)
             continue
         if record is None:
             standing = Standing.NOTICE if is_notice(prefix, item.key) else Standing.UNMANAGED
+        elif record.withdrawn and same_object(record, item):
+            standing = Standing.WITHDRAWN
         elif record.superseded:
             standing = Standing.SUPERSEDED
         elif record.etag is None:

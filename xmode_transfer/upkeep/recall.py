@@ -33,10 +33,12 @@ from xmode_transfer.model.records import FINISHED, Capabilities, Failure
 from xmode_transfer.model.selection import Selection
 from xmode_transfer.model.upkeep import INTENDED, OperationKind, Removal, RemovalOutcome, Scope
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context, Operation, held, opened
 from xmode_transfer.transfer.removing import Removed
 from xmode_transfer.transfer.sending import defect_of, failure_of
-from xmode_transfer.upkeep.recalling import MaySend, Recalling
+from xmode_transfer.upkeep.recalling import Recalling
+from xmode_transfer.upkeep.replacing import MaySend
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,8 @@ def carry_out(
         return earlier
     removed, error = Removed(), None
     try:
+        of = configuration.customer(customer, "what is withdrawn stays with it")
         with telemetry.bind(customer=customer):
-            of = configuration.customer(customer, "what is withdrawn stays with it")
             _carry_out(context, configuration, of, recall, may_send, removed)
     except (VendorIdentityError, LedgerError, LeaseLost):
         raise
@@ -172,6 +174,8 @@ def carry_out(
         error = defect_of(raised)
     progress = _progress(context, recall, earlier, removed, error)
     ledger.recalls.record(progress)
+    if progress.state is RecallState.DONE:
+        removing.sweep(context, of, recall.feed)
     counts = {str(outcome): count for outcome, count in progress.outcomes.items()}
     cause = progress.failure.cause if progress.failure is not None else None
     line = {"recall": recall_id, "customer": customer, "outcome": str(progress.state), "cause": cause}

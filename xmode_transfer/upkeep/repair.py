@@ -24,6 +24,7 @@ from xmode_transfer.transfer import publishing
 from xmode_transfer.transfer.context import Context, begun, held, of_delivery, opened
 from xmode_transfer.transfer.planning import same_content
 from xmode_transfer.transfer.sending import Sender, failure_of, halts
+from xmode_transfer.transfer.withdrawing import is_withdrawn, lists_withdrawn
 
 _WHEN_STOPPED = "verify and repair again: what was repaired is recorded"
 MOST_AT_ONCE = 100_000  # the keys that one call repairs; they are held in memory
@@ -32,6 +33,7 @@ FEED_GONE = "feed_gone"
 SOURCE_GONE = "source_missing"
 SOURCE_CHANGED = "source_changed"
 NOT_WHOLE = "not_whole"
+WITHDRAWN = "withdrawn"
 
 
 class LeftAsItIs(NamedTuple):
@@ -166,6 +168,10 @@ class _Repair:
         ):
             deliveries = {item.revision: item for item in ledger.deliveries.find(customer, name, label)}
             source = self.context.sources(feed)
+            contents = ledger.recalls.withdrawn(customer, name, label)
+            taken = [item for item in wanted if is_withdrawn(item, contents)]
+            self._leave(taken, WITHDRAWN, "a recall has withdrawn it")
+            wanted = [item for item in wanted if item not in taken]
             objects = sorted((item for item in wanted if item.name), key=attrgetter("revision", "name"))
             names = {item.name for item in objects}
             files = {item.name: item for item in (source.scan(period) if names else ()) if item.name in names}
@@ -187,7 +193,7 @@ class _Repair:
             sound = (DiscrepancyKind.MISSING, DiscrepancyKind.ACL_CHANGED)
             left = {item.known.key for item in self.result.left}
             wrong = [item.known for item in findings if item.known.name and item.kind not in sound]
-            wrong += [item for item in objects if item.key in left]
+            wrong += [item for item in (*taken, *objects) if item.key in left]
             broken = {revision for item in wrong for revision in item.named_by}
             beyond = (name, label) in self.beyond
             for item in wanted:
@@ -216,6 +222,9 @@ class _Repair:
                 yield PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
 
     def _publish(self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey) -> None:
+        if lists_withdrawn(self.context, delivery):
+            self._leave([item], WITHDRAWN, "it lists objects that a recall has withdrawn")
+            return
         try:
             published = publishing.publish(self.context, self.customer, store, delivery, lease)
         except StoreError as error:

@@ -59,7 +59,8 @@ _NOT_KNOWN = frozenset({DiscrepancyKind.ELSEWHERE, DiscrepancyKind.UNREADABLE, D
 @dataclass(slots=True)
 class Verified:
     """``unmanaged`` counts keys below the prefix that are not ours; None for a scope of some periods.
-    ``superseded`` counts keys of revisions that were never published: nothing is to be proven of them."""
+    ``superseded`` counts keys of revisions that were never published, ``withdrawn`` those that a recall has
+    withdrawn and that are still there: nothing is to be proven of them."""
 
     keys: int = 0
     proven: int = 0
@@ -70,6 +71,7 @@ class Verified:
     discrepancies: Counter[DiscrepancyKind] = field(default_factory=Counter)
     unmanaged: int | None = None
     superseded: int = 0
+    withdrawn: int = 0
 
     def count(self, checked: CheckedKey) -> None:
         judgement = checked.judgement
@@ -159,6 +161,7 @@ class Verification:
                     acl_checked=verified.acl_checked,
                     unmanaged=verified.unmanaged,
                     superseded=verified.superseded,
+                    withdrawn=verified.withdrawn,
                     seconds=round(context.clock.monotonic() - started, 3),
                     **{str(kind): count for kind, count in verified.discrepancies.items()},
                 )
@@ -183,7 +186,9 @@ class Verification:
         if not scope.is_whole:
             for item in known:
                 if scope.covers(item.feed, item.period):
-                    if item.superseded:
+                    if item.withdrawn:
+                        self.verified.withdrawn += 1
+                    elif item.superseded:
                         self.verified.superseded += 1
                     else:
                         yield item
@@ -191,7 +196,9 @@ class Verification:
         self.verified.unmanaged = 0
         below = self.customer.destination.prefix + (f"{scope.feed}/" if scope.feed else "")
         for listed in compare(store.list(below), known, self.customer.destination.prefix):
-            if listed.standing is Standing.SUPERSEDED:
+            if listed.standing is Standing.WITHDRAWN:
+                self.verified.withdrawn += 1
+            elif listed.standing is Standing.SUPERSEDED:
                 self.verified.superseded += 1
             elif listed.known is not None:
                 yield listed.known

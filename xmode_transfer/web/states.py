@@ -16,8 +16,8 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     ("play", "info"): "running",
     ("clock", "warn"): "late",
     ("diamond", "warn"): "no_source attention missing warning acl_changed unreadable unchecked elsewhere"
-    " unclear superseded incomplete unconfirmed refused stays",
-    ("barred", "held"): "blocked suspended already_running retained gone",
+    " unclear superseded withdrawn incomplete unconfirmed refused stays",
+    ("barred", "held"): "blocked suspended already_running retained held gone",
     ("barred", "bad"): "denied",
     ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped fix"
     " damaged inconsistent not_sent",

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.fakes import (
     Fault,
@@ -22,18 +25,24 @@ from tests.fakes import (
     MemoryRoleSessions,
     MemorySource,
     StoredVersion,
+    uploads,
 )
 from xmode_transfer.aws.policy.documents import guide_permission_policy, guide_trust_policy
+from xmode_transfer.aws.stores import Reader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, Settled, Vendor
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import Ledger, open_ledger
-from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.model.errors import ConfigError, RequestRefused
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.recall import RecallProgress, RecallState
 from xmode_transfer.model.records import DeliveryOutcome
-from xmode_transfer.model.upkeep import RemovalOutcome, Scope
+from xmode_transfer.model.upkeep import DiscrepancyKind, Finding, RemovalOutcome, Scope
 from xmode_transfer.transfer.context import Context
+from xmode_transfer.upkeep.adopt import adopt
+from xmode_transfer.upkeep.listing import Listing, Standing
 from xmode_transfer.upkeep.recall import Plan, Request, begin, carry_out, plan, removals
+from xmode_transfer.upkeep.repair import repair
+from xmode_transfer.upkeep.verify import Verification
 
 NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
 DAY, NEXT = "2026-11-20", "2026-11-21"
@@ -413,12 +422,9 @@ def _dies_at(record: Callable[..., Any], name: str) -> Callable[..., Any]:
     return dies
 
 
-def _refused(operation: str, key: str, name: str) -> Any:
-    from xmode_transfer.model.errors import RequestRefused
-
+def _refused(operation: str, key: str, name: str) -> None:
     if operation == "put" and key.endswith(name):
-        return RequestRefused("not now", hint="")
-    return None
+        raise RequestRefused("not now", hint="")
 
 
 # --- A drop folder ------------------------------------------------------------------------------------
@@ -607,3 +613,142 @@ def test_a_running_delivery_publishes_nothing_that_is_withdrawn(world: World) ->
     assert set(world.files("gamma")) == {f"{BASE}a.csv", f"{BASE}c.csv"}
     assert [share.customer for share in made[0].customers] == ["acme", "beta", "gamma"]
     assert world.carry_out(made[0], "gamma").state is RecallState.DONE
+
+
+# --- What knows of it ---------------------------------------------------------------------------------
+
+
+def listed(world: World) -> dict[str, Standing]:
+    listing = Listing(world.context, world.customer("acme"), world.configuration.feeds)
+    return {item.key.removeprefix(f"xmode/{BASE}"): item.standing for item in listing}
+
+
+def verified(world: World) -> list[Finding]:
+    reader = Reader(world.customer("acme"), Limits(), world.clock, world.stop)
+    run = Verification(world.context, world.customer("acme"), Scope(period=DAY), reader)
+    return [finding for _, finding in run if finding is not None]
+
+
+def test_list_and_verify_know_what_is_withdrawn(world: World) -> None:
+    world.recalled("b.csv")
+    assert listed(world)["b.csv"] is Standing.WITHDRAWN
+    assert verified(world) == []
+    world.bucket().remove(f"xmode/{BASE}b.csv", world.clock.now())
+    assert "b.csv" not in listed(world)
+    assert verified(world) == []
+
+
+def test_repair_delivers_nothing_that_is_withdrawn(world: World) -> None:
+    """The recall comes between the verification and the repair."""
+    keys = [f"xmode/{BASE}b.csv", f"xmode/{BASE}a.csv", f"xmode/us-daily/_manifests/{DAY}/000001.json"]
+    for key in keys:
+        world.bucket().remove(key, world.clock.now())
+    findings = verified(world)
+    assert {item.kind for item in findings} == {DiscrepancyKind.MISSING}
+    made = world.recalled("b.csv")
+    result = repair(world.context, world.configuration, world.customer("acme"), findings, by="bob")
+    assert {(item.known.key, item.cause) for item in result.left} == {
+        (keys[0], "withdrawn"),
+        (keys[2], "not_whole"),
+    }
+    assert set(world.files()) == {f"{BASE}a.csv", f"{BASE}c.csv"}
+    assert world.carry_out(made).state is RecallState.DONE
+    assert sorted(world.manifests()) == [2]
+    assert verified(world) == []
+
+
+def adopted(world: World, make: Callable[..., World]) -> World:
+    """The same buckets and source, with an empty ledger that has adopted acme's manifests."""
+    other = make(settings=world.settings)
+    other.clock.advance((world.clock.now() - other.clock.now()).total_seconds() + 600)
+    other.sources, other.buckets, other.stores.buckets = world.sources, world.buckets, world.buckets
+    reader = Reader(other.customer("acme"), Limits(), other.clock, other.stop)
+    found = adopt(other.context, other.configuration, other.customer("acme"), Scope(), reader, by="bob")
+    assert [item.outcome for item in found.deliveries] == ["adopted"] * len(found.deliveries)
+    return other
+
+
+def test_a_ledger_that_is_rebuilt_knows_what_is_withdrawn(world: World, make: Callable[..., World]) -> None:
+    drops(world)
+    world.recall("two.csv", day=None)
+    world.recall("b.csv")
+    other = adopted(world, make)
+    (replacing,) = [item for item in other.ledger.deliveries.find("acme") if item.replaces]
+    assert (replacing.revision, replacing.replaces) == (3, (1,))
+    before = other.bucket().contents()
+    other.declare("2")
+    assert other.run(DAY, "acme")[0].outcome == "skipped"
+    assert other.run(None, "acme")[0].outcome == "skipped"
+    assert other.bucket().contents() == before
+    recalls = other.ledger.recalls
+    assert {item.name for recall in recalls.newest() for item in recalls.files(recall.id)} == {
+        "two.csv",
+        "2026/11/20/b.csv",
+    }
+
+
+# --- Whatever runs next -------------------------------------------------------------------------------
+
+STEPS = (
+    "run",
+    "run beta",
+    "correct",
+    "revert",
+    "recall b",
+    "recall all",
+    "carry out",
+    "carry out beta",
+    "lose",
+    "repair",
+    "adopt",
+    "new",
+)
+
+
+@pytest.mark.short
+@given(steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=9))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_runs_next_it_never_comes_back(make: Callable[..., World], steps: list[str]) -> None:
+    world = make()
+    fill(world)
+    made: list[Plan] = []
+    markers = count(2)
+    for step in steps:
+        match step:
+            case "run":
+                world.run(DAY, "acme")
+            case "run beta":
+                world.run(DAY, "beta")
+            case "correct" | "revert":
+                world.write("b.csv", b"corrected" if step == "correct" else SECRET)
+                world.declare(str(next(markers)))
+            case "new":
+                number = next(markers)
+                world.write(f"n{number}.csv", b"new")
+                world.declare(str(number))
+            case "recall b" | "recall all":
+                pattern = ("b.csv",) if step == "recall b" else ()
+                made.append(world.recalled(*pattern))
+            case "carry out" | "carry out beta":
+                for one in made:
+                    name = "beta" if step.endswith("beta") else "acme"
+                    if any(share.customer == name for share in one.customers):
+                        assert world.carry_out(one, name).state is RecallState.DONE
+            case "lose":
+                for key in list(world.bucket().contents())[1:2]:
+                    world.bucket().remove(key, world.clock.now())
+            case "repair":
+                found = verified(world) if world.ledger.keys.holdings("acme") else []
+                repair(world.context, world.configuration, world.customer("acme"), found, by="bob")
+            case "adopt":
+                reader = Reader(world.customer("acme"), Limits(), world.clock, world.stop)
+                of = (world.context, world.configuration, world.customer("acme"), Scope())
+                adopt(*of, reader, by="bob")
+        for name in world.settings:
+            withdrawn = {item for one in made for item in one.files}
+            pending = {
+                item.recall for item in world.ledger.recalls.progress(None, name) if item.state != "done"
+            }
+            gone = {item.checksum.value for item in withdrawn if item.recall not in pending}
+            crcs = {uploads.crc32(data) for data in world.files(name).values()}
+            assert not gone & crcs, step
