@@ -185,6 +185,7 @@ SUMMARIES = MappingProxyType(
         "access_drift": "the access check found a problem",
         "orphaned_uploads": "uploads are orphaned",
         "delivered_changed": "delivered objects are missing or changed",
+        "recall_open": "a recall is not finished",
         "superseded_left": "objects that no manifest lists cannot be deleted",
         # Our side
         "vendor_identity": "AWS refuses our own credentials",

@@ -28,10 +28,16 @@ def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> h
         else judge.customer(configuration, configuration.customers[name])
         for name in names
     ]
+    unknown = [
+        issue
+        for name, found in snapshot.recalls.items()
+        if name not in names
+        for issue in health_records.recalls(name, found, now)
+    ]
     return health_records.Assessment(
         now,
         tuple(customers),
-        tuple(health_records.warnings_of_service(snapshot, now)),
+        (*health_records.warnings_of_service(snapshot, now), *unknown),
         snapshot.free_bytes,
         snapshot.used_bytes,
         snapshot.daemon,
@@ -61,16 +67,19 @@ class _Judge:
         active = customer.state is CustomerState.ACTIVE
         feeds = [configuration.feeds[feed] for feed in customer.feeds if feed in configuration.feeds]
         subscriptions = tuple(self._subscription(customer, feed, active=active) for feed in feeds)
+        recalls = tuple(health_records.recalls(name, self._snapshot.recalls.get(name, ()), self._now))
         if not active:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
-            return CustomerHealth(name, customer.company, word, subscriptions=subscriptions, **known)
+            word = Health.ATTENTION if recalls else word
+            return CustomerHealth(name, customer.company, word, (), recalls, subscriptions, **known)
         by_gravity = sorted(subscriptions, key=lambda item: health_records.GRAVITY.index(item.health))
         issues = tuple(issue for item in by_gravity for _, issue in item.issues)
         words = [item.health for item in subscriptions]
         cleanup = self._snapshot.cleanups.get(name)
-        if self._snapshot.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
+        if recalls or self._snapshot.discrepancies.get(name) or (cleanup and cleanup.outcome == "blocked"):
             words.append(Health.ATTENTION)
         warnings = (
+            *recalls,
             *self._warnings(name, known.get("lifecycle_rule"), issues),
             *(it for feed in feeds if feed.name in self._snapshot.verdicts for it in self._warned(feed)),
         )

@@ -15,6 +15,7 @@ from xmode_transfer.model.health import (
     CheckSummary,
     CleanupSummary,
     OpenDelivery,
+    OpenRecall,
     OrphanedUploads,
     Snapshot,
     SourceScan,
@@ -397,3 +398,27 @@ def superseded(name: str, left: SupersededLeft) -> Issue:
 def cleanup(name: str, cleanup: CleanupSummary) -> Issue:
     hint = f"`xmode-transfer cleanup --customer {name} --dry-run` shows what it would do"
     return of_failure(cleanup.failure, cleanup.finished_at, hint, "cleanup")
+
+
+_RECALL_BEGINS = timedelta(hours=1)  # a command or the daemon carries it out meanwhile
+
+
+def recalls(name: str, found: Sequence[OpenRecall], now: datetime) -> Iterator[Issue]:
+    """Yield a warning for each recall that is blocked, fails, or is not carried out by anybody."""
+    for item in found:
+        progress, failure = item.progress, item.progress.failure
+        if failure is None and now - progress.updated_at < _RECALL_BEGINS:
+            continue
+        responsible = Responsible(failure.responsible) if failure is not None else Responsible.VENDOR
+        why = failure.message if failure is not None else "it is recorded, and nothing carries it out"
+        again = f"run `xmode-transfer recall retry {progress.recall}`"
+        fix = failure.hint if failure is not None and failure.hint else "start the daemon"
+        yield Issue(
+            "recall_open",
+            responsible,
+            f"the recall {progress.recall} of {item.feed} is not finished for {name}: {why}",
+            f"{fix}. The daemon tries again by itself; to try at once, {again}",
+            item.started_at,
+            detail=f"{progress.recall} {responsible}",
+            feed=item.feed,
+        )

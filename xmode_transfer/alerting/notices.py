@@ -1,18 +1,21 @@
-"""Notices in a customer's bucket: a period is late, or paused until the customer acts, or was corrected. Its
-manifest ends the first two, so no notice reports recovery. The text is for customers: no vendor paths and no
-hints for operators. docs/manifest.md has the format."""
+"""Notices in a customer's bucket: a period is late, or paused until the customer acts, or was corrected, or
+files of it were withdrawn. Its manifest ends the first two, so no notice reports recovery. The text is for
+customers: no vendor paths and no hints for operators. docs/manifest.md has the format."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import NamedTuple
 
 from xmode_transfer.alerting.health_records import Assessment, CustomerHealth, Health, SubscriptionHealth
 from xmode_transfer.config import Configuration, Customer, CustomerState
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import LONGEST_PAUSE, Mark, Notice, NoticeKind, NoticeStatus
-from xmode_transfer.model.keys import manifest_key, notice_key
+from xmode_transfer.model.keys import count, manifest_key, notice_key
 from xmode_transfer.model.manifest import canonical, timestamp
 from xmode_transfer.model.records import Delivery
+from xmode_transfer.model.upkeep import Removal, RemovalOutcome
 
 FORMAT = "xmode-notice/1"
 CORRECTED_WITHIN = timedelta(days=3)
@@ -35,10 +38,19 @@ PAUSED_FOR = timedelta(minutes=5)
 """Shorter pauses are not reported: a notice cannot be withdrawn from the bucket."""
 
 
+NAMED_KEYS = 1000  # in a notice; the manifest lists all that was withdrawn
+_LEFT = frozenset(
+    {RemovalOutcome.HIDDEN, RemovalOutcome.RETAINED, RemovalOutcome.ELSEWHERE, RemovalOutcome.FAILED}
+)
+
+
 class Happening(NamedTuple):
+    """``removals`` are those of a recall, whose ID is the ``cause``."""
+
     mark: Mark
     since_at: datetime
     cause: str = ""
+    removals: tuple[Removal, ...] = ()
 
 
 def wanting(configuration: Configuration) -> dict[str, Customer]:
@@ -96,6 +108,43 @@ def _next_revision(last: Delivery | None, period: str) -> int | None:
     return last.revision + 1 if last.period == period else None
 
 
+def withdrawals(
+    customer: str, recall: str, removals: Iterable[Removal], deliveries: Iterable[Delivery]
+) -> list[Happening]:
+    """Return what a recall has withdrawn from a customer, by period. ``deliveries`` are those of its feed."""
+    newest: dict[tuple[str, str], int] = {}
+    for delivery in deliveries:
+        if delivery.delivered_at is not None:
+            place = delivery.feed, delivery.period
+            newest[place] = max(newest.get(place, 1), delivery.revision)
+    found = []
+    for (feed, period), some in groupby(removals, lambda item: (item.feed, item.period)):
+        objects = tuple(
+            item for item in some if not item.manifest and item.outcome is not RemovalOutcome.HELD
+        )
+        if objects:
+            revision = newest.get((feed, period), 1)
+            mark = Mark(customer, feed, period, NoticeKind.WITHDRAWN, revision)
+            found.append(Happening(mark, max(item.at for item in objects), recall, objects))
+    return found
+
+
+def unreported_withdrawals(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happening]:
+    """Return those that no notice reports: one for each recall and period, whatever its revision now."""
+    told = [notice for notice in known if notice.mark.kind is NoticeKind.WITHDRAWN]
+    recalls = {(notice.mark[:3], json.loads(notice.body)["recall"]) for notice in told}
+    marks = {notice.mark for notice in told}
+    fresh = []
+    for item in found:
+        if (item.mark[:3], item.cause) not in recalls:
+            mark = item.mark
+            while mark in marks:  # two recalls of one period, reported at once
+                mark = mark._replace(revision=mark.revision - 1)
+            marks.add(mark)
+            fresh.append(item._replace(mark=mark))
+    return fresh
+
+
 def unreported(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happening]:
     marks = {notice.mark for notice in known if notice.status is not NoticeStatus.WITHDRAWN}
     return [item for item in found if item.mark not in marks]
@@ -104,13 +153,17 @@ def unreported(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happ
 def overtaken(
     planned: Iterable[Notice], customers: Mapping[str, Customer], found: Iterable[Happening]
 ) -> list[Notice]:
-    """Return the notices that the customer turned off, and those of events that are over."""
+    """Return the notices that the customer turned off, and those of events that are over. What was withdrawn
+    is always reported."""
     marks = {item.mark for item in found}
     return [
         notice
         for notice in planned
-        if notice.mark.customer not in customers
-        or (notice.mark.kind is not NoticeKind.CORRECTED and notice.mark not in marks)
+        if notice.mark.kind is not NoticeKind.WITHDRAWN
+        and (
+            notice.mark.customer not in customers
+            or (notice.mark.kind is not NoticeKind.CORRECTED and notice.mark not in marks)
+        )
     ]
 
 
@@ -129,7 +182,7 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
     mark, prefix = item.mark, customer.destination.prefix
     manifest = manifest_key(prefix, mark.feed, mark.period, mark.revision)
     message, action, responsible = _words(item, prefix, manifest)
-    body = {
+    body: dict[str, object] = {
         "action": action,
         "feed": mark.feed,
         "format": FORMAT,
@@ -142,6 +195,10 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
         "revision": mark.revision,
         "since_at": timestamp(item.since_at),
     }
+    if mark.kind is NoticeKind.WITHDRAWN:
+        body["recall"], body["count"] = item.cause, len(item.removals)
+        body["keys"] = [removal.key for removal in item.removals[:NAMED_KEYS]]
+        body["left"] = [removal.key for removal in item.removals if removal.outcome in _LEFT][:NAMED_KEYS]
     key = notice_key(prefix, now, mark.feed, mark.period, mark.kind)
     return Notice(mark, key, canonical(body), now)
 
@@ -187,6 +244,21 @@ def _words(item: Happening, prefix: str, manifest: str) -> tuple[str, str | None
             "It is complete when its manifest is there."
         )
         return message, None, Responsible.VENDOR
+    if mark.kind is NoticeKind.WITHDRAWN:
+        files = count(len(item.removals), "file")
+        message = (
+            f"{files} of {mark.feed}, period {mark.period}, must not be used any more: withdrawn at {at}."
+        )
+        action = (
+            "Delete your own copies of the files in `keys`, and what you derived from them. Read the period "
+            f"again by its newest manifest; {manifest} and later ones list all that was withdrawn."
+        )
+        if any(removal.outcome in _LEFT for removal in item.removals):
+            action += (
+                " The keys in `left` are still in your bucket, or old versions of them, because we may not "
+                "delete them: delete these too, with all versions."
+            )
+        return message, action, Responsible.CUSTOMER
     message = f"{what} of {mark.feed} was corrected: revision {mark.revision} was delivered at {at}."
     action = f"Read the period again by its new manifest, {manifest}: it replaces the one before."
     return message, action, Responsible.CUSTOMER

@@ -12,8 +12,9 @@ from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Configuration, Customer
 from xmode_transfer.model import errors
-from xmode_transfer.model.health import Notice, NoticeStatus
+from xmode_transfer.model.health import Notice, NoticeKind, NoticeStatus
 from xmode_transfer.model.keys import content_type
+from xmode_transfer.model.recall import RecallProgress
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import publishing
@@ -47,7 +48,12 @@ class Notices:
         self._thread.shutdown(wait=False)
         return self._current is None or not wait([self._current], seconds).not_done
 
-    def _carry_out(self, configuration: Configuration, assessment: Assessment) -> None:
+    def put_withdrawn(self, configuration: Configuration) -> None:
+        """Record and put the notices of what recalls have withdrawn. A process that puts notices now, or the
+        daemon's next pass, puts the others."""
+        self._carry_out(configuration, None)
+
+    def _carry_out(self, configuration: Configuration, assessment: Assessment | None) -> None:
         try:
             self.run_once(configuration, assessment)
         except (errors.AlreadyRunning, errors.LeaseLost):
@@ -57,42 +63,65 @@ class Notices:
         except Exception:  # noqa: BLE001 - a defect here must not stop notices for good
             telemetry.exception(Event.DEFECT)
 
-    def run_once(self, configuration: Configuration, assessment: Assessment) -> None:
-        """Record new notices and write recorded ones. Raises LedgerError; AlreadyRunning and LeaseLost when
-        another process does so."""
+    def run_once(self, configuration: Configuration, assessment: Assessment | None) -> None:
+        """Record new notices and write recorded ones; without an assessment, only those of what was
+        withdrawn. Raises LedgerError; AlreadyRunning and LeaseLost when another process does so."""
         ledger, now = self._context.ledger, self._context.clock.now()
         customers = notices.wanting(configuration)
         planned = ledger.notices.find(statuses=[NoticeStatus.PLANNED])
-        if not customers and not planned:
+        recalls = [item for item in ledger.recalls.unnotified() if item.customer in configuration.customers]
+        if not customers and not planned and not recalls:
             return
-        corrections = ledger.deliveries.corrections(now - notices.CORRECTED_WITHIN)
-        found = notices.happenings(customers, assessment, corrections)
+        if assessment is None:
+            found, planned = [], [item for item in planned if item.mark.kind is NoticeKind.WITHDRAWN]
+        else:
+            corrections = ledger.deliveries.corrections(now - notices.CORRECTED_WITHIN)
+            found = notices.happenings(customers, assessment, corrections)
+        withdrawn = [happening for item in recalls for happening in self._withdrawals(item)]
         known = [
             item
-            for name in sorted({item.mark.customer for item in found})
+            for name in sorted({item.mark.customer for item in (*found, *withdrawn)})
             for item in ledger.notices.find(name)
         ]
         # Readers continue after the last key that they have seen, so a customer's times never decrease,
         # whatever this machine's clock says.
-        free_at = dict.fromkeys(customers, now)
-        for item in known:
+        free_at = dict.fromkeys(configuration.customers, now)
+        for told in known:
+            name = told.mark.customer
+            free_at[name] = max(free_at[name], told.made_at + timedelta(microseconds=1))
+        fresh = []
+        for item in (
+            *notices.unreported(found, known),
+            *notices.unreported_withdrawals(withdrawn, known),
+        ):
             name = item.mark.customer
-            free_at[name] = max(free_at[name], item.made_at + timedelta(microseconds=1))
-        fresh = [
-            notices.notice(item, customers[item.mark.customer], free_at[item.mark.customer])
-            for item in notices.unreported(found, known)
-        ]
+            fresh.append(notices.notice(item, configuration.customers[name], free_at[name]))
+            if item.removals:  # another recall's notice may be of the same feed and period
+                free_at[name] += timedelta(microseconds=1)
         gone = notices.overtaken(planned, customers, found)
         open_ = [item for item in planned if item not in gone] + fresh
-        if not open_ and not gone:
+        if not open_ and not gone and not recalls:
             return
         with held(ledger, _LEASE, self._context.holder) as lease:
             ledger.notices.record(lease, [item.withdrawn() for item in gone] + fresh)
-            if assessment.daemon is None or assessment.daemon.trouble is None:
-                self._put_all(lease, customers, assessment, open_)
+            for progress in recalls:
+                ledger.recalls.note_notified(progress, now)
+            if assessment is None or assessment.daemon is None or assessment.daemon.trouble is None:
+                self._put_all(lease, configuration.customers, assessment, open_)
+
+    def _withdrawals(self, progress: RecallProgress) -> list[notices.Happening]:
+        ledger = self._context.ledger
+        removals = ledger.operations.of_recall(progress.customer, progress.recall)
+        feed = removals[0].feed if removals else None
+        deliveries = ledger.deliveries.find(progress.customer, feed) if feed is not None else []
+        return notices.withdrawals(progress.customer, progress.recall, removals, deliveries)
 
     def _put_all(
-        self, lease: Lease, customers: Mapping[str, Customer], assessment: Assessment, planned: list[Notice]
+        self,
+        lease: Lease,
+        customers: Mapping[str, Customer],
+        assessment: Assessment | None,
+        planned: list[Notice],
     ) -> None:
         clock = self._context.clock
         ends = clock.monotonic() + PASS_SECONDS
@@ -107,7 +136,9 @@ class Notices:
         waiting = [
             name
             for name, items in by_customer.items()
-            if notices.ready(items, clock.now()) and not notices.is_shut(assessment.customer(name))
+            if name in customers
+            and notices.ready(items, clock.now())
+            and not (assessment is not None and notices.is_shut(assessment.customer(name)))
         ]
         waiting.sort(key=lambda name: by_customer[name][0].made_at)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="notice") as threads:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "verify": "Verify deliveries, sign a receipt, or repair missing objects.",
     "release": "Release a period that a check before release quarantined, or reject it.",
     "cleanup": "Delete objects that have expired under a customer's retention policy.",
+    "recall": "Take back what was delivered, from all customers that hold it.",
     "status": "Show health, recent deliveries and pending work.",
     "alerts": "List alerts by cause, or test the channels.",
     "ledger": "Back up, restore, check or copy the ledger.",

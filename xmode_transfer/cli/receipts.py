@@ -13,15 +13,15 @@ from xmode_transfer.upkeep.receipts import CheckedReceipt, ReceiptFile
 from xmode_transfer.web import states
 
 
-def new_file(configuration: Configuration, path: Path) -> ReceiptFile:
-    """Return a receipt to write. Raise ConfigError if no key is configured to sign it."""
+def new_file(configuration: Configuration, path: Path, form: str = receipts.FORMAT) -> ReceiptFile:
+    """Return a receipt or a report to write. Raise ConfigError if no key is configured to sign it."""
     signer = signing.configured_signer(configuration.service.receipts)
     if signer is None:
         raise ConfigError(
             "receipts.key is not set in service.yaml: there is no key to sign with",
             hint="create a key with `xmode-transfer verify --new-key FILE`; it prints what to configure",
         )
-    return ReceiptFile(path, signer)
+    return ReceiptFile(path, signer, form)
 
 
 def make_key(path: Path, *, as_json: bool) -> int:
@@ -43,6 +43,8 @@ def check(shell: Shell, path: Path, public_keys: Sequence[Path], *, as_json: boo
     found = receipts.check(path, keys)
     if as_json:
         terminal.answer({"receipt": path, "valid": True, **terminal.to_json(found)})
+    elif found.head["format"] == receipts.RECALL_FORMAT:
+        _show_report(path, found)
     else:
         _show_receipt(path, found)
     return ExitCode.DONE
@@ -79,3 +81,20 @@ def _show_receipt(path: Path, found: CheckedReceipt) -> None:
     for finding in found.findings:
         terminal.say(str(finding["key"]), label=f"{finding['verdict']:<18}", indent=2)
         terminal.say(str(finding.get("message")), indent=20)
+
+
+def _show_report(path: Path, found: CheckedReceipt) -> None:
+    head, tail = found.head, found.tail
+    terminal.say(f"{path}, signed with the key {found.key_id}", label=terminal.state("valid", 7))
+    terminal.fact("recall", f"{head.get('recall')} of {head.get('feed')}, by {head.get('by')}")
+    terminal.fact("reason", str(head.get("reason")))
+    terminal.fact("reported", f"{head.get('reported_at')}: {tail.get('state')}")
+    counts = ", ".join(f"{number:,} {outcome}" for outcome, number in (tail.get("keys") or {}).items())
+    files, customers = tail.get("files", 0), tail.get("customers", 0)
+    what = f"{states.count(files, 'file')}, {states.count(customers, 'customer')}"
+    terminal.fact("keys", f"{counts or 'none'} ({what})")
+    for finding in found.findings:
+        terminal.say(
+            f"{finding.get('customer')}: {finding['key']}", label=f"{finding['verdict']:<12}", indent=2
+        )
+        terminal.say(str(finding.get("message")), indent=14)

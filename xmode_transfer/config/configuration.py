@@ -261,7 +261,7 @@ def reloaded(before: Configuration, fresh: Configuration) -> Configuration:
 
 def needs_restart(before: Configuration, fresh: Configuration) -> list[str]:
     """Return the changed keys of service.yaml that a running daemon cannot apply."""
-    keys = ("vendor", "ledger", "engine", "unsafe_roles", "limits", "status_page")
+    keys = ("vendor", "ledger", "recalls", "engine", "unsafe_roles", "limits", "status_page")
     changed = [key for key in keys if getattr(before.service, key) != getattr(fresh.service, key)]
     of_daemon = ("workers", "first_retry_seconds", "longest_retry_seconds")
     old, new = before.service.daemon, fresh.service.daemon

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from xmode_transfer.config import Configuration, CustomerState, Problem, SecretRef
+from xmode_transfer.config import Configuration, CustomerState, Problem
 from xmode_transfer.config.base import Model
 from xmode_transfer.config.configuration import Claim, cross_check, json_schemas
 from xmode_transfer.config.customer import Customer
@@ -177,13 +177,14 @@ class _Reading:
         return file, self._rooted(service) if service is not None else None
 
     def _rooted(self, service: Service) -> Service:
-        """Make a relative ledger file relative to the config directory."""
-        if isinstance(service.ledger, SecretRef):
-            return service
-        path = service.ledger.removeprefix(_SQLITE)
-        if path == service.ledger or path.startswith("/"):
-            return service
-        return service.model_copy(update={"ledger": f"{_SQLITE}{self._absolute(path)}"})
+        """Make relative files relative to the config directory."""
+        ledger, recalls = service.ledger, self._absolute(service.recalls)
+        if isinstance(ledger, str) and ledger.startswith(_SQLITE):
+            path = self._absolute(ledger.removeprefix(_SQLITE))
+            ledger = f"{_SQLITE}{path}"
+            if "recalls" not in service.model_fields_set:
+                recalls = str(Path(path.partition("?")[0]).with_name("recalls.jsonl"))
+        return service.model_copy(update={"ledger": ledger, "recalls": recalls})
 
     def _absolute(self, path: str) -> str:
         # The system resolves '..': the directory may be a symbolic link.

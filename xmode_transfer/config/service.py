@@ -334,6 +334,9 @@ class Service(Model):
     )
     """The ledger: sqlite:///path (relative to the config directory, or absolute with four slashes),
     postgresql://user@host/database, or a reference to such a URL: env:NAME or file:PATH."""
+    recalls: str = Field(default="var/recalls.jsonl", min_length=1)
+    """The file of recalls (docs/recall.md), relative to the config directory. Default for a ledger in SQLite:
+    recalls.jsonl beside it."""
     engine: Engine = Engine.AUTO
     """auto: the fast engine if it works here, else the portable one."""
     unsafe_roles: UnsafeRoles = UnsafeRoles.DELIVER

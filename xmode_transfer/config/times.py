@@ -24,6 +24,7 @@ class Work(StrEnum):
     DELIVER = "deliver"
     CLEANUP = "cleanup"
     CHECK_ACCESS = "check_access"
+    RECALL = "recall"
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,6 +278,17 @@ class Operations(LedgerPart):
             last = (rows[-1].period_id, rows[-1].key)
             after = query.where(sa.tuple_(removals.c.period_id, removals.c.key) > sa.tuple_(*last))
 
+    def of_recall(self, customer: str, recall: str) -> list[Removal]:
+        """Return the last outcome of each key of a recall for one customer, manifests included, by feed,
+        period and key."""
+        last: dict[str, Removal] = {}
+        for operation in reversed(self.newest(customer, OperationKind.RECALL, None)):
+            if operation.reason == recall:
+                for item in self.removals(operation.id):
+                    if item.outcome not in INTENDED or item.key not in last:
+                        last[item.key] = item
+        return sorted(last.values(), key=lambda item: (item.feed, item.period, item.key))
+
     def settle_removals(
         self,
         lease: Lease,

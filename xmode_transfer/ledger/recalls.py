@@ -1,11 +1,12 @@
 """Recalls, what they withdrew, and how far each has come."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
-from xmode_transfer.ledger.statements import OF_SUPERSEDED
+from xmode_transfer.ledger.statements import OF_SUPERSEDED, was_removed
 from xmode_transfer.ledger.tables import (
     RECALL,
     RECALL_PROGRESS,
@@ -35,8 +36,35 @@ class Recalls(LedgerPart):
     def start(self, recall: Recall, files: Iterable[Withdrawn], customers: Iterable[RecallProgress]) -> None:
         """Record a recall, what it withdraws and for whom, all at once. Idempotent: a second call adds what
         is new."""
-        rows = [WITHDRAWN.values(item) for item in files]
+        begin = self._beginning(recall, files)
         progress = [RECALL_PROGRESS.values(item) for item in customers]
+
+        def action(connection: Connection) -> None:
+            begin(connection)
+            if progress:
+                adding = self._database.insert(recall_customers).on_conflict_do_nothing()
+                connection.execute(adding, progress)
+
+        self._write(action)
+
+    def restore(self, recall: Recall, files: Iterable[Withdrawn], now: datetime) -> int:
+        """Record a recall that this ledger lacks, pending for each customer that holds its files. Return the
+        number of customers."""
+        begin = self._beginning(recall, files)
+
+        def action(connection: Connection) -> int:
+            begin(connection)
+            return self._add_holders(connection, now, withdrawn.c.recall == recall.id)
+
+        return self._write(action)
+
+    def extend(self, customer: str, now: datetime) -> int:
+        """Add the customer to each recall whose files it holds, after deliveries of it were adopted. Return
+        the number of recalls that were extended or opened again."""
+        return self._write(lambda c: self._add_holders(c, now, periods.c.customer == customer))
+
+    def _beginning(self, recall: Recall, files: Iterable[Withdrawn]) -> Callable[[Connection], None]:
+        rows = [WITHDRAWN.values(item) for item in files]
         insert = self._database.insert
 
         def action(connection: Connection) -> None:
@@ -44,10 +72,38 @@ class Recalls(LedgerPart):
             for start in range(0, len(rows), _ROWS_AT_A_TIME):
                 some = rows[start : start + _ROWS_AT_A_TIME]
                 connection.execute(insert(withdrawn).on_conflict_do_nothing(), some)
-            if progress:
-                connection.execute(insert(recall_customers).on_conflict_do_nothing(), progress)
 
-        self._write(action)
+        return action
+
+    def _add_holders(self, connection: Connection, now: datetime, which: ColumnElement[bool]) -> int:
+        """Add pending progress, or set it to pending again, for the customers whose destinations hold
+        withdrawn files."""
+        of_period = and_(periods.c.feed == withdrawn.c.feed, periods.c.period == withdrawn.c.period)
+        of_file = and_(
+            receipts.c.period_id == periods.c.id,
+            receipts.c.name == withdrawn.c.name,
+            receipts.c.size == withdrawn.c.size,
+            receipts.c.algorithm == withdrawn.c.algorithm,
+            receipts.c.checksum == withdrawn.c.checksum,
+        )
+        holding = (
+            select(withdrawn.c.recall, periods.c.customer)
+            .distinct()
+            .select_from(withdrawn)
+            .join(periods, of_period)
+            .join(receipts, of_file)
+            .where(which, withdrawn.c.customer.in_(["", periods.c.customer]), ~was_removed(receipts))
+        )
+        pending = [RecallProgress(*row, RecallState.PENDING, now) for row in connection.execute(holding)]
+        if pending:
+            rows = [RECALL_PROGRESS.values(item) for item in pending]
+            connection.execute(self._database.upsert(recall_customers), rows)
+            again = recalls.c.id.in_(sorted({item.recall for item in pending}))
+            connection.execute(update(recalls).where(again).values(finished_at=None))
+        return len(pending)
+
+    def ids(self) -> set[str]:
+        return {row.id for row in self._rows(select(recalls.c.id))}
 
     def get(self, recall: str) -> Recall | None:
         return self._first(RECALL, select(recalls).filter_by(id=recall))
@@ -121,8 +177,10 @@ class Recalls(LedgerPart):
         return self._records(RECALL_PROGRESS, only(query, *wanted))
 
     def record(self, progress: RecallProgress) -> None:
-        """Replace a customer's progress, and finish the recall when it was the last. Idempotent."""
-        recording = self._database.upsert(recall_customers).values(RECALL_PROGRESS.values(progress))
+        """Replace a customer's progress, whose notices are then to be considered again, and finish the recall
+        when it was the last. Idempotent."""
+        values = {**RECALL_PROGRESS.values(progress), "notified_at": None}
+        recording = self._database.upsert(recall_customers).values(values)
         unfinished = select(recall_customers.c.customer).where(
             recall_customers.c.recall == progress.recall, recall_customers.c.state != RecallState.DONE
         )
@@ -137,3 +195,16 @@ class Recalls(LedgerPart):
             connection.execute(finishing)
 
         self._write(action)
+
+    def unnotified(self) -> list[RecallProgress]:
+        """Return the progress of attempts whose notices are not recorded."""
+        columns = recall_customers.c
+        tried = columns.state != RecallState.PENDING
+        query = select(recall_customers).where(tried, columns.notified_at.is_(None))
+        return self._records(RECALL_PROGRESS, query.order_by(columns.recall, columns.customer))
+
+    def note_notified(self, progress: RecallProgress, at: datetime) -> None:
+        """Note that the notices of this attempt are recorded; a later attempt has its own."""
+        of = {"recall": progress.recall, "customer": progress.customer, "updated_at": progress.updated_at}
+        noting = update(recall_customers).filter_by(**of).values(notified_at=at)
+        self._write(lambda c: c.execute(noting))

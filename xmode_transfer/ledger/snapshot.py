@@ -17,6 +17,7 @@ from xmode_transfer.ledger.tables import (
     DISCREPANCY,
     JUDGEMENT,
     OPERATION,
+    RECALL_PROGRESS,
     SCAN,
     access_checks,
     access_findings,
@@ -27,6 +28,8 @@ from xmode_transfer.ledger.tables import (
     objects,
     operations,
     periods,
+    recall_customers,
+    recalls,
     receipts,
     releases,
     runs,
@@ -42,10 +45,12 @@ from xmode_transfer.model.health import (
     CleanupSummary,
     FailedVerdict,
     OpenDelivery,
+    OpenRecall,
     OrphanedUploads,
     Snapshot,
     Subscription,
 )
+from xmode_transfer.model.recall import RecallState
 from xmode_transfer.model.records import Delivery, Status, UploadStatus
 from xmode_transfer.model.upkeep import Discrepancy, OperationKind
 
@@ -77,6 +82,7 @@ def _snapshot(connection: Connection, free: int | None, used: int) -> Snapshot:
         cleanups=_cleanups(connection),
         discrepancies=_discrepancies(connection),
         superseded=keys.superseded_left(connection),
+        recalls=_recalls(connection),
         skipped=_each_value(connection, skipped),
         not_attested=_each_value(connection, not_attested.where(deliveries.c.not_attested.is_not(None))),
         verdicts=_verdicts(connection),
@@ -312,6 +318,21 @@ def _verdicts(connection: Connection) -> dict[str, tuple[FailedVerdict, ...]]:
             decided_for = (known.decided if known else frozenset()) | ({row.decided} - {None})
             of_feed[row.period, row.name] = FailedVerdict(JUDGEMENT.record(row), decided_for)
     return {feed: tuple(of_feed.values()) for feed, of_feed in found.items()}
+
+
+def _recalls(connection: Connection) -> dict[str, tuple[OpenRecall, ...]]:
+    columns = recall_customers.c
+    query = (
+        select(recall_customers, recalls.c.feed, recalls.c.started_at)
+        .join(recalls, recalls.c.id == columns.recall)
+        .where(columns.state != RecallState.DONE)
+        .order_by(columns.customer, recalls.c.started_at)
+    )
+    found: dict[str, list[OpenRecall]] = {}
+    for row in connection.execute(query):
+        item = OpenRecall(row.feed, row.started_at, RECALL_PROGRESS.record(row))
+        found.setdefault(row.customer, []).append(item)
+    return {customer: tuple(items) for customer, items in found.items()}
 
 
 def _newest(

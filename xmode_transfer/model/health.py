@@ -11,6 +11,7 @@ from xmode_transfer.model.checks import Judgement
 from xmode_transfer.model.errors import Responsible, SourcePartlyUnreadable
 from xmode_transfer.model.manifest import timestamp
 from xmode_transfer.model.process import DaemonRecord
+from xmode_transfer.model.recall import RecallProgress
 from xmode_transfer.model.records import Capabilities, Delivery, Failure
 from xmode_transfer.model.upkeep import Discrepancy
 
@@ -151,6 +152,14 @@ class PeriodSummary(NamedTuple):
     first_delivered_at: datetime | None
 
 
+class OpenRecall(NamedTuple):
+    """A recall that is not finished for a customer."""
+
+    feed: str
+    started_at: datetime
+    progress: RecallProgress
+
+
 Subscription = tuple[str, str]  # customer and feed
 
 
@@ -169,6 +178,7 @@ class Snapshot:
     cleanups: Mapping[str, CleanupSummary] = field(default_factory=dict)
     discrepancies: Mapping[str, tuple[Discrepancy, ...]] = field(default_factory=dict)
     superseded: Mapping[str, SupersededLeft] = field(default_factory=dict)
+    recalls: Mapping[str, tuple[OpenRecall, ...]] = field(default_factory=dict)
     skipped: Mapping[Subscription, str] = field(default_factory=dict)
     not_attested: Mapping[Subscription, int] = field(default_factory=dict)
     verdicts: Mapping[str, tuple[FailedVerdict, ...]] = field(default_factory=dict)
@@ -261,6 +271,7 @@ class NoticeKind(StrEnum):
     LATE = "late"  # the period is not delivered in time
     PAUSED = "paused"  # its delivery is blocked until the customer acts
     CORRECTED = "corrected"  # a later revision of it was delivered
+    WITHDRAWN = "withdrawn"  # files of it were recalled: always put, since the customer has to act
 
 
 class NoticeStatus(StrEnum):

@@ -53,7 +53,9 @@ def unseen_character(text: str) -> str | None:
 
 MAX_KEY_BYTES = 1024  # S3 User Guide, object-keys: UTF-8, prefix included
 _TOKEN = re.compile(r"ownership/[0-9a-f]{32}\.txt")
-_NOTICE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected)\.json")
+_NOTICE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{6}Z-[a-z0-9][^/]*-(late|paused|corrected|withdrawn)\.json"
+)
 _REVISION_SEGMENT = re.compile(r"_r[0-9]+")
 MANIFESTS = "_manifests"
 TOKEN_METADATA = "xmode-delivery"  # sent as x-amz-meta-xmode-delivery on every object of ours

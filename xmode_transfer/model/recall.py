@@ -67,10 +67,13 @@ class RecallState(StrEnum):
     DONE = "done"  # each key's end is known, although some may not have been removed
 
 
+UNFINISHED = (RecallState.PENDING, RecallState.BLOCKED, RecallState.FAILED)
+
+
 @dataclass(frozen=True, slots=True)
 class RecallProgress:
     """How far a campaign has come for one customer. ``outcomes`` counts its keys, manifests included, by
-    ``RemovalOutcome``."""
+    ``RemovalOutcome``. ``notified_at``: when the notices of what this attempt removed were recorded."""
 
     recall: str
     customer: str
@@ -83,3 +86,7 @@ class RecallProgress:
     attempts: int = 0
     next_attempt_at: datetime | None = None
     finished_at: datetime | None = None
+    notified_at: datetime | None = None
+
+    def is_due(self, now: datetime) -> bool:
+        return self.next_attempt_at is None or self.next_attempt_at <= now

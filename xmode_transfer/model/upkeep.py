@@ -5,6 +5,7 @@ receipt's proves the content. Without one (a store that keeps none, a KMS key th
 ETag is left, which changes with the content.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -308,6 +309,17 @@ def free_hidden_versions(prefix: str) -> dict[str, Any]:
         "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
         "Expiration": {"ExpiredObjectDeleteMarker": True},
     }
+
+
+def purge_command(bucket: str, key: str) -> str:
+    """Return the customer's command that deletes all versions of a key below a delete marker."""
+    literal = key.replace("\\", "\\\\").replace("'", "\\'")
+    query = shlex.quote(f"Versions[?Key=='{literal}'].VersionId")
+    key = shlex.quote(key)
+    return (
+        f"aws s3api list-object-versions --bucket {bucket} --prefix {key} --query {query} --output text | "
+        f"xargs -n 1 aws s3api delete-object --bucket {bucket} --key {key} --version-id"
+    )
 
 
 def free_unfinished_uploads(prefix: str) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class ActiveConfiguration:
             schedule, spread = customer.schedule, settings.spread_seconds
         elif work is Work.CHECK_ACCESS:
             schedule, spread = settings.access_checks, HOUSEKEEPING_SPREAD_SECONDS
+        elif work is Work.RECALL:
+            return None
         else:
             schedule = settings.cleanup if customer.retention is not None else None
             spread = HOUSEKEEPING_SPREAD_SECONDS

@@ -16,7 +16,7 @@ from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.records import Lease
 from xmode_transfer.service.active_configuration import Read, loaded, read_again
 from xmode_transfer.service.jobs import skip_missed
-from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease, Outages
+from xmode_transfer.service.maintenance import Maintenance, MaintenanceLease, Outages, due_recalls
 from xmode_transfer.service.scheduler import Agenda, Scheduler, unfinished
 from xmode_transfer.service.worker import Worker
 from xmode_transfer.telemetry import Event
@@ -70,6 +70,7 @@ class Daemon:
             lambda: self.configuration,
             served=self._served,
             checked=self._checked,
+            recalled=changed,
             on_outage=self._outages.report,
         )
         known = unfinished(context)
@@ -113,6 +114,7 @@ class Daemon:
             return False
         if not self._enqueues:
             return True
+        self._continue_recalls()
         for name, customer in self.configuration.customers.items():
             if customer.state is CustomerState.RETIRED:
                 continue
@@ -166,6 +168,15 @@ class Daemon:
         due = self._agenda.due(name, work, times, now)
         if due is not None:
             self._maintenance.ask(name, work, due)
+
+    def _continue_recalls(self) -> None:
+        """Recalls concern retired and removed customers too."""
+        if self._does_maintenance:
+            try:
+                for item in due_recalls(self._context):
+                    self._maintenance.ask(item.customer, Work.RECALL)
+            except LedgerError as error:
+                self._outages.report(error)
 
     def _enqueue_if_due(self, name: str, now: datetime) -> None:
         entry = self._scheduler.entry(name)

@@ -1,4 +1,5 @@
-"""Cleanups and access checks, run by one daemon beside deliveries, and outages, which stop all customers."""
+"""Cleanups, access checks and recalls, run by one daemon beside deliveries, and outages, which stop all
+customers."""
 
 import threading
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from datetime import datetime, timedelta
 from xmode_transfer import telemetry
 from xmode_transfer.access.check_access import check_access
 from xmode_transfer.aws.probing import Prober
-from xmode_transfer.config import Configuration, CustomerState
+from xmode_transfer.config import Configuration, CustomerState, Feed
 from xmode_transfer.config.times import Work
+from xmode_transfer.model.checks import Verdict
 from xmode_transfer.model.errors import (
     AlreadyRunning,
     ConfigError,
@@ -21,11 +23,14 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.process import longest_silence
+from xmode_transfer.model.recall import UNFINISHED, RecallProgress
 from xmode_transfer.model.records import Failure, Lease
+from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import TTL_SECONDS, Context
 from xmode_transfer.transfer.sending import failure_of
 from xmode_transfer.upkeep.cleanup import cleanup
+from xmode_transfer.upkeep.recall import carry_out
 
 WORKERS = 2
 BY = "daemon"  # the person in the record of operations
@@ -34,7 +39,8 @@ _Piece = tuple[str, Work]
 
 
 class Maintenance:
-    """Runs cleanups and access checks in two threads, each customer once per kind of work. Thread-safe."""
+    """Runs cleanups, access checks and recalls in two threads, each customer once per kind of work.
+    Thread-safe."""
 
     def __init__(
         self,
@@ -44,15 +50,17 @@ class Maintenance:
         *,
         served: Callable[[str, Work, datetime], None],
         checked: Callable[[AccessReport], None],
+        recalled: Callable[[], None],
         on_outage: Callable[[XmodeError], object],
     ) -> None:
-        """``served`` is called when a scheduled time was served, ``on_outage`` with errors that affect all
-        customers."""
+        """``served`` is called when a scheduled time was served, ``recalled`` when a recall was continued,
+        ``on_outage`` with errors that affect all customers."""
         self._context = context
         self._prober = prober
         self._configuration = configuration
         self._served = served
         self._checked = checked
+        self._recalled = recalled
         self._on_outage = on_outage
         self._lock = threading.Condition()
         self._wanted: dict[_Piece, datetime | None] = {}
@@ -94,7 +102,7 @@ class Maintenance:
                 self._served(name, work, due_at)
         except (VendorIdentityError, LedgerError) as error:
             self._on_outage(error)  # the scheduled time stays due and is retried
-        except ConfigError as error:  # the customer was removed, or its file is invalid
+        except (ConfigError, LeaseLost) as error:  # it was removed or is invalid; or another daemon goes on
             telemetry.warn(Event.MAINTENANCE_FAILED, customer=name, work=str(work), **error.log_context())
         except Exception:  # noqa: BLE001 - a defect ends this piece of work, not the daemon
             telemetry.exception(Event.DEFECT, customer=name, work=str(work))
@@ -107,6 +115,13 @@ class Maintenance:
 
     def _do(self, name: str, work: Work) -> None:
         configuration = self._configuration()
+        if work is Work.RECALL:
+            for item in due_recalls(self._context, name):
+                if not self._context.stop.is_set():
+                    may_send = corrected(self._context)
+                    carry_out(self._context, configuration, item.recall, name, may_send=may_send)
+                    self._recalled()
+            return
         customer = configuration.customers.get(name)
         if customer is None or customer.state is CustomerState.RETIRED or self._context.stop.is_set():
             return
@@ -114,6 +129,28 @@ class Maintenance:
             cleanup(self._context, configuration, name, by=BY)
         else:
             self._checked(check_access(self._context, self._prober, customer))
+
+
+CAMPAIGN = "campaign/"
+"""The lease of a command that carries out a recall, with its ID: it does the customers one by one."""
+
+
+def due_recalls(context: Context, customer: str | None = None) -> list[RecallProgress]:
+    """Return what is due of recalls that no command carries out."""
+    unfinished = context.ledger.recalls.progress(customer=customer, states=UNFINISHED)
+    due = [item for item in unfinished if item.is_due(context.clock.now())]
+    busy = {lease.name for lease in context.ledger.leases.held(CAMPAIGN)} if due else set()
+    return [item for item in due if f"{CAMPAIGN}{item.recall}" not in busy]
+
+
+def corrected(context: Context) -> Callable[[Feed, PeriodState], bool]:
+    """Return the rule by which a recall also sends corrected files: not those of a quarantined period."""
+
+    def may_send(feed: Feed, state: PeriodState) -> bool:
+        last = context.ledger.judgements.last(feed.name, state.period.label)
+        return last is None or last.verdict is not Verdict.QUARANTINED
+
+    return may_send
 
 
 class MaintenanceLease:

@@ -86,6 +86,11 @@ class Event(Enum):
     VERIFY_FINISHED = "one line for the whole verification: outcome, counts, seconds"
     MANIFEST_UNSIGNED = "the key that signs manifests cannot be read: manifests go out unsigned"
     RECEIPT_SIGNED = "the result of a verification was written to a file and signed"
+    RECALL_RESTORED = "the file of recalls has a recall that the ledger lacked; it is carried out again"
+    RECALL_INCOMPLETE = "the file of recalls ends with a recall that was killed before it began: dropped"
+    RECALLS_NOT_WRITTEN = (
+        "recalls of the ledger could not be added to the file of recalls; the next start does"
+    )
     REPAIR_FINISHED = "one line for a repair: what was delivered again, and what was not"
     ADOPT_FINISHED = "one line for an adoption: what was restored to the ledger"
     RECALL_CARRIED_OUT = "what a recall has done so far for one customer: state, and keys by outcome"
@@ -128,7 +133,9 @@ class Event(Enum):
     ALERT_SENT = "a channel accepted a message"
     ALERT_NOT_SENT = "a channel did not accept a message; it is tried again"
     ALERTS_NOT_RECORDED = "the ledger does not accept the state of alerts: it is kept in memory until it does"
-    NOTICE_PUT = "a notice of a late, paused or corrected delivery was put into the customer's bucket"
+    NOTICE_PUT = (
+        "a notice of a late, paused, corrected or withdrawn delivery was put into the customer's bucket"
+    )
     NOTICE_NOT_PUT = "a notice could not be put into the customer's bucket; it is tried again"
     NOTICES_FAILED = "notices to customers could not be processed this time"
     HEARTBEAT_FAILED = "the heartbeat was not accepted; the next one is tried in time"

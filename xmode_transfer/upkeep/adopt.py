@@ -140,6 +140,8 @@ def adopt(
                 failed=sum(item.unproven_count for item in result.deliveries),
                 failure=result.failure,
             )
+            # what is withdrawn and was adopted has to go
+            context.ledger.recalls.extend(customer.name, context.clock.now())
         telemetry.log(
             Event.ADOPT_FINISHED,
             act=result.operation_id,

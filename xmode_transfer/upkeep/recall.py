@@ -186,13 +186,7 @@ def carry_out(
 def removals(ledger: Ledger, recall_id: str, customer: str) -> Iterator[Removal]:
     """Yield the last outcome of each key of a recall for one customer, manifests included, by feed, period
     and key."""
-    last: dict[str, Removal] = {}
-    for operation in reversed(ledger.operations.newest(customer, OperationKind.RECALL, None)):
-        if operation.reason == recall_id:
-            for item in ledger.operations.removals(operation.id):
-                if item.outcome not in INTENDED or item.key not in last:
-                    last[item.key] = item
-    yield from sorted(last.values(), key=lambda item: (item.feed, item.period, item.key))
+    yield from ledger.operations.of_recall(customer, recall_id)
 
 
 def _carry_out(

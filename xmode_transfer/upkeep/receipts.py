@@ -1,4 +1,5 @@
-"""Write signed receipts of verifications, and check them offline. A receipt is a stream of JSON lines."""
+"""Write signed receipts of verifications and reports of recalls, and check them offline. Both are streams of
+JSON lines: a head, entries that have a key, other facts, a tail, and the signature."""
 
 import base64
 import binascii
@@ -21,18 +22,32 @@ from xmode_transfer.model.upkeep import CheckedKey, Finding, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer
 
 FORMAT = "xmode-receipt/1"
+RECALL_FORMAT = "xmode-recall/1"
 ALGORITHM = "ed25519"
 MAX_LINE_BYTES = 64 * 1024  # a key has at most 1,024 bytes
 _MOST_KEPT = 1000
+_SETTLED = frozenset({"proven", "deleted", "gone"})  # the verdicts that need nobody's attention
 
 
 def line(value: dict[str, Any]) -> bytes:
     return (canonical(value) + "\n").encode()
 
 
-def statement(sha256_hex: str) -> bytes:
+def statement(sha256_hex: str, form: str = FORMAT) -> bytes:
     """Return what is signed: the digest of all bytes before the last line."""
-    return f"{FORMAT} sha256 {sha256_hex}\n".encode()
+    return f"{form} sha256 {sha256_hex}\n".encode()
+
+
+def _signature(key: PublicKey, digest: str, value: bytes) -> bytes:
+    """Return the last line."""
+    signature = {
+        "algorithm": ALGORITHM,
+        "key_id": key.key_id,
+        "public_key": key.base64,  # for information; never trusted by a check
+        "sha256": digest,
+        "value": base64.b64encode(value).decode(),
+    }
+    return line({"signature": signature})
 
 
 def head(
@@ -78,17 +93,18 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
 
 
 class ReceiptFile:
-    """A receipt that is being written; only its owner may read it. It gets its name when it is signed. The
-    context manager deletes an unfinished file."""
+    """A receipt or report that is being written; only its owner may read it. It gets its name when it is
+    signed. The context manager deletes an unfinished file."""
 
-    def __init__(self, path: Path, signer: Signer) -> None:
+    def __init__(self, path: Path, signer: Signer, form: str = FORMAT) -> None:
         """Raise ConfigError if the file exists or cannot be created."""
         self.path = path
+        self._form = form
         self._signer = signer
         self._partial = path.with_name(f".{path.name}.{os.getpid()}")
         self._sha256 = hashlib.sha256()
         if path.exists():
-            raise ConfigError(f"the file {path} already exists", hint="name a new file for the receipt")
+            raise ConfigError(f"the file {path} already exists", hint="name a new file")
         try:
             descriptor = os.open(self._partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             self._file: BinaryIO = os.fdopen(descriptor, "wb")
@@ -109,14 +125,8 @@ class ReceiptFile:
         """Adds the last line but one and signs the receipt. The file is on disk afterwards."""
         self.add(tail)
         digest = self._sha256.hexdigest()
-        signature = {
-            "algorithm": ALGORITHM,
-            "key_id": self.key_id,
-            "public_key": self._signer.public.base64,  # for information; never trusted by a check
-            "sha256": digest,
-            "value": base64.b64encode(self._signer.sign(statement(digest))).decode(),
-        }
-        self._file.write(line({"signature": signature}))
+        value = self._signer.sign(statement(digest, self._form))
+        self._file.write(_signature(self._signer.public, digest, value))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -134,7 +144,8 @@ class ReceiptFile:
 
 @dataclass(slots=True)
 class CheckedReceipt:
-    """``findings`` has the first thousand lines that are not proven; ``entries`` counts all lines."""
+    """``findings`` has the first thousand entries that are not proven, or not removed by a recall;
+    ``entries`` counts all."""
 
     head: dict[str, Any]
     tail: dict[str, Any]
@@ -162,19 +173,19 @@ def _check(path: Path, file: BinaryIO, keys: dict[str, PublicKey]) -> CheckedRec
     for raw, value in lines:
         if head is None:
             head = value
-            if head.get("format") != FORMAT:
-                raise _refused(path, f"it is no receipt of the form {FORMAT}")
+            if head.get("format") not in (FORMAT, RECALL_FORMAT):
+                raise _refused(path, f"it is no receipt of the form {FORMAT} and no report {RECALL_FORMAT}")
         elif "signature" in value:
             if next(lines, None) is not None:
                 raise _refused(path, "something follows after its signature")
-            key_id = _check_signature(path, value["signature"], sha256.hexdigest(), keys)
+            key_id = _check_signature(path, raw, value["signature"], sha256.hexdigest(), head["format"], keys)
             return CheckedReceipt(head, last, key_id, entries, findings)
-        elif "verdict" in value:
-            unseen = unseen_character(str(value.get("key")))
+        elif "key" in value:
+            unseen = unseen_character(str(value["key"]))
             if unseen is not None:
                 raise _refused(path, f"a key of it has {unseen}, which no object of ours has")
             entries += 1
-            if value["verdict"] != "proven" and len(findings) < _MOST_KEPT:
+            if value.get("verdict") not in _SETTLED and len(findings) < _MOST_KEPT:
                 findings.append(value)
         else:
             last = value
@@ -195,7 +206,9 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]
         yield raw, value
 
 
-def _check_signature(path: Path, signature: object, digest: str, keys: dict[str, PublicKey]) -> str:
+def _check_signature(
+    path: Path, raw: bytes, signature: object, digest: str, form: str, keys: dict[str, PublicKey]
+) -> str:
     if not isinstance(signature, dict):
         raise _refused(path, _UNSIGNED)
     key_id = str(signature.get("key_id"))
@@ -214,8 +227,10 @@ def _check_signature(path: Path, signature: object, digest: str, keys: dict[str,
         value = base64.b64decode(str(signature.get("value")), validate=True)
     except (binascii.Error, ValueError):
         raise _refused(path, "its signature is no base64") from None
-    if not key.has_signed(statement(digest), value):
+    if not key.has_signed(statement(digest, form), value):
         raise _refused(path, f"its signature is not by the key {key_id}: somebody else made it")
+    if raw != _signature(key, digest, value):
+        raise _refused(path, "its last line was altered after it was signed")
     return key_id
 
 

@@ -26,7 +26,7 @@ NEVER_ALERTS = {
 # Recorded by alerting/health.
 OF_HEALTH = {
     *("no_source", "late", "not_looked", "access_drift", "orphaned_uploads", "delivered_changed"),
-    *("superseded_left", "config_invalid", "daemon_silent", "ledger_disk_low"),
+    *("superseded_left", "config_invalid", "daemon_silent", "ledger_disk_low", "recall_open"),
     *("quarantined", "check_warned"),
 }
 
