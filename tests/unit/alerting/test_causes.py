@@ -20,6 +20,7 @@ NEVER_ALERTS = {
     "sandbox",
     "demo_failed",
     "receipt_refused",
+    "rejected",  # a person's decision
 }
 # Recorded by alerting/health.
 OF_HEALTH = {
