@@ -322,7 +322,7 @@ def test_the_dark_page_has_enough_contrast(open_tab: Tab, grave: Grave) -> None:
     tab = open_tab("/?health=blocked", dark=True)
     found = grave(tab, "color-contrast")
     base = tab.url.partition("?")[0]
-    for path in ("customers/initech", "alerts"):
+    for path in ("customers/initech", "feeds/us-daily", "alerts"):
         tab.goto(base + path)
         found += grave(tab, "color-contrast")
     assert found == []

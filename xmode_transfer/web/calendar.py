@@ -96,7 +96,7 @@ def cell(record: FeedRecord, period: Period, now: datetime) -> Cell:
     return Cell(record.feed, label, mark, delivery, note)
 
 
-_STOPPED = {
+STOPPED = {
     Status.BLOCKED: Mark.BLOCKED,
     Status.FAILED: Mark.FAILED,
     Status.QUARANTINED: Mark.QUARANTINED,
@@ -113,7 +113,7 @@ def _of_delivery(delivery: Delivery, deadline: datetime) -> tuple[Mark, str]:
         if delivery.delivered_at is not None and delivery.delivered_at > deadline:
             return Mark.DELIVERED_LATE, f"deadline {deadline:%Y-%m-%d %H:%M} UTC"
         return Mark.DELIVERED, ""
-    return _STOPPED.get(delivery.status, Mark.RUNNING), words
+    return STOPPED.get(delivery.status, Mark.RUNNING), words
 
 
 def _of_source(record: FeedRecord, period: Period, now: datetime) -> tuple[Mark, str]:

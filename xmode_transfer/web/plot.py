@@ -11,9 +11,9 @@ from xmode_transfer.config.times import Deadlines
 from xmode_transfer.model.checks import Judgement, Verdict
 from xmode_transfer.model.health import PeriodSummary
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.records import Delivery, Status
+from xmode_transfer.model.records import FINISHED, Delivery
 from xmode_transfer.web import states
-from xmode_transfer.web.calendar import Cell, FeedRecord, Mark, cell
+from xmode_transfer.web.calendar import STOPPED, Cell, FeedRecord, Mark, cell
 
 SHOWN = 60  # periods, or batches of a drop folder
 WIDTH, HEIGHT = 1100, 290
@@ -36,7 +36,7 @@ class Column:
 
     @property
     def is_marked(self) -> bool:
-        return self.mark not in (Mark.DELIVERED, Mark.NOTHING)
+        return self.mark not in (Mark.DELIVERED, Mark.EXPECTED, Mark.NOTHING)
 
     @property
     def text(self) -> str:
@@ -160,21 +160,12 @@ def _of_cell(item: Cell) -> Column:
     return Column(item.period, item.mark, *sizes, item.note, delivery.id)
 
 
-_OF_BATCH = {
-    Status.DELIVERED: Mark.DELIVERED,
-    Status.SKIPPED: Mark.DELIVERED,
-    Status.BLOCKED: Mark.BLOCKED,
-    Status.FAILED: Mark.FAILED,
-    Status.QUARANTINED: Mark.QUARANTINED,
-}
-
-
 def of_batches(feed: str, batches: Sequence[Delivery]) -> Plot | None:
     """Draw the batches of a drop folder, from old to new."""
     columns = [
         Column(
             f"batch {batch.revision}",
-            _OF_BATCH.get(batch.status, Mark.RUNNING),
+            Mark.DELIVERED if batch.status in FINISHED else STOPPED.get(batch.status, Mark.RUNNING),
             batch.object_count,
             batch.total_bytes,
             batch.failure.message if batch.failure else "",
