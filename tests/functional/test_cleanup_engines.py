@@ -1,5 +1,5 @@
-"""Cleaning up and recalling through both engines, in front of moto: versions, Object Lock, and a store that ignores the
-ETags of DeleteObjects."""
+"""Cleaning up and recalling through both engines, in front of moto: versions, Object Lock, and a store that
+ignores the ETags of DeleteObjects."""
 
 import json
 from collections.abc import Callable, Iterator

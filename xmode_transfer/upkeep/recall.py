@@ -207,7 +207,7 @@ def _carry_out(
     name, kind = customer.name, OperationKind.RECALL
     with held(context.ledger, f"{kind}/{name}", context.holder) as lease:
         operation = Operation(context, lease, kind, name, person=recall.person, reason=recall.id)
-        failure, inconclusive = None, False
+        failure, whole = None, False
         try:
             with opened(context, customer, Step.RECALL) as store:
                 args = (context, configuration, customer, recall, may_send, store, operation, lease, removed)
@@ -215,8 +215,9 @@ def _carry_out(
                 work.run(periods)
                 mine = (item for item in context.ledger.operations.newest(name, kind, None))
                 work.prove([item.id for item in mine if item.reason == recall.id])
+            whole = True
         except XmodeError as error:
-            failure, inconclusive = failure_of(error), not isinstance(error, AlreadyRunning)
+            failure, whole = failure_of(error), isinstance(error, AlreadyRunning)
             raise
         finally:
             if removed.keys[RemovalOutcome.HIDDEN]:
@@ -229,7 +230,7 @@ def _carry_out(
                     size=removed.our_bytes,
                     failed=removed.keys[RemovalOutcome.FAILED],
                     failure=failure,
-                    inconclusive=inconclusive,
+                    inconclusive=not whole,
                 )
 
 
