@@ -553,6 +553,67 @@ def test_a_manifest_that_stays_keeps_its_objects(world: World) -> None:
     world.check()
 
 
+def test_what_the_customer_deletes_itself_ends_a_recall(world: World) -> None:
+    deny = {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::acme-data/*"}
+    world.grant("acme", deny)
+    made = world.recalled("b.csv")
+    assert world.carry_out(made).state is RecallState.BLOCKED
+    for key in (f"xmode/us-daily/_manifests/{DAY}/000001.json", f"xmode/{BASE}b.csv"):
+        world.bucket().remove(key, world.clock.now())
+    done = world.carry_out(made)
+    assert (done.state, done.outcomes) == (RecallState.DONE, {"gone": 2})
+
+
+def test_what_a_cleanup_deletes_meanwhile_ends_a_recall(world: World) -> None:
+    deny = {
+        "Effect": "Deny",
+        "Action": "s3:DeleteObject",
+        "Resource": f"arn:aws:s3:::acme-data/xmode/{BASE}*",
+    }
+    world.grant("acme", deny)
+    made = world.recalled("b.csv")
+    assert world.carry_out(made).outcomes == {"deleted": 1, "retained": 1}
+    world.grant("acme")
+    world.write("a.csv", b"newer", NEXT)
+    world.run(NEXT, "acme")
+    world.settings["acme"] = {"retention": {"keep_last": 1}}
+    cleanup(world.context, world.configuration, "acme", by="bob", confirmed=True)
+    assert set(world.files()) == {"us-daily/2026/11/21/a.csv"}
+    done = world.carry_out(made)
+    assert (done.state, done.outcomes) == (RecallState.DONE, {"deleted": 1, "gone": 1})
+
+
+def test_what_is_there_again_is_deleted_again(world: World) -> None:
+    """Somebody restores the object between its deletion and the proof."""
+    key = f"xmode/{BASE}b.csv"
+    stored = world.bucket().current(key)
+    assert stored is not None
+    restored: list[str] = []
+
+    def restore(operation: str, of: str, attempt: int) -> None:
+        if (operation, of) == ("head", key) and not restored and world.bucket().current(key) is None:
+            restored.append(key)
+            world.bucket().store(stored)
+
+    world.faults = restore
+    made = world.recalled("b.csv")
+    failed = world.carry_out(made)
+    assert (failed.state, failed.outcomes) == (RecallState.FAILED, {"deleted": 1, "failed": 1})
+    assert world.carry_out(made).outcomes == {"deleted": 2}
+    assert world.bucket().current(key) is None
+
+
+def test_a_recall_that_is_stopped_continues(world: World) -> None:
+    made = world.recalled("b.csv")
+    world.faults = lambda operation, key, attempt: world.stop.set() if operation == "put" else None
+    assert world.carry_out(made).state is RecallState.PENDING
+    world.check()
+    world.faults = None
+    world.stop.clear()
+    assert world.carry_out(made).state is RecallState.DONE
+    assert f"{BASE}b.csv" not in world.files()
+
+
 def test_in_a_versioned_bucket_it_is_hidden(make: Callable[..., World]) -> None:
     world = make(versioned=True)
     fill(world)
