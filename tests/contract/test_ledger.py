@@ -26,6 +26,14 @@ from xmode_transfer.model.findings import (
 )
 from xmode_transfer.model.health import SupersededLeft
 from xmode_transfer.model.process import DaemonRecord
+from xmode_transfer.model.recall import (
+    Content,
+    Recall,
+    RecallProgress,
+    RecallState,
+    Withdrawn,
+    WithdrawnObject,
+)
 from xmode_transfer.model.records import (
     Capabilities,
     Checksum,
@@ -1158,6 +1166,34 @@ def test_receipts_are_copied_to_revisions_with_the_same_key(
         "xmode/_r2/b": ('"new"', (2,)),
         "xmode/c": ('"etag"', (1, 2)),
     }
+
+
+def test_what_is_withdrawn_is_known_by_its_content(ledger: Ledger, lease: Lease, delivered: Delivery) -> None:
+    recall = Recall("r-1", "us-daily", "an opt-out", "alice", NOW)
+    (key, *_) = [item for item in ledger.keys.delivered("acme") if item.name]
+    assert key.checksum is not None
+    assert key.size is not None
+    content = (key.size, key.checksum)
+    of = Withdrawn("r-1", "us-daily", "2026-11-22", key.name, *content)
+    other = of._replace(checksum=Checksum("crc32", "BBBBBB=="), customer="globex")
+    waiting = RecallProgress("r-1", "acme", RecallState.PENDING, NOW)
+    for _ in range(2):
+        ledger.recalls.start(recall, [of, other], [waiting])
+    later = replace(recall, id="r-2", started_at=NOW + timedelta(days=1))
+    ledger.recalls.start(later, [of._replace(recall="r-2")], [])
+    withdrawn = ledger.recalls.withdrawn
+    assert withdrawn("acme", "us-daily", "2026-11-22") == {key.name: {Content(*content)}}
+    assert len(withdrawn("globex", "us-daily", "2026-11-22")[key.name]) == 2
+    assert withdrawn("acme", "us-daily", "2026-11-23") == {}
+    assert [item.key for item in ledger.keys.delivered("acme") if item.withdrawn] == [key.key]
+    received = ledger.recalls.received(delivered)
+    assert received == [WithdrawnObject(key.name, key.key, *content, NOW)]
+    assert ledger.recalls.received(replace(delivered, revision=0)) == []
+    assert [item.recall for item in ledger.recalls.files("r-2")] == ["r-2"]
+    ledger.recalls.record(replace(waiting, state=RecallState.DONE))
+    found = ledger.recalls.get("r-1")
+    assert found is not None
+    assert found.finished_at == NOW
 
 
 def test_only_superseded_revisions_have_keys_that_no_manifest_lists(

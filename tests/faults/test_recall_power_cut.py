@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes import StoredVersion
 from tests.forms import points
-from xmode_transfer.config import Configuration, Service
+from xmode_transfer.config import Configuration, Service, Settled
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
@@ -86,7 +86,7 @@ def check_manifests(world: Any) -> None:
 def test_wherever_the_power_fails_the_next_call_ends_whole(
     delivered: Callable[[], Any], make_power: Callable[..., Any], after: bool
 ) -> None:
-    for at in points(9, first=5 if after else 1):
+    for at in points(7, first=5 if after else 1):
         world = delivered()
         made = recalled(world)
         first = carried_out(world, made, power := make_power(at, after=after))
@@ -123,3 +123,40 @@ def check_end(world: Any, made: Plan) -> None:
             assert latest.status is Status.DELIVERED
     finally:
         ledger.close()
+
+
+@pytest.mark.short
+def test_a_batch_of_a_drop_folder_is_replaced_once(
+    make_world: Callable[..., Any], make_power: Callable[..., Any]
+) -> None:
+    """A second batch was being delivered when the recall began, and a run comes after the power cut."""
+    for at in points(12, first=2):
+        world = make_world({})
+        world.feed = world.feed.model_copy(
+            update={"period": PeriodKind.NONE, "partition": None, "complete": Settled(settle_seconds=0)}
+        )
+        for name, data in (("a.csv", b"aaa"), ("b.csv", SECRET), ("c.csv", b"ccc")):
+            world.source.write(name, data, period=Period.none())
+        world.process(period=Period.none())
+        for name, data in (("d.csv", b"ddd"), ("e.csv", b"eee")):
+            world.source.write(name, data, period=Period.none())
+        world.process(make_power(60, after=True), period=Period.none())
+        made = recalled(world)
+        first = carried_out(world, made, power := make_power(at, after=at % 2 == 0))
+        world.manifests()
+        if at % 3 == 0:
+            world.process(period=Period.none())
+            world.manifests()
+        assert carried_out(world, made) is RecallState.DONE
+        world.process(period=Period.none())
+        batches = world.manifests()
+        listed = Counter(item["source"] for batch in batches for item in batch["objects"])
+        assert listed == {"a.csv": 1, "c.csv": 1, "d.csv": 1, "e.csv": 1}
+        (replacing,) = [batch for batch in batches if batch.get("replaces")]
+        assert [item["source"] for item in replacing["objects"]] == ["a.csv", "c.csv"]
+        assert replacing["replaces"] == [1]
+        assert SECRET not in world.bucket.contents().values()
+        if not power.off:
+            assert first is RecallState.DONE
+            break
+    assert at > 30

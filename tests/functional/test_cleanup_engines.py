@@ -1,6 +1,7 @@
-"""Cleaning up through both engines, in front of moto: versions, Object Lock, and a store that ignores the
-ETags of DeleteObjects."""
+"""Cleaning up and recalling through both engines, in front of moto: versions, Object Lock, and a store that
+ignores the ETags of DeleteObjects."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,11 +21,13 @@ from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.periods import Period, PeriodKind
-from xmode_transfer.model.upkeep import RemovalOutcome
+from xmode_transfer.model.recall import RecallState
+from xmode_transfer.model.upkeep import RemovalOutcome, Scope
 from xmode_transfer.sandbox.accounts import client, forget
 from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
+from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan
 
 DAYS = [Period.parse(f"2020-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
 BASE = "xmode/us-daily/"
@@ -169,3 +172,31 @@ def test_under_object_lock_what_is_locked_is_hidden_and_stays_stored(place: Call
     assert outcome.lifecycle_rule is not None
     assert len(here.contents()) == 4
     assert [(row["Key"], row["VersionId"], row["Size"]) for row in here.versions()] == stored
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["plain", "locked"])
+def test_a_recall_takes_what_is_ours_and_hides_what_is_locked(
+    place: Callable[..., Place], locked: bool
+) -> None:
+    here = place(locked=locked)
+    stored = {(row["Key"], row["VersionId"]) for row in here.versions()} if locked else set()
+    theirs = f"{BASE}2020/01/01/b & c.csv"
+    if not locked:
+        here.s3.put_object(Bucket=here.bucket, Key=theirs, Body=b"their words under our key")
+    request = Request("us-daily", Scope(), ("b & c.csv",), (), None, "an opt-out", "alice", "")
+    made = plan(here.context, here.configuration, request)
+    begin(here.context, made)
+    done = carry_out(
+        here.context, here.configuration, made.recall.id, "acme", may_send=lambda feed, state: False
+    )
+    expected = {"hidden": 6} if locked else {"deleted": 5, "changed": 1}
+    assert (done.state, done.outcomes) == (RecallState.DONE, expected)
+    contents = here.contents()
+    assert [key for key in contents if key.endswith("b & c.csv")] == ([] if locked else [theirs])
+    manifests = [json.loads(body) for key, body in contents.items() if "/_manifests/" in key]
+    assert [(item["revision"], item["count"], len(item["withdrawn"])) for item in manifests] == [
+        (2, 2, 1)
+    ] * 3
+    if locked:
+        assert stored <= {(row["Key"], row["VersionId"]) for row in here.versions()}
+    assert all(item["key"] in contents for manifest in manifests for item in manifest["objects"])

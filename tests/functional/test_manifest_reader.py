@@ -13,8 +13,14 @@ from typing import Any
 import pytest
 
 from tests import bucket
+from xmode_transfer.cli.terminal import Tally
+from xmode_transfer.config import files
+from xmode_transfer.model.recall import RecallState
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.sandbox.accounts import owner
 from xmode_transfer.sandbox.model import CustomerSetup
+from xmode_transfer.service import assembly
+from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "manifest.md"
 (PROGRAM,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -141,6 +147,70 @@ def test_it_takes_each_batch_of_a_drop_folder(project: Make, reader: Reader) -> 
         {"a.csv": b"1"},
         {"b.csv": b"2"},
         {"a.csv": b"changed"},
+    ]
+
+
+def recall(here: Any, pattern: str) -> None:
+    """Takes files back from acme, with the guide's own role."""
+    configuration = files.load(here.directory)
+    request = Request("us-daily", Scope(), (pattern,), (), None, "an opt-out", "alice", "")
+    with assembly.context(configuration, Tally()) as context:
+        made = plan(context, configuration, request)
+        begin(context, made)
+        work = (context, configuration, made.recall.id, "acme")
+        done = carry_out(*work, may_send=lambda feed, state: True)
+        assert (done.state, set(done.outcomes)) == (RecallState.DONE, {"deleted"})
+
+
+@pytest.mark.sandbox
+def test_it_gives_back_what_is_withdrawn(
+    project: Make, reader: Reader, as_vendor: dict[str, str], tmp_path: Path
+) -> None:
+    here = project(reader.customer)
+    fill(here, "2026/11/22", {"a.csv": b"1", "b.csv": b"a person"})
+    fill(here, "2026/11/23", {"b.csv": b"a person"})
+    here.deliver()
+    reader.take()
+    fill(here, "2026/11/22", {"b.csv": b"nobody"})
+    recall(here, "b.csv")
+    assert reader.take() == ["2026-11-22 revision 2: 2 objects", "2026-11-23 revision 2: 0 objects"]
+    assert reader.holds("2026-11-22") == {"a.csv": b"1", "b.csv": b"nobody"}
+    assert reader.holds("2026-11-23") == {}
+    assert here.deliver().json["outcome"] == "skipped"
+    assert reader.take() == []
+
+
+@pytest.mark.sandbox
+def test_it_gives_back_what_is_withdrawn_from_a_drop_folder(
+    project: Make, reader: Reader, as_vendor: dict[str, str], tmp_path: Path
+) -> None:
+    feeds = {"us-daily": {"source": "exports/us-daily", "period": "none", "complete": {"settle_seconds": 0}}}
+    here = project(reader.customer, feeds=feeds)
+    here.write("a.csv", b"1")
+    here.write("b.csv", b"a person")
+    here.deliver()
+    reader.take()
+    here.write("b.csv", b"nobody")
+    here.deliver()
+    reader.take()
+    here.write("b.csv", b"corrected")
+    recall(here, "b.csv")
+    late = Reader(reader.customer, tmp_path / "late")
+    late.home.mkdir()
+    here.deliver()
+    reader.take()
+    late.take()
+    assert [reader.holds(f"batch-{number}") for number in (1, 2, 3, 4, 5)] == [
+        {"a.csv": b"1"},
+        {},
+        {},
+        {},
+        {"b.csv": b"corrected"},
+    ]
+    assert [late.holds(f"batch-{number}") for number in (3, 4, 5)] == [
+        {"a.csv": b"1"},
+        {},
+        {"b.csv": b"corrected"},
     ]
 
 

@@ -208,8 +208,8 @@ class Checked(NamedTuple):
     objects: int
     bytes: int
     missing: int
-    withdrawn: int
     members: dict[str, Any]
+    withdrawn: int = 0
 
 
 def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> Checked:
@@ -257,7 +257,7 @@ def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> C
         if item[:2] <= before:
             raise NoManifest(f"it says that {item.name} is withdrawn, out of order or twice")
         before = item[:2]
-    return Checked(count, total, missing, reader.counts[WITHDRAWN], members)
+    return Checked(count, total, missing, members, reader.counts[WITHDRAWN])
 
 
 def _check_replaced(replaces: object, location: ManifestKey) -> None:
@@ -265,7 +265,7 @@ def _check_replaced(replaces: object, location: ManifestKey) -> None:
         return
     numbers = replaces if isinstance(replaces, list) and location.period == PeriodKind.NONE else [0]
     whole = all(type(number) is int and 0 < number < location.revision for number in numbers)
-    if not whole or numbers != sorted(set(numbers)):
+    if not numbers or not whole or numbers != sorted(set(numbers)):
         raise NoManifest(f"it cannot replace {_shown(replaces)}")
 
 

@@ -197,25 +197,27 @@ def _carry_out(
     may_send: MaySend,
     removed: Removed,
 ) -> None:
-    periods = contents_of(context.ledger.recalls.files(recall.id))
-    name, kind = customer.name, OperationKind.RECALL
-    with held(context.ledger, f"{kind}/{name}", context.holder) as lease:
+    ledger, name, kind = context.ledger, customer.name, OperationKind.RECALL
+    periods = contents_of(ledger.recalls.files(recall.id))
+    with held(ledger, f"{kind}/{name}", context.holder) as lease:
         operation = Operation(context, lease, kind, name, person=recall.person, reason=recall.id)
-        failure, inconclusive = None, False
+        failure, whole = None, False
         try:
             with opened(context, customer, Step.RECALL) as store:
                 args = (context, configuration, customer, recall, may_send, store, operation, lease, removed)
                 work = Recalling(*args)
                 work.run(periods)
-                mine = (item for item in context.ledger.operations.newest(name, kind, None))
-                work.prove([item.id for item in mine if item.reason == recall.id])
+                work.settle([item for item in removals(ledger, recall.id, name) if item.outcome in _OPEN])
+                operations = ledger.operations.newest(name, kind, None)
+                work.prove([item.id for item in operations if item.reason == recall.id])
+            whole = True
         except XmodeError as error:
-            failure, inconclusive = failure_of(error), not isinstance(error, AlreadyRunning)
+            failure, whole = failure_of(error), isinstance(error, AlreadyRunning)
             raise
         finally:
             if removed.keys[RemovalOutcome.HIDDEN]:
                 learnt = Capabilities(versioned=True, learned_at=context.clock.now())
-                context.ledger.checks.learn(name, learnt)
+                ledger.checks.learn(name, learnt)
             if operation.has_begun:
                 operation.finish(
                     "removed" if removed.ours else "nothing",
@@ -223,7 +225,7 @@ def _carry_out(
                     size=removed.our_bytes,
                     failed=removed.keys[RemovalOutcome.FAILED],
                     failure=failure,
-                    inconclusive=inconclusive,
+                    inconclusive=not whole,
                 )
 
 

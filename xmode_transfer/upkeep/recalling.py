@@ -81,6 +81,19 @@ class Recalling:
             while some := list(islice(gone, _BATCH)):
                 self.operation.settle(some)
 
+    def settle(self, left: Iterable[Removal]) -> None:
+        """Records what became meanwhile of keys that could not be deleted: a cleanup or the customer may have
+        deleted them."""
+
+        def ended() -> Iterator[Removal]:
+            for item, etag in self._heads(left):
+                if etag is None or (item.etag and not same_etag(etag, item.etag)):
+                    outcome = RemovalOutcome.GONE if etag is None else RemovalOutcome.CHANGED
+                    yield item._replace(outcome=outcome, at=self.context.clock.now())
+
+        for some in in_batches(ended()):
+            self.operation.record(some)
+
     def prove(self, operation_ids: Iterable[str]) -> None:
         """Checks that what was removed is gone; what is there again will be deleted again."""
         operations = self.context.ledger.operations

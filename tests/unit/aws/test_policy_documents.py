@@ -191,6 +191,7 @@ ALLOWED = {
     Step.LIST: {"head", "get", "acl", "list", "absent"},
     Step.VERIFY: {"head", "get", "acl", "list", "absent"},
     Step.CLEANUP: {"head", "get", "list", "absent", "delete"},
+    Step.RECALL: WRITING | {"head", "get", "list", "absent", "delete"},
     Step.NOTICE: set(),  # nothing here: its place is below _notices/
 }
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from xmode_transfer.model.manifest import canonical, chunks, timestamp
+from xmode_transfer.model.recall import WithdrawnObject
 from xmode_transfer.model.records import Checksum, Delivery, MissingObject, MissingReason, Receipt, Status
 from xmode_transfer.transfer.manifest_reading import (
     ManifestKey,
@@ -17,6 +18,7 @@ from xmode_transfer.transfer.manifest_reading import (
     missing_of,
     same_objects,
     signed_statement,
+    withdrawn_of,
 )
 
 AT = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
@@ -125,3 +127,73 @@ def test_a_list_that_contradicts_its_head_is_never_finished(delivery: Delivery) 
 
 def test_times_are_utc() -> None:
     assert timestamp(AT.astimezone(timezone(timedelta(hours=-5)))) == "2026-11-22T06:30:00.000000Z"
+
+
+GONE = [
+    WithdrawnObject("c.csv", "xmode/c.csv", 7, Checksum("crc32", "AAAAAg=="), AT),
+    WithdrawnObject("c.csv", "xmode/d é.csv", 8, Checksum("crc32", "AAAAAw=="), AT),
+]
+
+
+def test_what_is_withdrawn_is_the_last_member_and_is_signed() -> None:
+    receipts = [receipt._replace(key=f"xmode/us-daily/{receipt.name}") for receipt in RECEIPTS]
+    statements: list[bytes] = []
+
+    def sign(statement: bytes) -> dict[str, str]:
+        statements.append(statement)
+        return {"key": "k", "value": "v"}
+
+    drops = replace(DELIVERY, period="none", revision=4, replaces=(1, 3))
+    text = b"".join(chunks(drops, receipts, (), GONE, prefix="xmode/", bucket="acme-data", sign=sign))
+    manifest = json.loads(text)
+    assert canonical(manifest).encode() == text
+    assert manifest["replaces"] == [1, 3]
+    assert manifest["withdrawn"][1] == {
+        "at": "2026-11-22T06:30:00.000000Z",
+        "checksum": {"algorithm": "crc32", "value": "AAAAAw=="},
+        "key": "xmode/d é.csv",
+        "reason": "recalled",
+        "size": 8,
+        "source": "c.csv",
+    }
+    assert [withdrawn_of(entry) for entry in ManifestReader([text], ("withdrawn",))] == GONE
+    of = ManifestKey("us-daily", "none", 4)
+    found = check(lambda: [text], identity=drops.id, location=of, prefix="xmode/")
+    assert found.withdrawn == 2
+    signed = {name: value for name, value in manifest.items() if name != "signature"}
+    signed["bucket"] = "acme-data"
+    for item in signed["objects"]:
+        del item["delivered_at"]
+    digest = hashlib.sha256(canonical(signed).encode()).hexdigest()
+    assert statements == [f"xmode-manifest/1 sha256 {digest}\n".encode()]
+    assert signed_statement(lambda: [text], found, "acme-data") == statements[0]
+    assert not same_objects([text], [b"".join(chunks(drops, receipts, (), GONE[:1], prefix="xmode/"))])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"replaces": [4]},
+        {"replaces": [3, 1]},
+        {"replaces": [True]},
+        {"replaces": []},
+        {"replaces": "all"},
+        {"replaces": [1], "period": "2026-11-22"},
+        {"withdrawn": [{"source": "c.csv"}]},
+        {"withdrawn": "twice"},
+        {"withdrawn": "another reason"},
+    ],
+    ids=repr,
+)
+def test_what_a_manifest_cannot_withdraw_or_replace_is_refused(change: dict[str, object]) -> None:
+    receipts = [receipt._replace(key=f"xmode/us-daily/{receipt.name}") for receipt in RECEIPTS]
+    drops = replace(DELIVERY, period="none", revision=4)
+    manifest = json.loads(b"".join(chunks(drops, receipts, (), GONE, prefix="xmode/")))
+    first = manifest["withdrawn"][0]
+    made = {"twice": [first, first], "another reason": [{**first, "reason": "why"}]}
+    if isinstance(change.get("withdrawn"), str):
+        change = {"withdrawn": made[str(change["withdrawn"])]}
+    text = canonical({**manifest, **change}).encode()
+    of = ManifestKey("us-daily", str(change.get("period", "none")), 4)
+    with pytest.raises(NoManifest):
+        check(lambda: [text], identity=drops.id, location=of, prefix="xmode/")
