@@ -213,7 +213,7 @@ def _show_plan(plan: "Plan") -> None:
         notes += [f"{share.elsewhere:,} elsewhere (below a former prefix)"] if share.elsewhere else []
         periods, objects = states.count(share.periods, "period"), states.count(share.objects, "object")
         facts = ", ".join([periods, objects, states.size(share.bytes), *notes])
-        terminal.say(f"{share.customer}: {facts}", label=terminal.state("withdrawn", _INDENT))
+        terminal.say(f"{share.customer}: {facts}", label=terminal.state("planned", _INDENT))
     for unknown in plan.unknown[:_SHOWN]:
         terminal.say(f"{unknown}: no customer ever received it", label=terminal.state("unknown", _INDENT))
     terminal.more(len(plan.unknown), _SHOWN, "unknown name", _INDENT)

@@ -5,6 +5,7 @@ receipt's proves the content. Without one (a store that keeps none, a KMS key th
 ETag is left, which changes with the content.
 """
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -313,8 +314,8 @@ def free_hidden_versions(prefix: str) -> dict[str, Any]:
 
 def purge_command(bucket: str, key: str) -> str:
     """Return the customer's command that deletes all versions of a key below a delete marker."""
-    literal = key.replace("\\", "\\\\").replace("'", "\\'")
-    query = shlex.quote(f"Versions[?Key=='{literal}'].VersionId")
+    literal = json.dumps(key).replace("`", "\\`")  # in JMESPath, JSON between backticks
+    query = shlex.quote(f"Versions[?Key==`{literal}`].VersionId")
     key = shlex.quote(key)
     return (
         f"aws s3api list-object-versions --bucket {bucket} --prefix {key} --query {query} --output text | "

@@ -116,7 +116,7 @@ class Event(Enum):
     SHUTDOWN_NOT_RECORDED = "the end of a process could not be recorded in the ledger"
     MAINTENANCE_ELECTED = "of several daemons, this one does cleanups and access checks from now on"
     JOB_FAILED = "a customer's job ended without a delivery; the reason is in the line"
-    MAINTENANCE_FAILED = "a cleanup or an access check could not begin"
+    MAINTENANCE_FAILED = "a cleanup, an access check or a recall could not begin"
     TICK_FAILED = "a scan for due customers was cut short; the next one is soon"
     WATCH_FAILED = "health could not be computed, or an alert not processed, this time"
     CONFIGURATION_RELOADED = "the files were read again and are in use"

@@ -2,15 +2,17 @@
 has the form of a receipt, so that `verify --receipt` checks it offline."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xmode_transfer.config import Configuration
+from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.manifest import timestamp
-from xmode_transfer.model.recall import Recall, RecallProgress, RecallState
+from xmode_transfer.model.recall import Contents, Recall, RecallProgress, RecallState
 from xmode_transfer.model.upkeep import Removal, RemovalOutcome
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.upkeep.recall import removals
+from xmode_transfer.transfer.withdrawing import is_withdrawn
+from xmode_transfer.upkeep.recall import contents_of, removals
 from xmode_transfer.upkeep.receipts import RECALL_FORMAT, ReceiptFile
 
 REASONS = {
@@ -21,7 +23,7 @@ REASONS = {
     RemovalOutcome.FAILED: "the request failed; it is tried again",
     RemovalOutcome.HELD: "kept by the customer's hold",
     RemovalOutcome.ELSEWHERE: "below a former prefix, which the role does not cover: the customer deletes it",
-    RemovalOutcome.PLANNED: "the attempt was cut short; it is tried again",
+    RemovalOutcome.PLANNED: "not reached yet: the customer's line has the reason; it is tried again",
     RemovalOutcome.INCONCLUSIVE: "not listed as we put it; it is checked again",
 }
 
@@ -57,12 +59,28 @@ def write(context: Context, configuration: Configuration, recall: Recall, file: 
     outcomes = Counter[str]()
     for of_customer in progress:
         file.add(_customer(configuration, of_customer))
-        for removal in removals(ledger, recall.id, of_customer.customer):
+        for removal in _keys(ledger, recall, of_customer, contents_of(files)):
             outcomes[str(removal.outcome)] += 1
             file.add(_key(of_customer.customer, removal))
     state = state_of(progress)
     tail = {"state": str(state), "customers": len(progress), "files": len(files)}
     file.sign({**tail, "keys": dict(sorted(outcomes.items()))})
+
+
+def _keys(
+    ledger: Ledger, recall: Recall, progress: RecallProgress, periods: Mapping[str, Contents]
+) -> Iterator[Removal]:
+    """Yield the last outcome of each key, and the objects that no attempt has reached."""
+    customer, seen = progress.customer, set[str]()
+    for removal in removals(ledger, recall.id, customer):
+        seen.add(removal.key)
+        yield removal
+    for period, contents in sorted(periods.items()):
+        for item in ledger.objects.receipts(customer, recall.feed, period):
+            if not item.removed and item.key not in seen and is_withdrawn(item, contents):
+                seen.add(item.key)
+                of, at = (item.key, recall.feed, period, 0, False, item.size, item.etag), progress.updated_at
+                yield Removal(*of, item.delivered_at, recall.id, RemovalOutcome.PLANNED, at)
 
 
 def _customer(configuration: Configuration, progress: RecallProgress) -> dict[str, Any]:
@@ -89,7 +107,7 @@ def _key(customer: str, removal: Removal) -> dict[str, Any]:
         "key": removal.key,
         "kind": "manifest" if removal.manifest else "object",
         "period": removal.period,
-        "revision": removal.revision,
+        "revision": removal.revision or None,
         "size": removal.size,
         "etag": removal.etag,
         "delivered_at": timestamp(removal.delivered_at),
