@@ -14,7 +14,7 @@ import pytest
 
 from tests import bucket
 from xmode_transfer.sandbox.accounts import owner
-from xmode_transfer.sandbox.model import CustomerSetup
+from xmode_transfer.sandbox.model import DEFAULT_FEEDS, CustomerSetup
 
 PAGE = Path(__file__).parents[2] / "docs" / "manifest.md"
 (PROGRAM,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -77,7 +77,8 @@ def fill(here: Any, day: str, files: dict[str, bytes]) -> None:
 @pytest.mark.sandbox
 def test_it_takes_what_is_new_whatever_day_it_belongs_to(project: Make, reader: Reader) -> None:
     acme = reader.customer
-    here = project(acme)
+    checks = {"empty_period": "deliver"}
+    here = project(acme, feeds={"us-daily": {**DEFAULT_FEEDS["us-daily"], "checks": checks}})
     fill(here, "2026/11/22", {"a.csv": b"old", "b.csv": b"same"})
     fill(here, "2026/11/23", {"a.csv": b"23"})
     here.deliver()
