@@ -15,6 +15,7 @@ from tests.fakes.clock import MemoryClock
 from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.ledger import Ledger, open_ledger
+from xmode_transfer.model.checks import Check, Decision, FailedCheck, Judgement, Release, Verdict
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible
 from xmode_transfer.model.findings import (
     AccessReport,
@@ -1345,3 +1346,94 @@ def test_skipped_periods(ledger: Ledger, reopen: Reopen) -> None:
     ledger.sources.skip("acme", "us-daily", {"2026-11-20": "m2"}, NOW)
     assert reopen().sources.skipped("acme", "us-daily") == {"2026-11-20": "m2", "2026-11-21": ""}
     assert ledger.sources.skipped("acme", "us-hourly") == ledger.sources.skipped("globex", "us-daily") == {}
+
+
+# --- Checks before release ----------------------------------------------------------------------------
+
+
+def a_judgement(period: str = "2026-11-22", **changes: object) -> Judgement:
+    failed = (FailedCheck(Check.MIN_FILES, "1 file; at least 2 are expected", ""),)
+    judgement = Judgement(
+        "us-daily", period, "", "f1", Verdict.QUARANTINED, 1, 2, failed, NOW, {"csv": "id"}, "r"
+    )
+    return replace(judgement, **changes)  # type: ignore[arg-type]
+
+
+def a_release(period: str = "2026-11-22", **changes: object) -> Release:
+    release = Release("us-daily", period, "", "f1", "", Decision.RELEASED, "alice", "why", NOW, ())
+    return replace(release, **changes)  # type: ignore[arg-type]
+
+
+def test_the_last_verdict_replaces_the_one_before(ledger: Ledger, reopen: Reopen) -> None:
+    ledger.judgements.record(a_judgement())
+    assert reopen().judgements.last("us-daily", "2026-11-22") == a_judgement()
+    sound = a_judgement(verdict=Verdict.SOUND, failed=(), shape={}, fingerprint="f2")
+    ledger.judgements.record(sound)
+    ledger.judgements.record(a_judgement(name="a.csv"))
+    assert ledger.judgements.last("us-daily", "2026-11-22") == sound
+    assert ledger.judgements.find("us-daily", verdicts=[Verdict.QUARANTINED]) == [a_judgement(name="a.csv")]
+    ledger.judgements.forget("us-daily", "2026-11-22", ["a.csv", "b.csv"])
+    assert ledger.judgements.find() == [sound]
+
+
+def test_a_later_decision_replaces_one_on_the_same_source(ledger: Ledger) -> None:
+    ledger.judgements.decide([a_release(), a_release(customer="acme")])
+    later = a_release(decision=Decision.REJECTED, decided_at=NOW + timedelta(hours=1))
+    ledger.judgements.decide([later, a_release(fingerprint="f2", decided_at=NOW + timedelta(hours=2))])
+    assert ledger.judgements.decisions("us-daily", "2026-11-22", "f1") == [a_release(customer="acme"), later]
+    assert len(ledger.judgements.decisions("us-daily", "2026-11-22")) == 3
+    assert ledger.judgements.decisions("us-daily", "2026-11-21") == []
+
+
+def test_what_later_periods_are_compared_with_was_let_out(ledger: Ledger) -> None:
+    verdicts = {"2026-11-19": Verdict.SOUND, "2026-11-20": Verdict.WARNED}
+    for period in ("2026-11-19", "2026-11-20", "2026-11-21", "2026-11-22"):
+        ledger.judgements.record(a_judgement(period, verdict=verdicts.get(period, Verdict.QUARANTINED)))
+
+    def found(until: str) -> list[str]:
+        return [judgement.period for judgement in ledger.judgements.references("us-daily", until)]
+
+    assert found("2026-11-22") == ["2026-11-20", "2026-11-19"]
+    ledger.judgements.decide(
+        [
+            a_release("2026-11-21", fingerprint="another"),
+            a_release("2026-11-22", decision=Decision.REJECTED),
+        ]
+    )
+    assert found("2026-11-22") == ["2026-11-20", "2026-11-19"]
+    ledger.judgements.decide([a_release("2026-11-21", customer="acme")])
+    assert found("2026-11-22") == ["2026-11-21", "2026-11-20", "2026-11-19"]
+    assert found("2026-11-20") == ["2026-11-20", "2026-11-19"]
+    assert len(ledger.judgements.references("us-daily", "2026-11-22", limit=2)) == 2
+
+
+def test_the_history_has_what_was_delivered_to_any_customer(ledger: Ledger, lease: Lease) -> None:
+    assert not ledger.judgements.has_delivered_files("us-daily")
+    delivered = {
+        "status": Status.DELIVERED,
+        "manifest_key": "k",
+        "manifest_checksum": "c",
+        "delivered_at": NOW,
+    }
+    for number, (customer, period, revision, changes) in enumerate(
+        (
+            ("acme", "2026-11-19", 1, delivered | {"object_count": 0}),
+            ("acme", "2026-11-20", 1, delivered | {"object_count": 5, "total_bytes": 50}),
+            ("globex", "2026-11-20", 1, delivered | {"object_count": 6, "total_bytes": 40}),
+            ("acme", "2026-11-21", 1, delivered | {"object_count": 7, "total_bytes": 70}),
+            ("acme", "2026-11-21", 2, delivered | {"object_count": 8, "total_bytes": 80}),
+            ("acme", "2026-11-21", 3, {"status": Status.QUARANTINED, "object_count": 1}),
+            ("acme", "2026-11-22", 1, {"status": Status.QUARANTINED, "object_count": 1}),
+        )
+    ):
+        ledger.deliveries.create(
+            lease, a_delivery(revision, period, id=f"id-{number}", customer=customer, **changes)
+        )
+        assert ledger.judgements.has_delivered_files("us-daily") is (number > 0)
+    assert ledger.judgements.history("us-daily", "2026-11-23", 9) == [
+        ("2026-11-21", 8, 80),
+        ("2026-11-20", 6, 50),
+        ("2026-11-19", 0, 0),
+    ]
+    assert ledger.judgements.history("us-daily", "2026-11-21", 1) == [("2026-11-20", 6, 50)]
+    assert ledger.judgements.history("other", "2026-11-23", 9) == []

@@ -18,7 +18,7 @@ from xmode_transfer.config import files
 from xmode_transfer.model.recall import RecallState
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.sandbox.accounts import owner
-from xmode_transfer.sandbox.model import CustomerSetup
+from xmode_transfer.sandbox.model import DEFAULT_FEEDS, CustomerSetup
 from xmode_transfer.service import assembly
 from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan
 
@@ -83,7 +83,8 @@ def fill(here: Any, day: str, files: dict[str, bytes]) -> None:
 @pytest.mark.sandbox
 def test_it_takes_what_is_new_whatever_day_it_belongs_to(project: Make, reader: Reader) -> None:
     acme = reader.customer
-    here = project(acme)
+    checks = {"empty_period": "deliver"}
+    here = project(acme, feeds={"us-daily": {**DEFAULT_FEEDS["us-daily"], "checks": checks}})
     fill(here, "2026/11/22", {"a.csv": b"old", "b.csv": b"same"})
     fill(here, "2026/11/23", {"a.csv": b"23"})
     here.deliver()

@@ -102,7 +102,8 @@ class Shapes:
     _narrowest: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, kind: str, shape: str) -> FailedCheck | None:
-        if kind not in self.found or self._extends(kind, shape, self.found[kind]):
+        known = self.found.get(kind)
+        if known is None or (shape != known and self._extends(kind, shape, known)):
             self.found[kind], self._narrowest[kind] = shape, name  # other files may only add to it
         expected, where = self.found[kind], self._narrowest[kind]
         if kind in self.known:

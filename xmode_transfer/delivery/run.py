@@ -138,7 +138,7 @@ class PeriodPreview:
         self._has_news = False
 
     def entries(self) -> Iterator[PlanEntry]:
-        for entry, _ in self._planner.preview(self._survey):
+        for entry in self._planner.preview(self._survey):
             self._has_news = self._has_news or entry.action is not Action.SKIP
             yield entry
 
@@ -147,8 +147,7 @@ class PeriodPreview:
         latest = self._planner.latest()
         if latest is not None and latest.status in FINISHED and not self._has_news and self._screen is None:
             return None
-        plan = self._planner.preview()
-        files = (file for entry, file in plan if file is not None and entry.action is Action.UPLOAD)
+        files = self._planner.to_upload()
         judge = judging.judge_of(self._context, self.feed, self._planner.source)
         period, customer = self.state.period, self._customer.name
         return judging.foresee(judge, period, self._survey, files, customer, self._screen)

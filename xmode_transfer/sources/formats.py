@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.config import Checks
 from xmode_transfer.model.checks import Check, FailedCheck
-from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.model.errors import SourceUnreadable
 from xmode_transfer.model.records import SourceFile
 from xmode_transfer.sources.interface import Source
 
@@ -295,7 +295,6 @@ def _arrow(module: str, needed_by: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ConfigError(
-            f"checks: {needed_by} needs pyarrow, which is not installed",
-            hint="install it with `pip install 'xmode-transfer[formats]'`",
-        ) from error
+        what = f"the feed's checks ({needed_by}) need pyarrow, which is not installed"
+        hint = "install it with `pip install 'xmode-transfer[formats]'`"
+        raise SourceUnreadable(what, hint=hint) from error

@@ -135,8 +135,17 @@ class Planner:
         self.context.ledger.deliveries.update(lease, delivery)
         return delivery
 
-    def preview(self, survey: Survey | None = None) -> Iterator[tuple[PlanEntry, SourceFile | None]]:
-        """Yield what ``record`` would do, name by name, with reasons, and the file. Writes nothing."""
+    def preview(self, survey: Survey | None = None) -> Iterator[PlanEntry]:
+        """Yield what ``record`` would do, name by name, with reasons. Writes nothing."""
+        return (entry for entry, _ in self._preview(survey))
+
+    def to_upload(self) -> Iterator[SourceFile]:
+        """Yield the files that ``preview`` would upload."""
+        for entry, file in self._preview(None):
+            if entry.action is Action.UPLOAD and file is not None:
+                yield file
+
+    def _preview(self, survey: Survey | None) -> Iterator[tuple[PlanEntry, SourceFile | None]]:
         latest = self.latest()
         delivery = self._open_revision(latest)
         renewed = latest is not None and self._declared_anew(latest)

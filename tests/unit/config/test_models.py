@@ -277,10 +277,57 @@ def test_a_refused_feed_is_explained_once(values: dict[str, Any], told: str) -> 
             "complete: a drop folder (period: none) is never complete as a whole",
         ),
         ({"look_back": 3}, "look_back: a drop folder (period: none) has no periods"),
+        (
+            {"checks": {"min_files": 3}},
+            "checks.min_files: a drop folder (period: none) is judged file by file",
+        ),
+        ({"checks": {"min_bytes": "1GB"}}, "checks.min_bytes: a drop folder"),
+        ({"checks": {"change": {"files": "30%"}}}, "checks.change: a drop folder"),
+        ({"checks": {"parquet": {"schema": "same"}}}, "checks.parquet: a drop folder"),
+        ({"checks": {"csv": {"header": "same"}}}, "checks.csv: a drop folder"),
+        ({"checks": {"empty_period": "deliver"}}, "checks.empty_period: a drop folder"),
     ],
 )
 def test_a_drop_folder_has_no_periods(values: dict[str, Any], told: str) -> None:
     assert told in refusal(Feed, name="drops", source="/drops", period="none", **values)
+
+
+def test_a_drop_folder_reads_files_through() -> None:
+    feed = Feed(name="drops", source="/drops", period="none", checks={"deep": "true", "on_failure": "warn"})
+    assert (feed.checks.deep, feed.checks.on_failure) == (True, "warn")
+
+
+@pytest.mark.parametrize(
+    ("checks", "told"),
+    [
+        ({"min_files": 0}, "checks.min_files: "),
+        ({"min_bytes": "1XB"}, "checks.min_bytes: 'XB' is not a unit"),
+        ({"change": {"bytes": "50"}}, "checks.change.bytes: '50' is not a percentage; write it like 50%"),
+        ({"change": {"bytes": "-5%"}}, "checks.change.bytes: '-5%' is not a percentage"),
+        ({"change": {"files": "0%"}}, "checks.change.files: "),
+        ({"change": {"against": 2}}, "checks.change.against: "),
+        ({"parquet": {"schema": "any"}}, "checks.parquet.schema: "),
+        ({"csv": {}}, "checks.csv.header: Field required"),
+        ({"empty_period": "warn"}, "checks.empty_period: "),
+        ({"minfiles": 3}, "checks.minfiles: "),
+    ],
+)
+def test_refused_checks_are_explained_once(checks: dict[str, Any], told: str) -> None:
+    assert told in refusal(Feed, **FEED, checks=checks)
+
+
+def test_checks_have_sizes_and_percentages() -> None:
+    checks = Feed(**FEED, checks={"min_bytes": "1GB", "change": {"bytes": "12.5 %"}}).checks
+    assert checks.change is not None
+    assert (checks.min_bytes, checks.change.bytes, checks.change.against) == (10**9, 12.5, 14)
+    assert Feed(**FEED).checks == Feed(**FEED, checks={}).checks
+
+
+def test_a_schema_is_compared_only_where_it_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmode_transfer.config.checks.find_spec", lambda name: None)
+    told = refusal(Feed, **FEED, checks={"parquet": {"schema": "same"}})
+    assert told.endswith("this needs pyarrow; install it with `pip install 'xmode-transfer[formats]'`")
+    assert Feed(**FEED, checks={"deep": True}).checks.deep
 
 
 def test_completeness_is_chosen_by_its_key() -> None:

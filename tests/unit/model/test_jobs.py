@@ -122,6 +122,8 @@ def test_a_pause_that_begins_in_the_future_does_not_count() -> None:
         ("blocked", ExitCode.BLOCKED, False, False, False),  # a key that is taken
         ("interrupted", ExitCode.INTERRUPTED, True, False, False),
         ("already_running", ExitCode.ALREADY_RUNNING, False, False, False),
+        ("quarantined", ExitCode.WILL_RETRY, False, False, False),
+        ("skipped", ExitCode.DONE, False, False, False),  # rejected
     ],
 )
 def test_which_outcomes_suspend_a_customer(

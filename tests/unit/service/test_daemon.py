@@ -11,11 +11,13 @@ import pytest
 from xmode_transfer.alerting.health_records import Health
 from xmode_transfer.alerting.watch import assess_all
 from xmode_transfer.config import Problem
+from xmode_transfer.delivery.release import Request, decide
 from xmode_transfer.delivery.run import run_customer
+from xmode_transfer.model.checks import Decision
 from xmode_transfer.model.errors import LeaseLost
 from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.jobs import JobState
-from xmode_transfer.model.periods import Period
+from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.records import SourceFile, SourceProblem, Status
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.service import maintenance
@@ -408,6 +410,30 @@ def test_a_long_delivery_yields_to_others(daemon_world: Make) -> None:
     assert [run.outcome for run in runs] == ["delivered", "interrupted"]
     globex = world.ledger.runs.newest("globex")[0]
     assert runs[1].finished_at <= globex.started_at <= runs[0].started_at
+
+
+def test_a_quarantined_period_holds_up_no_other_and_is_delivered_once_released(daemon_world: Make) -> None:
+    world = daemon_world()
+    world.produce("2026-11-20", "2026-11-21")
+    bad = Period.parse("2026-11-20", PeriodKind.DAY)
+    world.source.write("2026-11-20/b.gz", b"spoilt", period=bad)
+    world.start()
+    world.tick()
+    assert world.delivered("acme") == world.delivered("globex") == ["2026-11-21"]
+    assert world.entry().state is JobState.RESTING  # not suspended
+    for _ in range(8):  # its pauses become longer
+        world.tick()
+    tried = world.attempts("acme", "2026-11-20")
+    world.tick()
+    assert world.attempts("acme", "2026-11-20") == tried < 8
+    request = Request("us-daily", "2026-11-20", "acme", None, Decision.RELEASED, "alice", "as agreed")
+    decide(world.configuration, world.ledger, world.clock, "a person", request)
+    world.tick()
+    assert world.delivered("acme") == ["2026-11-21", "2026-11-20"]
+    assert world.delivered("globex") == ["2026-11-21"]
+    world.source.write("2026-11-20/b.gz", b"\x1f\x8b", period=bad)
+    world.tick(after=3600)
+    assert world.delivered("globex") == ["2026-11-21", "2026-11-20"]
 
 
 def test_a_defect_in_one_period_does_not_stop_others(

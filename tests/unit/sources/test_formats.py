@@ -242,6 +242,18 @@ def test_little_is_read_and_a_small_file_once() -> None:
     assert reads == [("a.parquet", 0), ("a.parquet", len(large) - 8), ("b.parquet", 0), ("d.gz", 0)]
 
 
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(formats, "import_module", missing)
+    for name, checks in (("a.zst", {"deep": True}), ("a.parquet", {"parquet": {"schema": "same"}})):
+        with pytest.raises(SourceUnreadable, match="need pyarrow, which is not installed") as caught:
+            examined(name, SOUND[name], **checks)
+        assert caught.value.hint == "install it with `pip install 'xmode-transfer[formats]'`"
+    assert examined("a.zst", ZSTD).failed is None
+
+
 def test_nothing_is_read_of_other_formats() -> None:
     assert not is_examined("a.csv", Checks())
     assert not is_examined("dir.parquet/a", Checks())

@@ -119,6 +119,15 @@ def test_what_is_read_in_order_is_one_request(
     ]
 
 
+def test_a_range_that_nothing_follows_is_requested_alone(
+    stub: Any, far: FakeObject, source: S3Source
+) -> None:
+    with source.open(FILE) as file:
+        assert file.read_range(0, 4) + file.read_range(92, 8) == DATA[:4] + DATA[92:]
+    ranges = [asked.headers["range"] for asked in stub.asked if asked.method == "GET"]
+    assert ranges == ["bytes=0-3", "bytes=92-99"]
+
+
 def test_readers_at_many_places_do_not_disturb_each_other(
     far: FakeObject, source: S3Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
