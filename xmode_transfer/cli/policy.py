@@ -47,7 +47,7 @@ def command() -> None:
 )
 @click.option(
     "--step",
-    type=click.Choice(["deliver", "check", "list", "verify", "cleanup", "notice"]),
+    type=click.Choice(["deliver", "check", "list", "verify", "cleanup", "notice", "recall"]),
     help="With --kind session: the step of the session. [default: deliver]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the document on one line.")
