@@ -180,7 +180,7 @@ class Remover:
     def remove_period(
         self, period: ExpiringPeriod, delivering: Lease, requests: int = REQUESTS_AT_ONCE
     ) -> None:
-        """Removes one period whose delivery lease the caller holds."""
+        """Removes one period. The caller holds its delivery lease."""
         if self._remove_manifests(period):
             self._remove_objects(period, delivering, requests)
         else:

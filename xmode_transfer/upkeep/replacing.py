@@ -90,7 +90,7 @@ class Replacing:
         return found
 
     def find_unrecorded(self) -> None:
-        """Records receipts for withdrawn objects that a process put and did not live to record."""
+        """Records receipts for withdrawn objects that a process put before it was killed."""
         objects = self.context.ledger.objects
         for delivery in self.deliveries():
             for planned in objects.pending(delivery.id) if delivery.status not in FINISHED else ():

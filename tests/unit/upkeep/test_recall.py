@@ -27,6 +27,7 @@ from tests.fakes import (
     StoredVersion,
     uploads,
 )
+from tests.forms import IS_SOAK
 from xmode_transfer.aws.policy.documents import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.stores import Reader
 from xmode_transfer.config import Configuration, Customer, Feed, Limits, Marker, Service, Settled, Vendor
@@ -783,7 +784,11 @@ STEPS = (
 
 @pytest.mark.short
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=9))
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200 if IS_SOAK else 6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_whatever_runs_next_it_never_comes_back(make: Callable[..., World], steps: list[str]) -> None:
     world = make()
     fill(world)
