@@ -81,7 +81,8 @@ def test_the_example_is_in_order() -> None:
 def test_what_the_example_says_is_the_default_is_the_default(write: Write) -> None:
     bare = load(write())
     full = load(EXAMPLE)
-    assert full.service.model_copy(update={"ledger": ""}) == bare.service.model_copy(update={"ledger": ""})
+    places = {"ledger": "", "recalls": ""}
+    assert full.service.model_copy(update=places) == bare.service.model_copy(update=places)
     assert full.feeds["us-daily"].exclude == bare.feeds["us-daily"].exclude
 
 
@@ -94,6 +95,22 @@ def test_a_configuration_in_order_loads(write: Write) -> None:
     assert configuration.broken == {}
     with pytest.raises(TypeError):
         configuration.customers["evil"] = configuration.customers["acme"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("said", "recalls"),
+    [
+        ("", "{directory}/var/recalls.jsonl"),
+        ("ledger: sqlite:////srv/xmode/ledger.db?timeout=5\n", "/srv/xmode/recalls.jsonl"),
+        ("ledger: postgresql://db.internal/xmode\n", "{directory}/var/recalls.jsonl"),
+        ("ledger: env:LEDGER_URL\n", "{directory}/var/recalls.jsonl"),
+        ("ledger: sqlite:////srv/xmode/ledger.db\nrecalls: kept/r.jsonl\n", "{directory}/kept/r.jsonl"),
+        ("recalls: /srv/xmode/r.jsonl\n", "/srv/xmode/r.jsonl"),
+    ],
+)
+def test_the_file_of_recalls_is_beside_a_ledger_in_sqlite(write: Write, said: str, recalls: str) -> None:
+    directory = write({"service.yaml": said})
+    assert load(directory).service.recalls == recalls.format(directory=directory)
 
 
 def test_a_relative_directory_gives_absolute_paths(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,20 @@ def test_the_customers_of_a_restored_recall_are_those_that_hold_its_files(
     assert [item.customer for item in ledger.recalls.progress("recall-1")] == ["acme", "hooli"]
 
 
+def test_a_restored_recall_finds_its_customers_on_postgresql_too(file: Path, postgres_ledger: str) -> None:
+    append(file, recall(), withdrawn())
+    ledger = open_ledger(postgres_ledger, SystemClock())
+    try:
+        deliver(ledger, "acme", withdrawn()[1])
+        synchronise(ledger, file, AT)
+        assert ledger.recalls.progress() == [RecallProgress("recall-1", "acme", RecallState.PENDING, AT)]
+        assert ledger.snapshot().recalls["acme"][0].feed == "us-daily"
+        assert ledger.recalls.extend("acme", AT) == 1
+        assert ledger.recalls.unnotified() == []
+    finally:
+        ledger.close()
+
+
 def test_a_lost_file_is_written_anew_from_the_ledger(file: Path, ledgers: LEDGERS) -> None:
     ledger = ledgers("one")
     ledger.recalls.start(recall(), withdrawn(), [])
