@@ -207,6 +207,14 @@ def test_an_encrypted_member_of_a_zip_is_passed_over() -> None:
     assert examined("a.zip", bytes(data), deep=True).failed is None
 
 
+def test_a_method_that_is_not_known_here_is_passed_over() -> None:
+    data = bytearray(ZIP)
+    last = data.rfind(b"PK\x01\x02")
+    first = data.rfind(b"PK\x01\x02", 0, last)
+    data[first + 10] = data[last + 10] = data[8] = 97
+    assert examined("a.zip", bytes(data), deep=True).failed is None
+
+
 def test_the_first_line_is_compared_also_of_a_gzip_file() -> None:
     rules = {"csv": {"header": "same"}}
     assert examined("a.csv", b"id,name\r\n1,x\r\n", **rules)[2:] == ("csv", "id,name")
