@@ -7,16 +7,15 @@ import gzip
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.config import Checks
 from xmode_transfer.model.checks import Check, FailedCheck
-from xmode_transfer.model.errors import SourceUnreadable
+from xmode_transfer.model.errors import SourceUnreadable, XmodeError
 from xmode_transfer.model.records import SourceFile
 from xmode_transfer.sources.interface import Source
 
@@ -147,19 +146,19 @@ def _check_edges(suffix: str, known: _Format, body: OpenFile) -> None:
 
 def _sync_mark(head: bytes) -> bytes | None:
     """Return the mark at the end of each block: it follows the metadata, a map of texts (Avro specification,
-    "Object Container Files"). None if the header goes on."""
+    "Object Container Files"). None if the header goes on, empty if it is damaged."""
     at = 4
 
     def number() -> int:  # a zigzag varint
         nonlocal at
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, 70, 7):
             byte = head[at]
             at += 1
             value |= (byte & 0x7F) << shift
-            shift += 7
             if byte < 0x80:
                 return (value >> 1) ^ -(value & 1)
+        raise ValueError("no number has more bytes")
 
     try:
         while entries := number():
@@ -167,9 +166,13 @@ def _sync_mark(head: bytes) -> bytes | None:
                 number()
             for _ in range(2 * abs(entries)):
                 length = number()
+                if length < 0:
+                    return b""
                 at += length
     except IndexError:
         return None
+    except ValueError:
+        return b""
     mark = head[at : at + _AVRO_SYNC_BYTES]
     return mark if len(mark) == _AVRO_SYNC_BYTES else None
 
@@ -228,7 +231,7 @@ class _Stream(io.RawIOBase):
 
 def _read_through(suffix: str, body: OpenFile, check_stop: Callable[[], None]) -> None:
     stream = io.BufferedReader(_Stream(body, through=True), _CHUNK_BYTES)
-    with _decompressing(body):
+    with _library(body), suppress(RuntimeError):  # a method of compression that this Python does not know
         for part in _parts(suffix, stream):
             while part.read(_CHUNK_BYTES):
                 check_stop()
@@ -251,21 +254,22 @@ def _parts(suffix: str, stream: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _decompressing(body: OpenFile) -> Iterator[None]:
+def _library(body: OpenFile, what: str = "cannot be decompressed") -> Iterator[None]:
+    """Translate what a library says of damaged data; errors of the source pass."""
     try:
         yield
-    except RuntimeError:
-        return  # a method of compression that this Python does not know
-    except (EOFError, OSError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except XmodeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each library has its own
         if isinstance(error, EOFError) or "Truncated" in str(error):
-            what = f"is cut off: its compressed data has no end in its {body.size:,} bytes"
-            raise _Damaged(Check.TRUNCATED, what) from None
-        raise _Damaged(Check.FORMAT, f"cannot be decompressed: {error}") from None
+            cut = f"is cut off: its compressed data has no end in its {body.size:,} bytes"
+            raise _Damaged(Check.TRUNCATED, cut) from None
+        raise _Damaged(Check.FORMAT, f"{what}: {error}") from None
 
 
 def _first_line(body: OpenFile, *, zipped: bool) -> str:
     stream: Any = io.BufferedReader(_Stream(body), _AT_ONCE)
-    with _decompressing(body):
+    with _library(body):
         line: bytes = (gzip.GzipFile(fileobj=stream) if zipped else stream).readline(_AT_ONCE)
     return line.rstrip(b"\r\n").decode("utf-8", "replace")
 
@@ -273,11 +277,9 @@ def _first_line(body: OpenFile, *, zipped: bool) -> str:
 def _schema(body: OpenFile) -> str:
     """Return the columns, by path, type, and whether they may be null, in JSON. What Parquet itself says of
     them is compared, not what the writer's library adds."""
-    arrow, parquet = (_arrow(name, "parquet: {schema: ...}") for name in ("pyarrow", "pyarrow.parquet"))
-    try:
+    parquet = _arrow("pyarrow.parquet", "parquet: {schema: ...}")
+    with _library(body, "its footer cannot be read"):
         schema = parquet.read_metadata(io.BufferedReader(_Stream(body), _AT_ONCE)).schema
-    except (arrow.ArrowException, OSError) as error:
-        raise _Damaged(Check.FORMAT, f"its footer cannot be read: {error}") from None
     columns = (schema.column(number) for number in range(len(schema)))
     return json.dumps([[item.path, _type_of(item), item.max_definition_level > 0] for item in columns])
 

@@ -174,6 +174,15 @@ def test_damage_in_the_middle_is_found_when_it_is_read_through(name: str) -> Non
     assert failed.check in (Check.FORMAT, Check.TRUNCATED)
 
 
+@pytest.mark.parametrize(
+    "header", [b"\xff" * 200_000, b"\x02\x01" + b"\x03" * 50, b"\xfe\xff\xff\x7f" + b"\0" * 100]
+)
+def test_a_damaged_header_of_avro_is_no_long_search(header: bytes) -> None:
+    failed = examined("a.avro", b"Obj\x01" + header).failed
+    assert failed is not None
+    assert failed.check is Check.FORMAT
+
+
 def test_a_comment_may_look_like_the_end_of_a_zip() -> None:
     assert examined("a.zip", zipped(("a", TEXT), comment=b"PK\x05\x06 is how it ends")).failed is None
 
@@ -195,6 +204,14 @@ def test_an_encrypted_member_of_a_zip_is_passed_over() -> None:
     at = data.rfind(b"PK\x01\x02", 0, data.rfind(b"PK\x01\x02"))
     data[at + 8] |= 1
     data[data.rfind(b"PK\x01\x02") + 8] |= 1
+    assert examined("a.zip", bytes(data), deep=True).failed is None
+
+
+def test_a_method_that_is_not_known_here_is_passed_over() -> None:
+    data = bytearray(ZIP)
+    last = data.rfind(b"PK\x01\x02")
+    first = data.rfind(b"PK\x01\x02", 0, last)
+    data[first + 10] = data[last + 10] = data[8] = 97
     assert examined("a.zip", bytes(data), deep=True).failed is None
 
 
