@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import commands
 from xmode_transfer.sandbox import server
 
-PROGRAM = Path(sys.executable).with_name("xmode-transfer")
 STEPS = 9
 PATIENCE_SECONDS = 500
 
@@ -34,15 +33,14 @@ class Place(NamedTuple):
         return {**os.environ, "XMODE_SANDBOX_HOME": str(self.home)}
 
     def demo(self, *options: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [PROGRAM, "demo", *options],
+        return commands.run(
+            [commands.COMMAND, "demo", *options],
             cwd=self.directory,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
-            check=False,
         )
 
     def left_behind(self, daemon: dict[str, Any]) -> None:
@@ -149,8 +147,8 @@ def test_it_ends_an_earlier_one_first_and_is_ended_by_a_signal_to_it_alone(place
 
 def interrupted(place: Place, number: signal.Signals, beginning: str, *options: str) -> str:
     """What a demo shows that is interrupted shortly after it has shown a line with this beginning."""
-    with subprocess.Popen(
-        [PROGRAM, "demo", *options],
+    with commands.Started(
+        [commands.COMMAND, "demo", *options],
         cwd=place.directory,
         env=place.environment(),
         stdout=subprocess.PIPE,
