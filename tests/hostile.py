@@ -47,14 +47,15 @@ Mode = Callable[["Hostile", Asked], None]
 
 @dataclass(slots=True)
 class Hostile:
-    """Serving until closed. ``asked`` is set as soon as a request meets the mode; ``sent_bytes`` counts what
-    went out without end."""
+    """Serving until closed. ``asked`` is set as soon as a request meets the mode; ``met`` counts those,
+    ``sent_bytes`` what went out without end."""
 
     mode: Mode
     sts_too: bool = False
     asked: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
     requests: list[str] = field(default_factory=list)
+    met: int = 0
     sent_bytes: int = 0
     listener: socket.socket = field(default_factory=socket.socket)
 
@@ -78,6 +79,7 @@ class Hostile:
                     told = _IDENTITY if b"Action=GetCallerIdentity" in asked.body else _SESSION
                     asked.answer("200 OK", told.encode(), "Content-Type: text/xml")
                     continue
+                self.met += 1
                 self.asked.set()
                 self.mode(self, asked)
 

@@ -1,4 +1,4 @@
-"""The status page in a real browser, over 2,000 customers of three feeds each."""
+"""The status page in a real browser, over many customers of three feeds each."""
 
 import re
 import urllib.request
@@ -50,7 +50,7 @@ def test_the_overview_lists_issues_first(open_tab: Tab) -> None:
     expect(rows).to_have_count(100)
     expect(rows.first).to_contain_text("acme")
     tab.get_by_role("link", name="Next", exact=True).click()
-    expect(tab.get_by_text("Page 2 of 20")).to_be_visible()
+    expect(tab.get_by_text("Page 2 of 5")).to_be_visible()
 
 
 def test_a_state_links_to_its_customers(open_tab: Tab) -> None:
@@ -135,28 +135,30 @@ def test_runs_show_their_throughput(open_tab: Tab) -> None:
     expect(rows.filter(has_text="us-daily").first).to_contain_text("MB/s")
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("ACME", "acme"),
-        ("Söhne", "hostile"),
-        ("البيانات", "shirka"),
-        ("arn:aws:iam::000000000010:role", "globex"),
-        ("weekly", "by the week, 1 customer"),
-        (
-            "s3://acme-data/xmode/us-daily/2026/11/23/part-0000007",
-            "xmode/us-daily/2026/11/23/part-0000007.parquet",
-        ),
-        ("s3://acme-data/xmode/us-daily/_manifests/2026-11-23/000001.json", "manifest"),
-    ],
-)
-def test_search_finds_customers_and_objects(open_tab: Tab, text: str, found: str) -> None:
-    tab = open_tab()
-    tab.keyboard.press("/")
-    tab.keyboard.type(text)
-    tab.keyboard.press("Enter")
-    tab.wait_for_url("**/search?**")
-    expect(tab.locator(".hits").first).to_contain_text(found)
+FOUND = [
+    ("ACME", "acme"),
+    ("Söhne", "hostile"),
+    ("البيانات", "shirka"),
+    ("arn:aws:iam::000000000010:role", "globex"),
+    ("weekly", "by the week, 1 customer"),
+    (
+        "s3://acme-data/xmode/us-daily/2026/11/23/part-0000007",
+        "xmode/us-daily/2026/11/23/part-0000007.parquet",
+    ),
+    ("s3://acme-data/xmode/us-daily/_manifests/2026-11-23/000001.json", "manifest"),
+]
+
+
+def test_search_finds_customers_and_objects(open_tab: Tab) -> None:
+    tab = open_tab("/runs")
+    base = tab.url.removesuffix("/runs")
+    for text, found in FOUND:
+        tab.goto(f"{base}/runs")
+        tab.keyboard.press("/")
+        tab.keyboard.type(text)
+        tab.keyboard.press("Enter")
+        tab.wait_for_url("**/search?**")
+        expect(tab.locator(".hits").first).to_contain_text(found)
 
 
 def test_a_truncated_search_says_so(open_tab: Tab) -> None:
@@ -259,7 +261,7 @@ def test_the_page_works_with_the_keyboard_alone(open_tab: Tab) -> None:
     expect(tab.get_by_role("link", name="Skip to content")).to_be_focused()
     tab.keyboard.press("Enter")
     tab.keyboard.press("Tab")
-    expect(tab.get_by_role("link", name="2,000 all")).to_be_focused()
+    expect(tab.get_by_role("link", name="500 all")).to_be_focused()
     tab.get_by_role("link", name="initech", exact=True).first.focus()
     outline = tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     tab.keyboard.press("Enter")
@@ -276,9 +278,8 @@ def test_the_page_works_with_the_keyboard_alone(open_tab: Tab) -> None:
     expect(tab.locator(".receipt:visible")).to_have_count(1)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_page_fits_a_phone(open_tab: Tab, dark: bool) -> None:
-    tab = open_tab("/", width=360, dark=dark)
+def test_the_page_fits_a_phone(open_tab: Tab) -> None:
+    tab = open_tab("/", width=360)
     for path in (*PAGES, "/customers/hostile", "/search?q=acme"):
         tab.goto(re.sub(r"^(https?://[^/]+).*", rf"\1{path}", tab.url))
         assert tab.evaluate("document.documentElement.scrollWidth") <= 360, path
@@ -288,9 +289,6 @@ def test_the_page_fits_a_phone(open_tab: Tab, dark: bool) -> None:
     expect(days.get_by_role("link", name="us-daily 2026-11-23: delivered")).to_be_in_viewport()
     delivery_of(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
-    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-    lightness = sum(int(part) for part in re.findall(r"\d+", background)[:3])
-    assert (lightness < 200) is dark
 
 
 def test_states_are_readable_without_colour(open_tab: Tab) -> None:
@@ -318,8 +316,15 @@ def test_the_page_is_accessible(open_tab: Tab, grave: Grave) -> None:
     assert found + grave(tab) == []
 
 
-def test_the_dark_page_has_enough_contrast(open_tab: Tab, grave: Grave) -> None:
+def lightness(tab: Page) -> int:
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(int(part) for part in re.findall(r"\d+", background)[:3])
+
+
+def test_the_dark_page_is_dark_and_has_enough_contrast(open_tab: Tab, grave: Grave) -> None:
+    assert lightness(open_tab("/?health=blocked")) >= 200
     tab = open_tab("/?health=blocked", dark=True)
+    assert lightness(tab) < 200
     found = grave(tab, "color-contrast")
     base = tab.url.partition("?")[0]
     for path in ("customers/initech", "feeds/us-daily", "alerts"):
@@ -335,7 +340,7 @@ def test_the_dark_page_has_enough_contrast(open_tab: Tab, grave: Grave) -> None:
     ("path", "most"),
     [
         ("/", 25),
-        ("/?health=healthy&page=7", 25),
+        ("/?health=healthy&page=3", 25),
         ("/customers/acme", 100),
         ("/feeds/us-daily", 25),
         ("/runs", 150),
@@ -345,7 +350,7 @@ def test_the_dark_page_has_enough_contrast(open_tab: Tab, grave: Grave) -> None:
     ],
 )
 def test_queries_of_a_page_do_not_grow_with_the_customers(site: Any, path: str, most: int) -> None:
-    """That is what keeps it fast for 2,000 of them; docs/status-page.md has the times."""
+    """That is what keeps it fast for thousands of them; docs/status-page.md has the times."""
     asked = []
 
     def note(*statement: Any) -> None:

@@ -29,10 +29,10 @@ from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 Make = Callable[..., Any]
-CUSTOMERS, PERIODS, FILES = (30, 10, 3) if IS_SOAK else (12, 6, 2)
+CUSTOMERS, PERIODS, FILES = (30, 10, 3) if IS_SOAK else (8, 5, 2)
 LAST = 2
 """Periods that become due when everything has happened."""
-PACE = 4 if IS_SOAK else 8
+PACE = 4 if IS_SOAK else 9
 """Deliveries between two blows, at least."""
 SERVICE = {
     "daemon": {

@@ -34,6 +34,10 @@ FAST = {
 }
 
 
+QUICK = {"_WATCH_SECONDS": 0.25, "_STEP_SECONDS": 0.2, "_RECOVERY_SECONDS": 1.0}
+"""How often the daemon looks, a tenth of what it has."""
+
+
 class Hook:
     """A webhook on this machine: what it was sent."""
 
@@ -288,6 +292,7 @@ def test_a_rotated_vendor_key_is_one_outage_and_needs_no_restart(
 ) -> None:
     customers = [customer_factory(name) for name in ("acme", "globex", "initech")]
     here = project(*customers, service=FAST)
+    here.constants |= QUICK
     file = tmp_path / "credentials"
     old = vendor_key.create()
     vendor_key.write(file, old)
@@ -305,7 +310,7 @@ def test_a_rotated_vendor_key_is_one_outage_and_needs_no_restart(
         began = daemon.wait("outage.began")
         assert (began["cause"], began["responsible"]) == ("vendor_identity", "vendor")
         fill(here, "2026/11/22", {"a.csv": b"22"})
-        time.sleep(3)
+        time.sleep(1.5)  # it looks every second
         assert len(daemon.seen("outage.began")) == 1
         assert not daemon.seen("customer.suspended")
         assert len(daemon.seen("delivery.finished", outcome="failed")) <= len(customers)

@@ -1,4 +1,5 @@
-"""The demo as a person runs it: what it shows, what its advice is worth, and that nothing is left behind."""
+"""The demo as a person runs it: what it shows, and that nothing is left behind. What it keeps up is looked at
+in ``tests/browser/test_demo_page.py``."""
 
 import json
 import os
@@ -6,22 +7,20 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from tests import commands
 from xmode_transfer.sandbox import server
 
-PROGRAM = Path(sys.executable).with_name("xmode-transfer")
 STEPS = 9
 PATIENCE_SECONDS = 500
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(900)]  # it begins early
 
 
 class Place(NamedTuple):
@@ -34,16 +33,22 @@ class Place(NamedTuple):
         return {**os.environ, "XMODE_SANDBOX_HOME": str(self.home)}
 
     def demo(self, *options: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [PROGRAM, "demo", *options],
+        return commands.run(
+            [commands.COMMAND, "demo", *options],
             cwd=self.directory,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
-            check=False,
         )
+
+    def left_behind(self, daemon: dict[str, Any]) -> None:
+        """As if a demo had kept this daemon up here."""
+        (self.directory / ".demo").mkdir()
+        daemon |= {"address": "http://127.0.0.1:1/"}
+        state = {"sandbox": None, "home": str(self.home), "daemon": daemon}
+        (self.directory / ".demo" / "demo.json").write_text(json.dumps(state), encoding="utf-8")
 
     def sandboxes(self) -> list[str]:
         return [path.name for path in self.home.iterdir() if path.name != "runtime"]
@@ -59,11 +64,6 @@ def place(sandbox_home: Path, tmp_path: Path) -> Iterator[Place]:
     yield found
     for left in server.find_all(found.home):
         server.stop(left)
-
-
-def status_of(address: str) -> int:
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        return int(answer.status)
 
 
 def answers(endpoint: str) -> bool:
@@ -112,67 +112,11 @@ def test_a_person_sees_a_whole_delivery_and_nothing_is_left(place: Place) -> Non
     assert list(place.directory.iterdir()) == []
 
 
-def test_what_it_keeps_up_works_as_advised_until_it_is_stopped(place: Place) -> None:
-    done = place.demo("--keep")
-    assert done.returncode == 0, done.stdout + done.stderr
-    address = done.stdout.splitlines()[-1].strip()
-    assert status_of(f"{address}readyz") == 200
-    advice = done.stdout.split("In a shell, ")[1].splitlines()
-    commands = [line.strip() for line in advice if line.startswith("     ")]
-    del commands[-2:]  # demo --stop, and the page's address
-    assert commands[0] == ". .demo/env"
-    assert len(commands) == 4
-
-    def in_a_shell(*lines: str) -> str:
-        tried = subprocess.run(
-            ["/bin/sh", "-ec", "\n".join(lines)],
-            cwd=place.directory,
-            env={"PATH": "/usr/bin:/bin", "AWS_PROFILE": "another"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-        assert tried.returncode == 0, tried.stdout + tried.stderr
-        return tried.stdout
-
-    in_a_shell(*commands[:2])
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while "new.csv" not in (listed := in_a_shell(commands[0], commands[2])):
-        assert time.monotonic() < deadline, listed  # the daemon delivers it, and nobody else
-        time.sleep(0.5)
-    *_, document = in_a_shell(commands[0], commands[3]).splitlines()
-    assert {customer["status"] for customer in json.loads(document)["customers"]} == {"healthy"}
-    for path in (place.directory / ".demo", place.directory / ".demo" / "env"):
-        assert path.stat().st_mode & 0o077 == 0
-
-    # Another one ends it first, and is ended here by a signal to it alone.
-    first = json.loads((place.directory / ".demo" / "demo.json").read_text(encoding="utf-8"))
-    shown = interrupted(place, signal.SIGTERM, "$ xmode-transfer run", "--keep")
-    assert "stopped and removed the demo that was here before" in shown
-    assert not answers(address.rstrip("/"))
-    assert server.birth(first["daemon"]["pid"]) != first["daemon"]["born"]
-    assert place.sandboxes() == []
-
-    stopped = place.demo("--stop")
-    assert stopped.returncode == 0
-    assert place.sandboxes() == []
-    assert not (place.directory / ".demo").exists()
-    assert "No demo is running" in place.demo("--stop").stdout
-
-
 def test_stop_ends_the_very_daemon_and_no_later_process_with_its_number(place: Place) -> None:
     pids = []
     for born in (None, "long ago"):
         with subprocess.Popen(["sleep", "600"]) as other:
-            (place.directory / ".demo").mkdir()
-            daemon = {
-                "pid": other.pid,
-                "born": born or server.birth(other.pid),
-                "address": "http://127.0.0.1:1/",
-            }
-            state = {"sandbox": None, "home": str(place.home), "daemon": daemon}
-            (place.directory / ".demo" / "demo.json").write_text(json.dumps(state), encoding="utf-8")
+            place.left_behind({"pid": other.pid, "born": born or server.birth(other.pid)})
             assert place.demo("--stop").returncode == 0
             pids.append(other.poll())
             other.kill()
@@ -188,10 +132,23 @@ def test_it_can_be_interrupted_and_leaves_no_process(place: Place) -> None:
     assert place.sandboxes() == []
 
 
+def test_it_ends_an_earlier_one_first_and_is_ended_by_a_signal_to_it_alone(place: Place) -> None:
+    with subprocess.Popen(["sleep", "600"]) as earlier:
+        place.left_behind({"pid": earlier.pid, "born": server.birth(earlier.pid)})
+        shown = interrupted(place, signal.SIGTERM, "$ xmode-transfer run", "--keep")
+        earlier.kill()
+    assert earlier.returncode == -signal.SIGTERM
+    assert "stopped and removed the demo that was here before" in shown
+    assert place.sandboxes() == []
+    assert place.demo("--stop").returncode == 0
+    assert not (place.directory / ".demo").exists()
+    assert "No demo is running" in place.demo("--stop").stdout
+
+
 def interrupted(place: Place, number: signal.Signals, beginning: str, *options: str) -> str:
     """What a demo shows that is interrupted shortly after it has shown a line with this beginning."""
-    with subprocess.Popen(
-        [PROGRAM, "demo", *options],
+    with commands.Started(
+        [commands.COMMAND, "demo", *options],
         cwd=place.directory,
         env=place.environment(),
         stdout=subprocess.PIPE,

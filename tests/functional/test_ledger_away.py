@@ -105,10 +105,15 @@ def test_it_is_waited_for_alive_and_not_ready(
     heard.close()
 
 
+@pytest.fixture
+def nobody(tmp_path: Path) -> str:
+    """The URL of a ledger on a server that does not run."""
+    return f"postgresql://xmode@/xmode?host={tmp_path}"
+
+
 @pytest.mark.parametrize("command", [DAEMON, WORKER], ids=["daemon", "worker"])
-def test_it_ends_when_it_is_asked_to(here: Any, own_postgres: Any, command: list[str]) -> None:
-    own_postgres.stop()
-    process = here.launch(*command, LEDGER_URL=own_postgres.url("xmode"))
+def test_it_ends_when_it_is_asked_to(here: Any, nobody: str, command: list[str]) -> None:
+    process = here.launch(*command, LEDGER_URL=nobody)
     process.wait("ledger.unavailable", seconds=SECONDS)
     assert process.end(signal.SIGTERM, seconds=SECONDS) == 0, process.told()
     assert process.seen(f"{command[0]}.stopped")
@@ -128,8 +133,7 @@ def test_it_ends_when_it_is_asked_to_although_the_server_never_answers(here: Any
         assert process.seen(f"{command[0]}.stopped")
 
 
-@pytest.mark.parametrize("command", [DAEMON, ALONE, WORKER], ids=["daemon of a fleet", "daemon", "worker"])
-def test_what_no_waiting_mends_ends_it_at_once(here: Any, own_postgres: Any, command: list[str]) -> None:
+def test_what_no_waiting_mends_ends_it_at_once(here: Any, own_postgres: Any) -> None:
     own_postgres.execute("CREATE ROLE xmode LOGIN PASSWORD 'another'")
     own_postgres.allow("local all postgres trust", "local all all scram-sha-256")
     own_postgres.execute("SELECT pg_reload_conf()")
@@ -137,17 +141,17 @@ def test_what_no_waiting_mends_ends_it_at_once(here: Any, own_postgres: Any, com
         (own_postgres.url("xmode", "xmode:wrong-one"), "password authentication failed", "`ledger:`"),
         (own_postgres.url("nowhere"), "There is no database", "createdb"),
     ):
-        refused = here.run(*command, LEDGER_URL=url)
-        assert refused.code == 2, refused.err
-        assert told in refused.err
-        assert hint in refused.err
-        assert "ledger.unavailable" not in refused.err
+        for command in (DAEMON, ALONE, WORKER):
+            refused = here.run(*command, LEDGER_URL=url)
+            assert refused.code == 2, refused.err
+            assert told in refused.err
+            assert hint in refused.err
+            assert "ledger.unavailable" not in refused.err
 
 
 @pytest.mark.parametrize("command", [["status"], ["run", "--all"]], ids=["status", "run"])
-def test_a_command_says_so_and_does_not_wait(here: Any, own_postgres: Any, command: list[str]) -> None:
-    own_postgres.stop()
-    refused = here.run(*command, "--json", LEDGER_URL=own_postgres.url("xmode"))
+def test_a_command_says_so_and_does_not_wait(here: Any, nobody: str, command: list[str]) -> None:
+    refused = here.run(*command, "--json", LEDGER_URL=nobody)
     assert refused.code == 3, refused.err
     error = refused.json["error"]
     assert (error["cause"], error["retryable"]) == ("ledger_unreachable", True)

@@ -1,11 +1,12 @@
 """The program in docs/manifest.md, exactly as printed, run by a customer between our deliveries."""
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,34 +28,73 @@ PAGE = Path(__file__).parents[2] / "docs" / "manifest.md"
 Make = Callable[..., Any]
 
 
+# Runs the program in a process of its own each time. What it imports is imported once.
+RUNNER = """\
+import json, os, runpy, sys, traceback
+import boto3
+
+boto3.client("s3", region_name="us-east-1", aws_access_key_id="-", aws_secret_access_key="-")
+for line in sys.stdin:
+    if (child := os.fork()) == 0:
+        program, home, environment = json.loads(line)
+        os.chdir(home)
+        os.environ.update(environment)
+        code = 1
+        try:
+            runpy.run_path(program, run_name="__main__")
+            code = 0
+        except BaseException:
+            print(traceback.format_exc())
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    print("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+Run = Callable[[Path, Path, dict[str, str]], tuple[int, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def run_program() -> Iterator[Run]:
+    line = [sys.executable, "-W", "error", "-c", RUNNER]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
+
+        def run(program: Path, home: Path, environment: dict[str, str]) -> tuple[int, list[str]]:
+            assert runner.stdin is not None
+            assert runner.stdout is not None
+            runner.stdin.write(json.dumps([str(program), str(home), environment]) + "\n")
+            runner.stdin.flush()
+            said = []
+            for told in runner.stdout:
+                if told.startswith("ended with "):
+                    return int(told.split()[-1]), said
+                said.append(told.rstrip("\n"))
+            raise AssertionError(said)
+
+        yield run
+
+
 @dataclass
 class Reader:
     """The customer's side: the program, and what it holds by now."""
 
     customer: CustomerSetup
     home: Path
+    run: Run
 
     def take(self) -> list[str]:
         """Runs it; what it says, a line each."""
         program = self.home / "take.py"
         program.write_text(PROGRAM, encoding="utf-8")
         environment = {
-            **os.environ,
+            "HOME": os.environ["HOME"],
             "AWS_ENDPOINT_URL": self.customer.endpoint,
             "AWS_ACCESS_KEY_ID": self.customer.root.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.customer.root.secret_access_key,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-        done = subprocess.run(
-            [sys.executable, "-W", "error", program],
-            cwd=self.home,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        code, said = self.run(program, self.home, environment)
+        assert code == 0, said
+        return said
 
     def holds(self, place: str) -> dict[str, bytes]:
         """Files by name."""
@@ -63,10 +103,10 @@ class Reader:
 
 
 @pytest.fixture
-def reader(customer_factory: Callable[..., CustomerSetup], tmp_path: Path) -> Reader:
+def reader(customer_factory: Callable[..., CustomerSetup], tmp_path: Path, run_program: Run) -> Reader:
     home = tmp_path / "reader"
     home.mkdir()
-    return Reader(customer_factory("acme", bucket="acme-data"), home)
+    return Reader(customer_factory("acme", bucket="acme-data"), home, run_program)
 
 
 def fill(here: Any, day: str, files: dict[str, bytes]) -> None:

@@ -53,7 +53,7 @@ def value(project: Any, query: str) -> Any:
         return ledger.execute(query).fetchone()[0]
 
 
-@pytest.mark.parametrize("engine", ["fast", "portable"])
+@pytest.mark.parametrize("engine", ["fast", pytest.param("portable", marks=pytest.mark.slow)])
 def test_a_notice_is_written_once_and_the_customer_owns_it(
     project: Callable[..., Any], acme: CustomerSetup, engine: str
 ) -> None:

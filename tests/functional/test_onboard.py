@@ -2,12 +2,15 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jmespath
 import pytest
 import yaml
 from botocore.exceptions import ClientError
@@ -15,7 +18,7 @@ from botocore.exceptions import ClientError
 from tests import commands
 from xmode_transfer.aws.policy.documents import guide_trust_policy
 from xmode_transfer.sandbox.accounts import list_keys, owner, read_object
-from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
+from xmode_transfer.sandbox.model import CustomerSetup, Variant
 
 pytestmark = pytest.mark.sandbox
 
@@ -23,37 +26,66 @@ Make = Callable[..., CustomerSetup]
 Project = Any
 """conftest's, which tests cannot import."""
 
-# The AWS CLI, as far as setup.sh uses it: any call is made by boto3 with the customer's own keys.
+# The AWS CLI, as far as setup.sh uses it: the test's process makes the call, with the customer's own keys.
 AWS = """\
-import json, os, sys
-import jmespath
-from botocore.config import Config
-from botocore.exceptions import ClientError
-from botocore.session import Session
+import json, os, socket, sys
 
-service, command, *words = sys.argv[1:]
-options = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
-query, output = options.pop("query", None), options.pop("output", None)
-asked = {}
-for name, value in options.items():
-    parameter = "".join(part.capitalize() for part in name.split("-"))
-    asked[parameter] = json.loads(value) if name == "lifecycle-configuration" else value
-with open(os.environ["CALLS"], "a") as calls:
-    calls.write(f"{service} {command}\\n")
-service = {"s3api": "s3"}.get(service, service)
-client = Session().create_client(service, config=Config(s3={"addressing_style": "path"}))
-try:
-    answer = getattr(client, command.replace("-", "_"))(**asked)
-except ClientError as error:
-    print(error, file=sys.stderr)
-    sys.exit(254)
-answer.pop("ResponseMetadata", None)
-found = jmespath.search(query, answer) if query else answer
-if output == "text":
-    print("\\t".join(map(str, found)) if isinstance(found, list) else found)
-else:
-    print(json.dumps(found, default=str))
+with socket.create_connection(("127.0.0.1", int(os.environ["CALLS"]))) as asked, asked.makefile("rw") as told:
+    told.write(json.dumps(sys.argv[1:]) + chr(10))
+    told.flush()
+    code, out, err = json.loads(told.readline())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
 """
+
+
+class StandIn:
+    """Makes the calls of the stand-in for the AWS CLI, one at a time."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.customer: CustomerSetup | None = None
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                asked, _ = self._listener.accept()
+            except OSError:
+                return
+            with asked, asked.makefile("rw") as told:
+                told.write(json.dumps(self._call(*json.loads(told.readline()))) + "\n")
+
+    def _call(self, service: str, command: str, *words: str) -> tuple[int, str, str]:
+        options = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+        query, output = options.pop("query", None), options.pop("output", None)
+        asked: dict[str, Any] = {}
+        for name, value in options.items():
+            parameter = "".join(part.capitalize() for part in name.split("-"))
+            asked[parameter] = json.loads(value) if name == "lifecycle-configuration" else value
+        self.calls.append(f"{service} {command}")
+        assert self.customer is not None
+        client = owner(self.customer, {"s3api": "s3"}.get(service, service))
+        try:
+            answer = getattr(client, command.replace("-", "_"))(**asked)
+        except ClientError as error:
+            return 254, "", f"{error}\n"
+        answer.pop("ResponseMetadata", None)
+        found = jmespath.search(query, answer) if query else answer
+        if output == "text":
+            text = "\t".join(map(str, found)) if isinstance(found, list) else str(found)
+        else:
+            text = json.dumps(found, default=str)
+        return 0, f"{text}\n", ""
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
 
 
 @pytest.fixture
@@ -69,21 +101,26 @@ def shop(project: Callable[..., Project]) -> Project:
 
 
 @pytest.fixture
-def run_script(tmp_path: Path, sandbox: Sandbox) -> Callable[..., subprocess.CompletedProcess[str]]:
+def aws() -> Iterator[StandIn]:
+    stand_in = StandIn()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def run_script(tmp_path: Path, aws: StandIn) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a kit's setup.sh as that customer, with a stand-in for the AWS CLI."""
     program = tmp_path / "bin" / "aws"
     program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\n{AWS}", encoding="utf-8")
+    program.write_text(f"#!{sys.executable} -IS\n{AWS}", encoding="utf-8")
     program.chmod(0o755)
 
     def run(customer: CustomerSetup, script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        aws.customer = customer
         environment = {
             **os.environ,
             "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
-            "CALLS": str(tmp_path / "calls"),
-            "AWS_ENDPOINT_URL": sandbox.endpoint,
-            "AWS_ACCESS_KEY_ID": customer.root.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": customer.root.secret_access_key,
+            "CALLS": str(aws.port),
             "AWS_DEFAULT_REGION": customer.region,
         }
         return subprocess.run(
@@ -363,6 +400,7 @@ def test_the_script_refuses_another_account(
     newcomer: CustomerSetup,
     acme: CustomerSetup,
     tmp_path: Path,
+    aws: StandIn,
     run_script: Callable[..., Any],
 ) -> None:
     script = tmp_path / "kit" / "setup.sh"
@@ -373,7 +411,7 @@ def test_the_script_refuses_another_account(
         f"You are signed in to account {acme.account}; this role belongs in {newcomer.account}."
         in done.stderr
     )
-    assert (tmp_path / "calls").read_text(encoding="utf-8").split("\n")[:-1] == ["sts get-caller-identity"]
+    assert aws.calls == ["sts get-caller-identity"]
 
     # A role of somebody else's making is not taken over unasked.
     iam = owner(newcomer, "iam")

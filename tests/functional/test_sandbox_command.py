@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from tests import bucket
+from tests import bucket, commands
 from xmode_transfer.cli.sandbox import command
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import owner
@@ -23,7 +23,7 @@ from xmode_transfer.sandbox.model import Sandbox, SandboxError, Variant
 
 pytestmark = pytest.mark.sandbox
 
-COMMAND = [str(Path(sys.executable).with_name("xmode-transfer")), "sandbox"]
+COMMAND = [commands.COMMAND, "sandbox"]
 PATIENCE_SECONDS = 120
 
 
@@ -42,14 +42,14 @@ def sandboxes(home: Path) -> list[str]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+    return commands.run([*COMMAND, *arguments], capture_output=True, text=True)
 
 
 @contextmanager
 def foreground(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A sandbox that runs in the foreground, and the JSON that it printed."""
     line = [*COMMAND, "--json", *arguments]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+    with commands.Started(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
         try:
             assert started.stdout is not None
             text = ""
@@ -74,7 +74,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_its_files_are_written_by_nobody_else(home: Path, tmp_path: Path, umask: int) -> None:
     line = [*COMMAND, "--detach", "--json", "--customer", "acme", "--write-config", str(tmp_path / "try")]
-    started = subprocess.run(line, umask=umask, capture_output=True, text=True, check=True)
+    started = commands.run(line, umask=umask, capture_output=True, text=True, check=True)
     directory = Path(json.loads(started.stdout)["directory"])
     try:
         made = [path for root in (directory, tmp_path / "try") for path in (root, *root.rglob("*"))]

@@ -41,6 +41,14 @@ for module in pkgutil.walk_packages(xmode_transfer.__path__, "xmode_transfer.", 
         except ModuleNotFoundError as error:
             print(module.name, error.name)
 """
+SEVERAL = """
+import sys
+from xmode_transfer import cli
+
+for line in LINES:
+    sys.argv = ["xmode-transfer", *line]
+    assert cli._run(None) == 0, line
+"""
 NEEDS_IT = "xmode_transfer.ledger.postgres"
 
 
@@ -89,17 +97,23 @@ def test_one_machine_checks_delivers_shows_and_cleans_up(
     daemon.wait("delivery.finished", seconds=120, period="2026-11-21", outcome="delivered")
     assert daemon.end() == 0
     assert len([key for key in bucket.list_keys(acme) if "/_manifests/" in key]) == 2
-    for command in (
-        ["status", "--no-look"],
-        ["verify", "--customer", "acme"],
-        ["ledger", "check"],
-    ):
-        answer = here.run(*command)
-        assert answer.code == 0, (command, answer.out, answer.err)
+    commands = [["status", "--no-look"], ["verify", "--customer", "acme"], ["ledger", "check"]]
+    lines = [["--config", str(here.directory), *command] for command in commands]
+    done = python(f"LINES = {lines!r}{SEVERAL}", here.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("command", ["worker", "daemon --engine procrastinate", "run --all"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "worker",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("daemon --engine procrastinate", "run --all")
+        ),
+    ],
+)
 def test_a_ledger_on_postgresql_says_what_to_install(
     project: Make, acme: CustomerSetup, without: dict[str, str], command: str
 ) -> None:
