@@ -10,7 +10,7 @@ each as it is installed.
 
 import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -221,8 +221,21 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
     for name in _IMPORTED_LATE:
         importlib.import_module(name)
+    statements = _statements()
+    statements.keep_statements()
+    statements.compile_most()
     gc.collect()
     gc.freeze()
+
+
+def _statements() -> Any:
+    """The module beside this one: the packages of the tests are not on the path of a command."""
+    spec = importlib.util.spec_from_file_location("_statements", Path(__file__).with_name("statements.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from hypothesis import is_hypothesis_test, settings
 from tests import commands
 from tests.bucket import remove_customer
 from tests.forms import IS_SOAK
+from tests.statements import keep_statements
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import add_customer
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant, write_config
@@ -37,6 +38,7 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     commands.keep_aws_models()
+    keep_statements()
 
 
 def pytest_sessionfinish() -> None:
