@@ -1,5 +1,6 @@
 """What every test is given: a clean environment, no network but loopback, and the sandbox where asked for."""
 
+import gc
 import os
 import signal
 import socket
@@ -39,6 +40,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     commands.keep_aws_models()
     keep_statements()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no garbage collection needs to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -335,7 +335,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
         copied = shutil.copy(request.getfixturevalue("empty_ledger"), tmp_path / "ledger.db")
         return f"sqlite:///{copied}"
     monkeypatch.setattr(PostgresDatabase, "now", lambda self, connection, clock: clock.now())
-    url: str = request.getfixturevalue("postgres_ledger")
+    url: str = request.getfixturevalue("shared_ledger")
     return url
 
 
