@@ -193,17 +193,25 @@ def _set_constants(constants: Mapping[str, float]) -> None:
 
 
 def keep_aws_models() -> None:
-    """botocore reads a service's model for each session; from now on once for this process and its forks."""
+    """botocore reads a service's model for each session, and works out the newer names of events; from now on
+    once for this process and its forks."""
+    from botocore.hooks import EventAliaser
     from botocore.loaders import JSONFileLoader
 
     read, models = JSONFileLoader.load_file, dict[str, Any]()
+    make_aliaser, event_names = EventAliaser.__init__, dict[str, str]()
 
     def load_file(self: Any, path: str) -> Any:
         if path not in models:
             models[path] = read(self, path)
         return models[path]
 
+    def initialize(self: Any, *arguments: Any) -> None:
+        make_aliaser(self, *arguments)
+        self._alias_name_cache = event_names
+
     JSONFileLoader.load_file = load_file
+    EventAliaser.__init__ = initialize
 
 
 def _import_everything() -> None:
