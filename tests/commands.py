@@ -10,7 +10,7 @@ each as it is installed.
 
 import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -193,17 +193,25 @@ def _set_constants(constants: Mapping[str, float]) -> None:
 
 
 def keep_aws_models() -> None:
-    """botocore reads a service's model for each session; from now on once for this process and its forks."""
+    """botocore reads a service's model for each session, and works out the newer names of events; from now on
+    once for this process and its forks."""
+    from botocore.hooks import EventAliaser
     from botocore.loaders import JSONFileLoader
 
     read, models = JSONFileLoader.load_file, dict[str, Any]()
+    make_aliaser, event_names = EventAliaser.__init__, dict[str, str]()
 
     def load_file(self: Any, path: str) -> Any:
         if path not in models:
             models[path] = read(self, path)
         return models[path]
 
+    def initialize(self: Any, *arguments: Any) -> None:
+        make_aliaser(self, *arguments)
+        self._alias_name_cache = event_names
+
     JSONFileLoader.load_file = load_file
+    EventAliaser.__init__ = initialize
 
 
 def _import_everything() -> None:
@@ -221,8 +229,21 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
     for name in _IMPORTED_LATE:
         importlib.import_module(name)
+    statements = _statements()
+    statements.keep_statements()
+    statements.compile_most()
     gc.collect()
     gc.freeze()
+
+
+def _statements() -> Any:
+    """The module beside this one: the packages of the tests are not on the path of a command."""
+    spec = importlib.util.spec_from_file_location("_statements", Path(__file__).with_name("statements.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

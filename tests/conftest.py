@@ -1,5 +1,6 @@
 """What every test is given: a clean environment, no network but loopback, and the sandbox where asked for."""
 
+import gc
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from hypothesis import is_hypothesis_test, settings
 from tests import commands
 from tests.bucket import remove_customer
 from tests.forms import IS_SOAK
+from tests.statements import keep_statements
 from xmode_transfer.sandbox import server
 from xmode_transfer.sandbox.accounts import add_customer
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError, Variant, write_config
@@ -37,6 +39,13 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     commands.keep_aws_models()
+    keep_statements()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no garbage collection needs to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.bucket import empty_bucket, put_object, set_permission_policy
+from tests.bucket import empty_bucket, put_object, remove_customer, set_permission_policy
 from tests.fakes import (
     MemoryBuckets,
     MemoryClock,
@@ -38,8 +38,8 @@ from xmode_transfer.ledger import open_ledger
 from xmode_transfer.ledger.postgres import PostgresDatabase
 from xmode_transfer.model.errors import RoleRefused
 from xmode_transfer.model.periods import Period
-from xmode_transfer.sandbox.accounts import client, forget, owner
-from xmode_transfer.sandbox.model import Variant
+from xmode_transfer.sandbox.accounts import add_customer, client, forget, owner, permission_policy
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant
 from xmode_transfer.telemetry import SystemClock
 
 Document = dict[str, Any]
@@ -166,13 +166,84 @@ def _sandboxed(
     return case
 
 
+class _Customers:
+    """Customers of the local AWS, used by one test after the other: making one and removing it takes more
+    requests than a test. Each test finds an empty bucket and the policy of the variant; a test that changes
+    more says so with ``spoil``."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._numbers = count(600_000_000_001)
+        self._free: list[CustomerSetup] = []
+        self._spoiled = False
+        self._granted = False
+
+    @contextmanager
+    def one(self) -> Iterator[CustomerSetup]:
+        setup = self._free.pop() if self._free else self._make()
+        self._spoiled = self._granted = False
+        try:
+            yield setup
+        except BaseException:
+            self._spoiled = True
+            raise
+        finally:
+            if self._spoiled:
+                self._remove(setup)
+            else:
+                empty_bucket(setup)
+                if self._granted:
+                    set_permission_policy(setup, permission_policy(setup))
+                self._free.append(setup)
+
+    def spoil(self) -> None:
+        self._spoiled = True
+
+    def grant(self, setup: CustomerSetup, document: Document) -> None:
+        self._granted = True
+        set_permission_policy(setup, document)
+
+    def close(self) -> None:
+        while self._free:
+            self._remove(self._free.pop())
+
+    def _make(self) -> CustomerSetup:
+        account = str(next(self._numbers))
+        how = {"account": account, "bucket": f"acme-{account}", "company": "Acme Corp"}
+        made = add_customer(self._sandbox, "kept", Variant.ABORT_GRANTED, **how)
+        self._sandbox.customers.remove(made)  # of which other tests know nothing
+        self._sandbox.save()
+        return made
+
+    def _remove(self, setup: CustomerSetup) -> None:
+        self._sandbox.customers.append(setup)
+        remove_customer(self._sandbox, setup)
+
+
+@pytest.fixture(scope="session")
+def kept_customers(sandbox: Sandbox) -> Iterator[_Customers]:
+    kept = _Customers(sandbox)
+    yield kept
+    kept.close()
+
+
 @contextmanager
 def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStores]) -> Iterator[StoreCase]:
     """An engine and real role sessions, on the local AWS with authorisation."""
-    setup = request.getfixturevalue("customer_factory")("acme", Variant.ABORT_GRANTED)
+    customers = request.getfixturevalue("kept_customers")
     request.getfixturevalue("as_vendor")
+    with customers.one() as setup:
+        yield _sandbox_case(request, engine, customers, setup)
+
+
+def _sandbox_case(
+    request: pytest.FixtureRequest,
+    engine: Callable[..., ObjectStores],
+    customers: _Customers,
+    setup: CustomerSetup,
+) -> StoreCase:
     customer = Customer(
-        name=setup.name,
+        name="acme",
         company=setup.company,
         external_id=setup.external_id,
         role_arn=setup.role_arn,
@@ -183,10 +254,16 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
     s3 = owner(setup, "s3")
 
     def delete_bucket() -> None:
+        customers.spoil()
         empty_bucket(setup)
         s3.delete_bucket(Bucket=setup.bucket)
 
+    def turn_versioning_on() -> None:
+        customers.spoil()
+        s3.put_bucket_versioning(Bucket=setup.bucket, VersioningConfiguration={"Status": "Enabled"})
+
     def customer_shares(key: str) -> None:
+        customers.spoil()
         rules = {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
         s3.put_bucket_ownership_controls(Bucket=setup.bucket, OwnershipControls=rules)
         found = s3.get_object_acl(Bucket=setup.bucket, Key=key)
@@ -196,16 +273,16 @@ def _on_sandbox(request: pytest.FixtureRequest, engine: Callable[..., ObjectStor
 
     request.getfixturevalue("monkeypatch").setattr(s3_objects, "PAGE_ROWS", 7)
     stores = engine(Limits(), clock)
-    yield StoreCase(
+    return StoreCase(
         stores.info.name,
         customer,
         stores,
         RoleSessions(Vendor(), clock),
-        lambda document: set_permission_policy(setup, document),
+        lambda document: customers.grant(setup, document),
         lambda key, data: put_object(setup, key, data) and None,
         lambda key: s3.delete_object(Bucket=setup.bucket, Key=key) and None,
         customer_shares,
-        lambda: s3.put_bucket_versioning(Bucket=setup.bucket, VersioningConfiguration={"Status": "Enabled"}),
+        turn_versioning_on,
         delete_bucket,
         page_size=7,
         answers_checksum=False,
@@ -335,7 +412,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
         copied = shutil.copy(request.getfixturevalue("empty_ledger"), tmp_path / "ledger.db")
         return f"sqlite:///{copied}"
     monkeypatch.setattr(PostgresDatabase, "now", lambda self, connection, clock: clock.now())
-    url: str = request.getfixturevalue("postgres_ledger")
+    url: str = request.getfixturevalue("shared_ledger")
     return url
 
 

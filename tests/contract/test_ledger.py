@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.clock import MemoryClock
+from tests.forms import examples
 from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.ledger import Ledger, open_ledger
@@ -726,7 +727,9 @@ def test_each_key_of_a_customer_is_listed_once_with_its_revision(
     half_read.close()  # type: ignore[attr-defined]
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(
         st.dictionaries(st.text("aé\U0001d11e/", min_size=1, max_size=3), st.booleans(), max_size=6),

@@ -78,18 +78,20 @@ def pattern(size):
 # --- Put and head --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 70_000, 9 * MIB + 1])
-def test_what_is_put_is_there(store_case, opened, size):
-    store, key, data = store_case.open(), store_case.key("a.csv"), pattern(size)
-    answer = put(store, key, opened, data)
-    info = store.head(key)
-    assert answer.checksum.algorithm == store.checksum_algorithm
-    assert answer.checksum.value == checksum(store.checksum_algorithm, data)
-    assert answer.proven is store_case.answers_checksum
-    assert (info.key, info.size, info.etag, info.token) == (key, size, answer.etag, TOKEN)
-    assert info.checksum == answer.checksum
-    assert info.modified_at.utcoffset() == timedelta(0)
-    assert bytes_at(store, key) == data
+def test_what_is_put_is_there(store_case, opened, subtests):
+    store = store_case.open()
+    for size in (0, 1, 70_000, 9 * MIB + 1):
+        with subtests.test(size=size):
+            key, data = store_case.key(f"{size}.csv"), pattern(size)
+            answer = put(store, key, opened, data)
+            info = store.head(key)
+            assert answer.checksum.algorithm == store.checksum_algorithm
+            assert answer.checksum.value == checksum(store.checksum_algorithm, data)
+            assert answer.proven is store_case.answers_checksum
+            assert (info.key, info.size, info.etag, info.token) == (key, size, answer.etag, TOKEN)
+            assert info.checksum == answer.checksum
+            assert info.modified_at.utcoffset() == timedelta(0)
+            assert bytes_at(store, key) == data
 
 
 def test_put_answers_a_future_and_leaves_the_body_open(store_case, opened):
@@ -165,14 +167,14 @@ def test_the_region_is_known_after_a_call(store_case):
     assert store.region == "us-east-1"
 
 
-@pytest.mark.parametrize("step", [Step.VERIFY, Step.CHECK])
-def test_the_bucket_s_owner_alone_has_full_control_of_what_is_put(store_case, opened, step):
+def test_the_bucket_s_owner_alone_has_full_control_of_what_is_put(store_case, opened):
     store, key = store_case.open(), store_case.key("a.csv")
     put(store, key, opened)
-    acl = store_case.open(step).acl(key)
-    assert acl.owner_id
-    assert acl.full_control == {acl.owner_id}
-    assert difference(acl) is None
+    for step in (Step.VERIFY, Step.CHECK):
+        acl = store_case.open(step).acl(key)
+        assert acl.owner_id
+        assert acl.full_control == {acl.owner_id}
+        assert difference(acl) is None
     with pytest.raises(ObjectNotFound):
         store.acl(store_case.key("absent"))
 
@@ -614,50 +616,46 @@ RIGHTS = {
 
 
 @where_policies_hold
-@pytest.mark.parametrize("call", CALLS)
-def test_a_missing_right_is_access_denied(store_case, opened, call):
-    document = corrected_permission_policy(store_case.bucket, store_case.customer.destination.prefix)
-    for statement in document["Statement"]:
-        if statement["Effect"] == "Allow":
-            statement["Action"] = [action for action in statement["Action"] if action != RIGHTS[call]]
-    document["Statement"] = [statement for statement in document["Statement"] if statement["Action"]]
-    store_case.grant(document)
+def test_a_missing_right_is_access_denied(store_case, opened, subtests):
     store_case.customer_puts(store_case.key("there"), b"data")
-    key = store_case.key("there" if call in ("head", "read", "delete") else "new")
-    with pytest.raises(AccessDenied) as caught:
-        CALLS[call](store_case.open(), key, opened)
-    assert caught.value.hint
+    for call, right in RIGHTS.items():
+        document = corrected_permission_policy(store_case.bucket, store_case.customer.destination.prefix)
+        for statement in document["Statement"]:
+            if statement["Effect"] == "Allow":
+                statement["Action"] = [action for action in statement["Action"] if action != right]
+        document["Statement"] = [statement for statement in document["Statement"] if statement["Action"]]
+        store_case.grant(document)
+        key = store_case.key("there" if call in ("head", "read", "delete") else "new")
+        with subtests.test(call=call):
+            with pytest.raises(AccessDenied) as caught:
+                CALLS[call](store_case.open(), key, opened)
+            assert caught.value.hint
 
 
 @where_policies_hold
-@pytest.mark.parametrize("call", CALLS)
-def test_nothing_beside_the_prefix(store_case, opened, call):
+def test_nothing_beside_the_prefix(store_case, opened, subtests):
     store_case.grant(corrected_permission_policy(store_case.bucket, ""))
     store_case.customer_puts("elsewhere", b"data")
-    with pytest.raises(AccessDenied):
-        CALLS[call](store_case.open(), "elsewhere", opened)
+    store = store_case.open()
+    for call in CALLS:
+        with subtests.test(call=call), pytest.raises(AccessDenied):
+            CALLS[call](store, "elsewhere", opened)
 
 
 @where_policies_hold
-@pytest.mark.parametrize(
-    ("step", "call"),
-    [
-        (Step.DELIVER, "delete"),
-        (Step.LIST, "put"),
-        (Step.LIST, "delete"),
-        (Step.VERIFY, "create_upload"),
-        (Step.VERIFY, "delete"),
-        (Step.CLEANUP, "put"),
-        (Step.CLEANUP, "abort_upload"),
-        (Step.NOTICE, "put"),
-        (Step.NOTICE, "list"),
-        (Step.NOTICE, "delete"),
-    ],
-)
-def test_a_step_has_no_other_steps_rights(store_case, opened, step, call):
-    key = store_case.key("a")
-    with pytest.raises(AccessDenied):
-        CALLS[call](store_case.open(step), key, opened)
+def test_a_step_has_no_other_steps_rights(store_case, opened, subtests):
+    others = {
+        Step.DELIVER: ["delete"],
+        Step.LIST: ["put", "delete"],
+        Step.VERIFY: ["create_upload", "delete"],
+        Step.CLEANUP: ["put", "abort_upload"],
+        Step.NOTICE: ["put", "list", "delete"],
+    }
+    for step, calls in others.items():
+        store = store_case.open(step)
+        for call in calls:
+            with subtests.test(step=step, call=call), pytest.raises(AccessDenied):
+                CALLS[call](store, store_case.key("a"), opened)
 
 
 def test_a_notice_gets_through_under_the_guides_policy(store_case, opened):
@@ -679,20 +677,20 @@ def test_a_refused_put_creates_nothing(store_case, opened):
 
 
 @where_owners_hold
-@pytest.mark.parametrize("call", CALLS)
-def test_a_bucket_of_another_owner(store_case, opened, call):
+def test_a_bucket_of_another_owner(store_case, opened, subtests):
     store = store_case.open(bucket_owner="999988887777")
-    with pytest.raises(WrongBucketOwner):
-        CALLS[call](store, store_case.key("a"), opened)
+    for call in CALLS:
+        with subtests.test(call=call), pytest.raises(WrongBucketOwner):
+            CALLS[call](store, store_case.key("a"), opened)
 
 
 # S3's answer to a HEAD has no body: there, a bucket that is gone looks like a key that is not there.
-@pytest.mark.parametrize("call", [call for call in CALLS if call != "head"])
-def test_a_bucket_that_is_gone(store_case, opened, call):
-    store = store_case.open()
+def test_a_bucket_that_is_gone(store_case, opened, subtests):
     store_case.delete_bucket()
-    with pytest.raises(BucketMissing):
-        CALLS[call](store, store_case.key("a"), opened)
+    store = store_case.open()
+    for call in [call for call in CALLS if call != "head"]:
+        with subtests.test(call=call), pytest.raises(BucketMissing):
+            CALLS[call](store, store_case.key("a"), opened)
 
 
 # --- Opening and closing -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import MemoryClock
+from tests.forms import examples
 from xmode_transfer.config import Feed
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.periods import Period
@@ -51,7 +52,7 @@ def test_any_names_have_one_order(ledger_url: str, tmp_path: Path) -> None:
     ledger = open_ledger(ledger_url, clock)
     lease = ledger.leases.claim("delivery/acme/drops/none", "here", 1e9)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(paths, st.booleans(), max_size=12))
     @example({"ok.csv": False, "\udcff.csv": False, "_SUCCESS": False})
     @example({"a\tb.csv": False, "a b.csv": False})

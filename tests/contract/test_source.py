@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from tests.fakes import MemoryClock, MemorySource
+from tests.forms import examples
 from xmode_transfer.config import Feed, Marker
 from xmode_transfer.model.errors import SourceChanged, SourceMissing
 from xmode_transfer.model.periods import Period, PeriodKind
@@ -340,7 +341,7 @@ def test_any_names_are_scanned_in_order(places: Callable[[PeriodKind], Place], k
     segment = st.text(alphabet="ab-/.0é～😀", min_size=1, max_size=6)
     period = DAY if kind is PeriodKind.DAY else NONE
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(10), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.sets(segment, max_size=12))
     def check(paths: set[str]) -> None:
         place = places(kind)

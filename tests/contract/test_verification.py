@@ -1,7 +1,7 @@
 """Verifying, repairing and adopting through every adapter: both engines on the local AWS with authorisation
 and in front of moto, and the store in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import MemorySource
+from tests.forms import IS_SOAK
 from xmode_transfer.aws.stores import Reader
 from xmode_transfer.cli.terminal import Tally
 from xmode_transfer.config import Configuration, Feed, Limits, Service, Settled, Vendor
@@ -27,6 +28,16 @@ DAYS = ("2026-11-21", "2026-11-22")
 FEED = Feed(
     name="us-daily", source="/nowhere", period="day", partition="%Y/%m/%d", complete=Settled(settle_seconds=0)
 )
+
+
+def on(*names: str) -> Callable[[Any], Any]:
+    """What these show is no single store's doing; the long form tries all."""
+    stores = [pytest.param(name, marks=pytest.mark.sandbox if name == "fast" else ()) for name in names]
+    few = pytest.mark.parametrize("store_case", stores, indirect=True)
+    return lambda test: pytest.mark.short(test if IS_SOAK else few(test))
+
+
+of_each_kind = on("memory", "fast", "portable-moto")
 
 
 class Place:
@@ -141,6 +152,7 @@ def test_what_was_deleted_altered_or_shared_is_named_and_nothing_else(place: Pla
     }
 
 
+@of_each_kind
 def test_other_rights_do_not_keep_a_manifest_from_being_put_again(place: Place) -> None:
     place.case.customer_shares(place.key(DAYS[0], 1))
     place.case.customer_deletes(place.manifest(DAYS[0]))
@@ -149,6 +161,7 @@ def test_other_rights_do_not_keep_a_manifest_from_being_put_again(place: Place) 
     assert place.verify(acl_sample=None) == {place.key(DAYS[0], 1): DiscrepancyKind.ACL_CHANGED}
 
 
+@on("memory", "fast")
 def test_a_manifest_waits_for_what_is_beyond_one_repair(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +177,7 @@ def test_a_manifest_waits_for_what_is_beyond_one_repair(
     assert (place.repair().outcome, place.verify()) == ("repaired", {})
 
 
+@on("memory")
 def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     now = place.clock.now()
     act = OperationRecord(
@@ -186,6 +200,7 @@ def test_a_repair_that_was_killed_is_closed_by_the_next(place: Place) -> None:
     assert acts["bob"].finished_at is not None
 
 
+@of_each_kind
 def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place: Place) -> None:
     case = place.case
     before = {item.key: item for item in place.ledger.keys.delivered("acme")}
@@ -223,6 +238,7 @@ def test_a_repair_delivers_again_what_is_missing_and_touches_nothing_else(place:
     assert place.deliver(DAYS[0]) == "skipped"
 
 
+@of_each_kind
 def test_a_lost_ledger_is_adopted_and_then_knows_all_it_did(place: Place) -> None:
     case = place.case
     before = {item.key: item for item in place.ledger.keys.delivered("acme")}

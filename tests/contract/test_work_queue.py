@@ -1,5 +1,6 @@
 """The contract of ``WorkQueue``, for the queue of one process and that of a fleet."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,6 @@ from xmode_transfer.model.jobs import (
     priority,
 )
 from xmode_transfer.model.process import WorkerRecord
-from xmode_transfer.service import cluster
 from xmode_transfer.service.local_queue import LocalQueue
 
 NOW = datetime(2026, 11, 23, 6, 30, 0, 123456, tzinfo=UTC)
@@ -117,7 +117,6 @@ def _over_procrastinate(url: str) -> Iterator[Case]:
         return opened[-1]
 
     ledger = open_it()
-    cluster.make(url)
 
     def queued(name: str) -> Queued | None:
         found = execute(
@@ -151,9 +150,10 @@ def execute(ledger: Ledger, sql: str, *values: object) -> list[Any]:
 @pytest.fixture(params=["one process", "procrastinate"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     if request.param == "one process":
-        yield from _of_one_process(f"sqlite:///{tmp_path}/ledger.db")
+        copied = shutil.copy(request.getfixturevalue("empty_ledger"), tmp_path / "ledger.db")
+        yield from _of_one_process(f"sqlite:///{copied}")
     else:
-        yield from _over_procrastinate(request.getfixturevalue("postgres_url"))
+        yield from _over_procrastinate(request.getfixturevalue("shared_queue"))
 
 
 of_several = pytest.mark.parametrize("case", ["procrastinate"], indirect=True)

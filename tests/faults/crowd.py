@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 CUSTOMERS = [f"customer-{number}" for number in range(6)]
-OBJECTS, UPLOAD_OBJECTS, PARTS = 48, 4, 3
+OBJECTS, UPLOAD_OBJECTS, PARTS = 16, 4, 3
 TTL_SECONDS = 45.0
 CLOCK = SystemClock()
 

@@ -62,7 +62,7 @@ def check_manifests(world: Any) -> None:
 def test_wherever_the_power_fails_the_next_cleanup_ends_whole(
     delivered: Callable[[], Any], make_power: Callable[..., Any], after: bool
 ) -> None:
-    for at in points(9, first=5 if after else 1):
+    for at in points(12, first=7 if after else 1):
         world = delivered()
         kept = {
             key: data for key, data in seen(world).items() if "/2026/01/03/" in key or "2026-01-03" in key

@@ -25,7 +25,7 @@ from xmode_transfer.model.records import Lease
 from xmode_transfer.service import cluster
 from xmode_transfer.telemetry import SystemClock
 
-PROCESSES, SECONDS = 3, 30 if IS_SOAK else 2
+PROCESSES, SECONDS = 3, 30 if IS_SOAK else 1
 
 
 @pytest.mark.short

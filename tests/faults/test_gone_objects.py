@@ -78,7 +78,7 @@ def test_wherever_the_power_fails_what_is_listed_is_there(
     make_world: Make, make_power: Callable[..., Any], after: bool, prepare: Callable[[Any], None]
 ) -> None:
     since = 2 if prepare is corrected else 1
-    for at in points(14, first=8 if after else 1):
+    for at in points(18, first=10 if after else 1):
         world = make_world(FILES)
         prepare(world)
         first = world.process(power := make_power(at, after=after))

@@ -1,5 +1,6 @@
 """kill -9 in the middle of a large upload: the next run sends what is missing, and little else; an engine
-that does not resume parts it sends all, and says what became of the old upload."""
+that does not resume parts it sends all, and says what became of the old upload. The short form has smaller
+parts."""
 
 import hashlib
 import http.client
@@ -26,8 +27,9 @@ from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant, write_
 pytestmark = [pytest.mark.sandbox, pytest.mark.short]
 
 MIB = 1024 * 1024
-SIZE = 2 * 1024 * MIB if IS_SOAK else 160 * MIB
-PART = 16 * MIB
+SIZE = 2 * 1024 * MIB if IS_SOAK else 60 * MIB
+PART = 16 * MIB if IS_SOAK else 5 * MIB
+SMALLER = {} if IS_SOAK else {"LARGE_BYTES": 4 * PART, "MIN_PART_BYTES": PART, "PART_BYTES": PART}
 IN_FLIGHT = 8  # parts of one object, transfer/large.py
 
 
@@ -139,7 +141,11 @@ def killed(
     environment = {**os.environ, **sandbox.environment(), "AWS_ENDPOINT_URL_S3": watched.url}
     watched.slow_seconds = 0.3
     first = commands.Started(
-        run(directory), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        run(directory),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        constants=SMALLER,
     )
     deadline = time.monotonic() + 120
     while len(watched.answered) < 5:
@@ -158,13 +164,19 @@ def run(directory: Path) -> list[str]:
     return [COMMAND, "--config", str(directory), "run", "--customer", "acme", "--json"]
 
 
+def again(directory: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return commands.run(
+        run(directory), env=environment, capture_output=True, text=True, check=False, constants=SMALLER
+    )
+
+
 def test_a_killed_upload_resumes_with_what_is_missing(
     sandbox: Sandbox, watched: Watched, customer_factory: Callable[..., CustomerSetup], tmp_path: Path
 ) -> None:
     acme = customer_factory("acme", Variant.ABORT_GRANTED)
     environment, digest = killed(sandbox, watched, acme, tmp_path, "fast")
     before = set(watched.answered)
-    second = commands.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
+    second = again(tmp_path, environment)
     assert second.returncode == 0, second.stderr
     parts = -(-SIZE // PART)
     sent = set(watched.begun) - {0}
@@ -191,7 +203,7 @@ def test_the_portable_engine_sends_a_killed_upload_anew(
     """The old upload is aborted; where that is refused, it is reported with the rule that frees it."""
     acme = customer_factory("acme", variant)
     environment, digest = killed(sandbox, watched, acme, tmp_path, "portable")
-    second = commands.run(run(tmp_path), env=environment, capture_output=True, text=True, check=False)
+    second = again(tmp_path, environment)
     assert second.returncode == 0, second.stderr
     assert set(watched.begun) - {0} == set(range(1, -(-SIZE // PART) + 1))
     (told,) = json.loads(second.stdout)["deliveries"]

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from tests.fakes.clock import MemoryClock
+from tests.forms import IS_SOAK
 from tests.postgres import PostgresServer
 from xmode_transfer import telemetry
 from xmode_transfer.ledger import Ledger, files, leases, open_ledger
@@ -32,6 +33,8 @@ NOW = MemoryClock().now()
 ELSEWHERE = "another-host/another-boot/17/1234"
 """A holder of whom this machine cannot tell whether it lives."""
 Open = Callable[..., Ledger]
+COUNT = 3_000 if IS_SOAK else 1_200
+"""Receipts, of which the server dies in the midst."""
 
 
 def an_object(name: str) -> PlannedObject:
@@ -60,6 +63,12 @@ def open_() -> Iterator[Open]:
         ledger.close()
 
 
+def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        return cursor.fetchall() if cursor.description else []
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The events that were logged."""
@@ -71,6 +80,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # --- The server goes away ------------------------------------------------------------------------------
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("how", ["kill", "restart"])
 def test_acknowledged_writes_survive_a_dead_server_and_work_continues(
     own_postgres: PostgresServer, open_: Open, told: list[str], how: str
@@ -78,7 +88,7 @@ def test_acknowledged_writes_survive_a_dead_server_and_work_continues(
     ledger = open_(own_postgres.url("xmode"))
     lease = ledger.leases.claim("work", ELSEWHERE, 600)
     ledger.deliveries.create(lease, a_delivery())
-    names = [f"{number:04}" for number in range(3_000)]
+    names = [f"{number:04}" for number in range(COUNT)]
     ledger.objects.plan(lease, "d", [an_object(name) for name in names])
     acknowledged: list[str] = []
     enough, done = threading.Event(), threading.Event()
@@ -92,7 +102,7 @@ def test_acknowledged_writes_survive_a_dead_server_and_work_continues(
 
     def look() -> None:
         while not done.is_set():
-            assert ledger.objects.totals("d") == (3_000, 3_000_000)
+            assert ledger.objects.totals("d") == (COUNT, 1_000 * COUNT)
             assert ledger.deliveries.latest("acme", "us-daily", "2026-11-22") == a_delivery()
 
     with ThreadPoolExecutor(40) as pool:
@@ -362,10 +372,8 @@ def claim_soon(ledger: Ledger, holder: str = "us") -> Lease:
             time.sleep(0.02)
 
 
-def test_the_lease_of_a_killed_process_elsewhere_is_free_at_once(
-    own_postgres: PostgresServer, open_: Open
-) -> None:
-    url = own_postgres.url("xmode")
+def test_the_lease_of_a_killed_process_elsewhere_is_free_at_once(shared_ledger: str, open_: Open) -> None:
+    url = shared_ledger
     ledger = open_(url)
     with holding(url, 3_600) as process:
         with pytest.raises(AlreadyRunning, match="pid 17 on another-host"):
@@ -375,8 +383,8 @@ def test_the_lease_of_a_killed_process_elsewhere_is_free_at_once(
         assert claim_soon(ledger).generation == 2
 
 
-def test_a_frozen_process_keeps_its_lease_until_it_expires(own_postgres: PostgresServer, open_: Open) -> None:
-    url = own_postgres.url("xmode")
+def test_a_frozen_process_keeps_its_lease_until_it_expires(shared_ledger: str, open_: Open) -> None:
+    url = shared_ledger
     ledger = open_(url)
     with holding(url, 3_600) as process:
         process.send_signal(signal.SIGSTOP)
@@ -384,7 +392,7 @@ def test_a_frozen_process_keeps_its_lease_until_it_expires(own_postgres: Postgre
             with pytest.raises(AlreadyRunning):
                 ledger.leases.claim("work", "us", 90)
         # its time is over, by the server's clock
-        own_postgres.execute("UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'", "xmode")
+        execute(shared_ledger, "UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'")
         assert ledger.leases.claim("work", "us", 90).generation == 2
         process.send_signal(signal.SIGCONT)
         answer, _ = process.communicate("\n", timeout=60)
@@ -392,14 +400,14 @@ def test_a_frozen_process_keeps_its_lease_until_it_expires(own_postgres: Postgre
 
 
 def test_leases_expire_by_the_servers_clock(
-    own_postgres: PostgresServer,
+    shared_ledger: str,
 ) -> None:
     fast, slow = MemoryClock(NOW + timedelta(days=900)), MemoryClock(NOW - timedelta(days=900))
-    first = open_ledger(own_postgres.url("xmode"), fast)
-    second = open_ledger(own_postgres.url("xmode"), slow)
+    first = open_ledger(shared_ledger, fast)
+    second = open_ledger(shared_ledger, slow)
     try:
         lease = first.leases.claim("work", "a", 90)
-        ((now,),) = own_postgres.execute("SELECT clock_timestamp()")
+        ((now,),) = execute(shared_ledger, "SELECT clock_timestamp()")
         assert timedelta(0) < lease.expires_at - now <= timedelta(seconds=90)
         with pytest.raises(AlreadyRunning):
             second.leases.claim("work", "b", 90)
@@ -428,23 +436,24 @@ def test_a_live_holder_is_not_dead_after_a_restart_of_the_server(
     assert claim_soon(theirs).generation == 2
 
 
-def test_a_renewal_restores_a_broken_presence(own_postgres: PostgresServer, open_: Open) -> None:
-    ours, theirs = open_(own_postgres.url("xmode"), holder=ELSEWHERE), open_(own_postgres.url("xmode"))
+def test_a_renewal_restores_a_broken_presence(shared_ledger: str, open_: Open) -> None:
+    ours, theirs = open_(shared_ledger, holder=ELSEWHERE), open_(shared_ledger)
     lease = ours.leases.claim("work", ELSEWHERE, 3_600)
-    own_postgres.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted", "xmode"
+    execute(
+        shared_ledger,
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted",
     )
     ours.leases.renew(lease, 3_600)
     with pytest.raises(AlreadyRunning):
         theirs.leases.claim("work", "us", 90)
 
 
-def test_a_holder_without_presence_expires_by_time(own_postgres: PostgresServer, open_: Open) -> None:
-    ours, theirs = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
+def test_a_holder_without_presence_expires_by_time(shared_ledger: str, open_: Open) -> None:
+    ours, theirs = open_(shared_ledger), open_(shared_ledger)
     ours.leases.claim("work", ELSEWHERE, 3_600)  # not the holder that the ledger was opened for
     with pytest.raises(AlreadyRunning):
         theirs.leases.claim("work", "us", 90)
-    own_postgres.execute("UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'", "xmode")
+    execute(shared_ledger, "UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z'")
     assert theirs.leases.claim("work", "us", 90).generation == 2
 
 
@@ -459,10 +468,9 @@ def test_two_processes_may_create_the_tables_at_once(own_postgres: PostgresServe
         future.result().prove_writable()
 
 
-def test_deadlocked_writers_are_retried(own_postgres: PostgresServer, open_: Open) -> None:
-    own_postgres.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
-    own_postgres.execute("SELECT pg_reload_conf()")
-    first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode"))
+def test_deadlocked_writers_are_retried(shared_ledger: str, open_: Open) -> None:
+    url = f"{shared_ledger}&options=-cdeadlock_timeout%3D50ms"
+    first, second = open_(url), open_(url)
     lease = first.leases.claim("work", ELSEWHERE, 600)
     for name in ("a", "b"):
         first.deliveries.create(lease, a_delivery(name, f"period-{name}"))
@@ -488,8 +496,8 @@ def test_deadlocked_writers_are_retried(own_postgres: PostgresServer, open_: Ope
     assert sorted(item.attempts for item in first.deliveries.find()) == [2, 2]
 
 
-def test_a_lease_cannot_be_claimed_during_a_write_under_it(own_postgres: PostgresServer, open_: Open) -> None:
-    first, second = open_(own_postgres.url("xmode")), open_(own_postgres.url("xmode", timeout=0.2))
+def test_a_lease_cannot_be_claimed_during_a_write_under_it(shared_ledger: str, open_: Open) -> None:
+    first, second = open_(shared_ledger), open_(f"{shared_ledger}&timeout=0.2")
     lease = first.leases.claim("work", ELSEWHERE, 0)
     with first._database.writing() as connection:
         leases.check(connection, lease)

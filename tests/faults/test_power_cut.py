@@ -42,7 +42,7 @@ def test_wherever_the_power_fails_the_next_run_ends_whole(
     after: bool,
     meanwhile: Callable[[Any], None],
 ) -> None:
-    every = 4 if meanwhile is nothing else 12
+    every = 6 if meanwhile is nothing else 16
     for at in points(every, first=1 + every // 2 * after):
         world = make_world({**SMALL, **LARGE})
         first = world.process(power := make_power(at, after=after))

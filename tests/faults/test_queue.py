@@ -23,13 +23,12 @@ NAMES = [f"customer-{number:02}" for number in range(40)]
 
 
 @pytest.fixture
-def ledgers(postgres_url: str) -> Iterator[Callable[[], Ledger]]:
+def ledgers(shared_queue: str) -> Iterator[Callable[[], Ledger]]:
     """Opens the ledger as another process would."""
     opened: list[Ledger] = []
 
     def open_it() -> Ledger:
-        opened.append(open_ledger(postgres_url, SystemClock()))
-        cluster.make(postgres_url)
+        opened.append(open_ledger(shared_queue, SystemClock()))
         return opened[-1]
 
     yield open_it
@@ -82,7 +81,7 @@ def test_many_that_take_at_once_take_each_job_once(ledgers: Callable[[], Ledger]
 
 
 def test_who_is_asked_for_while_its_job_is_being_taken_has_another_one(
-    postgres_url: str, ledgers: Callable[[], Ledger]
+    shared_queue: str, ledgers: Callable[[], Ledger]
 ) -> None:
     """The request waits for the transaction that takes the job, and then finds that it runs, or that it is
     queued still."""
@@ -90,15 +89,15 @@ def test_who_is_asked_for_while_its_job_is_being_taken_has_another_one(
     one.register({"acme": 1})
     for outcome in ("commit", "rollback"):
         one.enqueue([JobRequest("acme")])
-        with psycopg.connect(postgres_url) as taking:
+        with psycopg.connect(shared_queue) as taking:
             taking.execute("SELECT procrastinate_fetch_job_v2(ARRAY['regular']::varchar[], NULL)")
             asking = threading.Thread(target=other.enqueue, args=([JobRequest("acme", True)],))
             asking.start()
-            while not blocked(postgres_url):
+            while not blocked(shared_queue):
                 assert asking.is_alive()
             getattr(taking, outcome)()
             asking.join(120)
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
+        with psycopg.connect(shared_queue, autocommit=True) as connection:
             jobs = connection.execute(
                 "SELECT status::text, (args->>'skip_backoff')::boolean FROM procrastinate_jobs ORDER BY id"
             ).fetchall()

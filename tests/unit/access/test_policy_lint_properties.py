@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.forms import examples
 from xmode_transfer.access.lint import Kind, Source, lint
 from xmode_transfer.access.lint.records import Given, Report
 from xmode_transfer.aws.policy import decide
@@ -184,6 +185,7 @@ CALLS = calls_for("us-daily/2026/11/22")
 ELSEWHERE = [*calls_for("drops"), *calls_for("_manifests"), *calls_for("_xmode-check/1")]
 
 
+@settings(max_examples=examples(15))
 @given(st.lists(statements(), min_size=1, max_size=5))
 def test_what_denies_a_delivery_is_never_ok(listed: list[dict[str, Any]]) -> None:
     document = {

@@ -1,10 +1,13 @@
 """What the daemon does at its ticks, with everything outside in memory and the clock in hand."""
 
+import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -514,16 +517,16 @@ def test_shutdown_is_recorded(daemon_world: Make) -> None:
 # --- Soak -------------------------------------------------------------------------------------------------
 
 
-def soak(world: "DaemonWorld", ticks: int) -> tuple[float, float]:  # noqa: F821
-    """Hours of a daemon's life, with refusals, reloads and checks; resident bytes before and after, in
-    MiB."""
+def soak(world: "DaemonWorld", ticks: int) -> tuple["Memory", "Memory"]:  # noqa: F821
+    """Hours of a daemon's life, with refusals, reloads and checks; what it has in memory once it has seen
+    each of them, and at the end."""
     daemon = world.start()
     names = list(world.customers)
     world.produce("2026-11-20")
-    first = 0.0
+    first = None
     for number in range(ticks):
-        if number == ticks // 4:
-            first = resident()
+        if number == max(20, ticks // 4):
+            first = Memory.now()
         bad = names[number // 20 % len(names)]
         if number % 20 == 0:
             world.refuse(bad)
@@ -538,20 +541,34 @@ def soak(world: "DaemonWorld", ticks: int) -> tuple[float, float]:  # noqa: F821
         world.tick()
         daemon.attend()
         daemon.recover()
-    return first, resident()
+    assert first is not None
+    return first, Memory.now()
 
 
-def resident() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+class Memory(NamedTuple):
+    """What the process has, in MiB, and the pieces of it that objects of Python have."""
+
+    resident: float
+    pieces: int
+
+    @classmethod
+    def now(cls) -> "Memory":
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return cls(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, sys.getallocatedblocks())
 
 
 @ALONE
 def test_memory_stays_flat(daemon_world: Make, figures: Callable[..., None]) -> None:
-    world = daemon_world(customers={f"c{number:02}": {} for number in range(10)})
-    first, last = soak(world, 100)
-    figures(f"10 customers, 100 ticks: {first:.0f} MiB resident after a quarter, {last:.0f} at the end")
-    assert last - first < 15
+    world = daemon_world(customers={f"c{number:02}": {} for number in range(4)})
+    first, last = soak(world, 60)
+    pieces = (last.pieces - first.pieces) / 4 / 40
+    figures(
+        f"4 customers, 60 ticks: {first.resident:.0f} MiB resident after 20, {last.resident:.0f} at the end"
+    )
+    figures(f"{pieces:.1f} more pieces of memory for each customer and tick")
+    assert last.resident - first.resident < 15
+    assert pieces < 25  # pytest keeps the lines that are logged
 
 
 @ALONE
@@ -560,5 +577,8 @@ def test_memory_stays_flat(daemon_world: Make, figures: Callable[..., None]) -> 
 def test_memory_stays_flat_for_days(daemon_world: Make, figures: Callable[..., None]) -> None:
     world = daemon_world(customers={f"c{number:02}": {} for number in range(50)})
     first, last = soak(world, 5000)
-    figures(f"50 customers, 5,000 ticks: {first:.0f} MiB resident after a quarter, {last:.0f} at the end")
-    assert last - first < 25
+    figures(
+        f"50 customers, 5,000 ticks: {first.resident:.0f} MiB resident after a quarter, "
+        f"{last.resident:.0f} at the end"
+    )
+    assert last.resident - first.resident < 25
