@@ -1,6 +1,7 @@
 """`xmode-transfer recall`: take back what was delivered, and show recalls."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +178,8 @@ def _carry_out(
 ) -> int:
     """Carry the recall out for the customers that are not done, and put their notices."""
     from xmode_transfer.alerting.notifying import Notices
-    from xmode_transfer.service.maintenance import CAMPAIGN, corrected
+    from xmode_transfer.delivery import judging
+    from xmode_transfer.service.maintenance import CAMPAIGN
     from xmode_transfer.transfer.context import held, in_order
     from xmode_transfer.upkeep import recall, recall_report
 
@@ -185,7 +187,7 @@ def _carry_out(
 
     def work(customer: str) -> RecallProgress:
         context.check_stop(f"`xmode-transfer recall retry {item.id}`, or the daemon, continues")
-        may_send = corrected(context)
+        may_send = partial(judging.may_send, context, customer)
         return recall.carry_out(context, configuration, item.id, customer, may_send=may_send)
 
     notices = Notices(context)

@@ -17,7 +17,7 @@ from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import SourceFile
 from xmode_transfer.sources.formats import Examined, examine, is_examined
-from xmode_transfer.sources.interface import Source
+from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, held, in_order
 from xmode_transfer.transfer.plan import Difference, Kind
@@ -195,6 +195,17 @@ def foresee(
         return Foreseen(judgement)
     decisions = judge.ledger.judgements.decisions(judge.feed.name, period.label)
     return Foreseen(judgement, in_force(decisions, customer, survey.fingerprint))
+
+
+def may_send(context: Context, customer: str, feed: Feed, state: PeriodState) -> bool:
+    """Return True if the checks, or a person's decision, let the period out to the customer as it is at the
+    source now. Records nothing. Raises SourceError."""
+    source, period = context.sources(feed), state.period
+    survey = Survey(source.scan(period))
+    files = (file for file in source.scan(period) if isinstance(file, SourceFile))
+    foreseen = foresee(judge_of(context, feed, source), period, survey, files, customer)
+    is_released = foreseen.decision is not None and foreseen.decision.decision is Decision.RELEASED
+    return is_released or foreseen.judgement.verdict is not Verdict.QUARANTINED
 
 
 def quarantined(feed: Feed, period: str, failed: tuple[FailedCheck, ...]) -> Quarantined:

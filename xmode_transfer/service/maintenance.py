@@ -6,13 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from xmode_transfer import telemetry
 from xmode_transfer.access.check_access import check_access
 from xmode_transfer.aws.probing import Prober
-from xmode_transfer.config import Configuration, CustomerState, Feed
+from xmode_transfer.config import Configuration, CustomerState
 from xmode_transfer.config.times import Work
-from xmode_transfer.model.checks import Verdict
+from xmode_transfer.delivery import judging
 from xmode_transfer.model.errors import (
     AlreadyRunning,
     ConfigError,
@@ -25,7 +26,6 @@ from xmode_transfer.model.findings import AccessReport
 from xmode_transfer.model.process import longest_silence
 from xmode_transfer.model.recall import UNFINISHED, RecallProgress
 from xmode_transfer.model.records import Failure, Lease
-from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import TTL_SECONDS, Context
 from xmode_transfer.transfer.sending import failure_of
@@ -118,7 +118,7 @@ class Maintenance:
         if work is Work.RECALL:
             for item in due_recalls(self._context, name):
                 if not self._context.stop.is_set():
-                    may_send = corrected(self._context)
+                    may_send = partial(judging.may_send, self._context, name)
                     carry_out(self._context, configuration, item.recall, name, may_send=may_send)
                     self._recalled()
             return
@@ -141,16 +141,6 @@ def due_recalls(context: Context, customer: str | None = None) -> list[RecallPro
     due = [item for item in unfinished if item.is_due(context.clock.now())]
     busy = {lease.name for lease in context.ledger.leases.held(CAMPAIGN)} if due else set()
     return [item for item in due if f"{CAMPAIGN}{item.recall}" not in busy]
-
-
-def corrected(context: Context) -> Callable[[Feed, PeriodState], bool]:
-    """Return the rule by which a recall also sends corrected files: not those of a quarantined period."""
-
-    def may_send(feed: Feed, state: PeriodState) -> bool:
-        last = context.ledger.judgements.last(feed.name, state.period.label)
-        return last is None or last.verdict is not Verdict.QUARANTINED
-
-    return may_send
 
 
 class MaintenanceLease:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +9,12 @@ import pytest
 from tests.unit.upkeep.test_recall import DAY, World, empty, fill, make
 from xmode_transfer.config import Configuration
 from xmode_transfer.config.times import Work
-from xmode_transfer.model.checks import Judgement, Verdict
+from xmode_transfer.delivery import judging
+from xmode_transfer.model.checks import Decision, Release
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.recall import RecallState
-from xmode_transfer.service.maintenance import CAMPAIGN, Maintenance, corrected, due_recalls
+from xmode_transfer.service.maintenance import CAMPAIGN, Maintenance, due_recalls
+from xmode_transfer.transfer.planning import Survey
 
 __all__ = ["empty", "make"]
 
@@ -70,13 +71,20 @@ def test_a_recall_that_a_command_carries_out_is_left_to_it(world: World) -> None
 
 
 def test_a_quarantined_period_is_not_corrected_by_a_recall(world: World) -> None:
-    may_send = corrected(world.context)
-    feed = world.configuration.feeds["us-daily"]
-    state = world.sources["us-daily"].state(Period.parse(DAY, PeriodKind.DAY))
-    assert state is not None
-    assert may_send(feed, state)
-    now = world.clock.now() + timedelta(seconds=1)
-    for verdict in Verdict:
-        judged = Judgement("us-daily", DAY, "", "f", verdict, 1, 1, (), now)
-        world.ledger.judgements.record(judged)
-        assert may_send(feed, state) == (verdict is not Verdict.QUARANTINED)
+    feed, source = world.configuration.feeds["us-daily"], world.sources["us-daily"]
+    period = Period.parse(DAY, PeriodKind.DAY)
+
+    def may_send(customer: str) -> bool:
+        state = source.state(period)
+        assert state is not None
+        return judging.may_send(world.context, customer, feed, state)
+
+    assert may_send("acme")
+    source.write(f"{DAY.replace('-', '/')}/empty.parquet", b"", period=period)
+    assert not may_send("acme")
+    fingerprint, now = Survey(source.scan(period)).fingerprint, world.clock.now()
+    for customer, decision in (("acme", Decision.RELEASED), ("beta", Decision.REJECTED)):
+        decided = Release("us-daily", DAY, "", fingerprint, customer, decision, "a", "b", now, ())
+        world.ledger.judgements.decide([decided])
+    assert may_send("acme")
+    assert not may_send("beta")
