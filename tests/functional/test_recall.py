@@ -1,12 +1,15 @@
 """The installed command takes files back from customers that have followed the guide to the letter."""
 
 import json
+import random
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests import bucket
+from tests.forms import IS_SOAK
 from tests.functional.conftest import Project
 from xmode_transfer.sandbox import accounts
 from xmode_transfer.sandbox.model import CustomerSetup
@@ -126,3 +129,60 @@ def test_a_restored_ledger_delivers_nothing_that_was_withdrawn(
     file.write_bytes(file.read_bytes().replace(b"b.csv", b"c.csv"))
     stopped = here.deliver()
     assert (stopped.code, "is damaged" in json.dumps(stopped.json)) == (2, True)
+
+
+DAYS = [f"2026/11/{day:02}" for day in range(1, 9)]
+KILLS = 30 if IS_SOAK else 4
+
+
+def recalled(here: Project, reason: str) -> dict[str, Any] | None:
+    """The recall as far as the ledger knows it."""
+    listed = here.run("recall", "list", "--json").json["recalls"]
+    return next((item for item in listed if item["reason"] == reason), None)
+
+
+def objects_of(customer: CustomerSetup) -> set[str]:
+    """Each manifest lists only what is there; the files that are there, by their name at the source."""
+    there = set(keys(customer))
+    names = set()
+    for key in there:
+        if "_manifests/" in key:
+            manifest = json.loads(bucket.read_object(customer, f"{customer.prefix}us-daily/{key}"))
+            listed = {item["key"].removeprefix(f"{customer.prefix}us-daily/") for item in manifest["objects"]}
+            assert listed <= there, key
+            names |= {item["source"] for item in manifest["objects"]}
+    return names
+
+
+@pytest.mark.short
+def test_killed_at_random_moments_it_continues(project: Callable[..., Any], acme: CustomerSetup) -> None:
+    here: Project = project(acme, service=SERVICE)
+    chance = random.Random(16)
+    left = {f"{day}/{number}.csv" for day in DAYS for number in range(8)}
+    for name in left:
+        here.write(name, name.encode())
+    for day in DAYS:
+        here.write(f"{day}/_SUCCESS", b"")
+    assert here.deliver().code == 0
+    assert objects_of(acme) == left
+    kills = number = 0
+    while kills < KILLS:
+        since = ("--feed", "us-daily", "--since", "2026-11-01", "--files", f"{number}.csv")
+        begin = ("recall", *since, "--reason", f"opt-out {number}", "--by", "alice", "--confirm")
+        while (state := recalled(here, f"opt-out {number}")) is None or state["state"] != "done":
+            process = here.start(*(begin if state is None else ("recall", "retry", state["id"])))
+            try:
+                process.communicate(timeout=chance.uniform(0.2, 1.5) if kills < KILLS else 120)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+            there = objects_of(acme)
+            assert left - there <= {f"{day}/{number}.csv" for day in DAYS}
+        left -= {f"{day}/{number}.csv" for day in DAYS}
+        assert {key for key in keys(acme) if "_manifests/" not in key} == left
+        assert objects_of(acme) == left
+        number += 1
+    versions = bucket.list_versions(acme, f"{acme.prefix}us-daily/")
+    assert len({key for key, *_ in versions}) == len(versions)
+    assert here.run("verify", "--customer", "acme", "--json").json["outcome"] == "proven"
