@@ -20,7 +20,8 @@ install = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python $(1) ||) {
 	{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
 	$(BIN)/python -m pip install $(PIP_QUIETLY) $(1); }
 
-WORKERS ?= auto
+# On two processors more than two: many tests wait.
+WORKERS ?= 4
 
 # The environment of development can run the service too.
 RUN_ENVIRONMENT := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.run)
@@ -32,7 +33,7 @@ demo: $(RUN_ENVIRONMENT) ## Deliver into a local AWS and explain each step (KEEP
 	@$(BIN)/xmode-transfer demo $(if $(KEEP),--keep) $(ARGS)
 
 # What is long begins first, and a process that has nothing left takes over from another.
-SPREAD := -n $(WORKERS) --maxprocesses 4 --dist worksteal
+SPREAD := -n $(WORKERS) --dist worksteal
 PYTEST := $(BIN)/pytest $(SPREAD)
 
 test: $(VENV)/.dev ## Run the tests that one waits for (ARGS="-k name" chooses, WORKERS=0: in one process)

@@ -60,6 +60,6 @@ def test_the_page_of_the_demo(open_demo: Callable[..., Page], kept_demo: Any) ->
     hit.focus()
     tab.keyboard.press("Enter")
     expect(tab.locator("table.objects tbody tr")).to_have_count(1)
-    tab.locator(".trail a").focus()
+    tab.locator(".trail a").first.focus()
     tab.keyboard.press("Enter")
     expect(tab.get_by_role("heading", level=1)).to_contain_text("acme")

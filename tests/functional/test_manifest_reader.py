@@ -236,7 +236,7 @@ def test_it_gives_back_what_is_withdrawn_from_a_drop_folder(
     reader.take()
     here.write("b.csv", b"corrected")
     recall(here, "b.csv")
-    late = Reader(reader.customer, tmp_path / "late")
+    late = Reader(reader.customer, tmp_path / "late", reader.run)
     late.home.mkdir()
     here.deliver()
     reader.take()

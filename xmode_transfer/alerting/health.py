@@ -6,8 +6,16 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from xmode_transfer.alerting import health_records
-from xmode_transfer.alerting.health_records import CustomerHealth, Health, Issue, SubscriptionHealth
+from xmode_transfer.alerting import causes
+from xmode_transfer.alerting.health_records import (
+    GRAVITY,
+    Assessment,
+    CustomerHealth,
+    Health,
+    Issue,
+    SubscriptionHealth,
+    worst,
+)
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
 from xmode_transfer.config.times import Deadlines, deadlines_of
 from xmode_transfer.model.checks import Judgement, Verdict
@@ -19,11 +27,11 @@ from xmode_transfer.model.records import QUARANTINED, Capabilities, Delivery, St
 from xmode_transfer.model.upkeep import free_unfinished_uploads
 
 
-def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> health_records.Assessment:
+def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> Assessment:
     judge = _Judge(snapshot, now)
     names = sorted({*configuration.customers, *configuration.broken})
     customers = [
-        health_records.broken(configuration, name, now)
+        causes.broken(configuration, name, now)
         if name in configuration.broken
         else judge.customer(configuration, configuration.customers[name])
         for name in names
@@ -32,12 +40,12 @@ def assess(configuration: Configuration, snapshot: Snapshot, now: datetime) -> h
         issue
         for name, found in snapshot.recalls.items()
         if name not in names
-        for issue in health_records.recalls(name, found, now)
+        for issue in causes.recalls(name, found, now)
     ]
-    return health_records.Assessment(
+    return Assessment(
         now,
         tuple(customers),
-        (*health_records.warnings_of_service(snapshot, now), *unknown),
+        (*causes.warnings_of_service(snapshot, now), *unknown),
         snapshot.free_bytes,
         snapshot.used_bytes,
         snapshot.daemon,
@@ -67,12 +75,12 @@ class _Judge:
         active = customer.state is CustomerState.ACTIVE
         feeds = [configuration.feeds[feed] for feed in customer.feeds if feed in configuration.feeds]
         subscriptions = tuple(self._subscription(customer, feed, active=active) for feed in feeds)
-        recalls = tuple(health_records.recalls(name, self._snapshot.recalls.get(name, ()), self._now))
+        recalls = tuple(causes.recalls(name, self._snapshot.recalls.get(name, ()), self._now))
         if not active:
             word = Health.PENDING if customer.state is CustomerState.PENDING else Health.RETIRED
             word = Health.ATTENTION if recalls else word
             return CustomerHealth(name, customer.company, word, (), recalls, subscriptions, **known)
-        by_gravity = sorted(subscriptions, key=lambda item: health_records.GRAVITY.index(item.health))
+        by_gravity = sorted(subscriptions, key=lambda item: GRAVITY.index(item.health))
         issues = tuple(issue for item in by_gravity for _, issue in item.issues)
         words = [item.health for item in subscriptions]
         cleanup = self._snapshot.cleanups.get(name)
@@ -83,8 +91,8 @@ class _Judge:
             *self._warnings(name, known.get("lifecycle_rule"), issues),
             *(it for feed in feeds if feed.name in self._snapshot.verdicts for it in self._warned(feed)),
         )
-        worst = health_records.worst(words)
-        return CustomerHealth(name, customer.company, worst, issues, warnings, subscriptions, **known)
+        word = worst(words)
+        return CustomerHealth(name, customer.company, word, issues, warnings, subscriptions, **known)
 
     def _subscription(self, customer: Customer, feed: Feed, *, active: bool) -> SubscriptionHealth:
         key = (customer.name, feed.name)
@@ -115,7 +123,7 @@ class _Judge:
         word, issue = _verdict(feed, known, late)
         found = [(word, issue)] if issue is not None else []
         found += [(Health.QUARANTINED, item) for item in held]
-        found.sort(key=lambda item: health_records.GRAVITY.index(item[0]))
+        found.sort(key=lambda item: GRAVITY.index(item[0]))
         word, issue = found[0] if found else (word, None)
         fresh_until_at = self._fresh_until(deadlines, last.period, feed.period) if last else None
         return replace(
@@ -135,7 +143,7 @@ class _Judge:
         verdicts = self._snapshot.verdicts.get(feed.name, ())
         if feed.period is PeriodKind.NONE:
             files = [item.judgement for item in verdicts if _is_held(item, customer.name)]
-            issues = [health_records.quarantined_files(feed, files)] if files else []
+            issues = [causes.quarantined_files(feed, files)] if files else []
             return issues, tuple(judgement.name for judgement in files)
         decided = {
             (item.judgement.period, item.judgement.fingerprint)
@@ -148,22 +156,22 @@ class _Judge:
             if _stopped(item.delivery) is Health.QUARANTINED
             and (item.delivery.period, item.delivery.fingerprint) not in decided
         ]
-        return [health_records.quarantined(item) for item in held], tuple(it.delivery.period for it in held)
+        return [causes.quarantined(item) for item in held], tuple(it.delivery.period for it in held)
 
     def _warn(self, feed: Feed) -> tuple[Issue, ...]:
         periods: dict[str, list[Judgement]] = {}
         for judgement, _ in self._snapshot.verdicts.get(feed.name, ()):
-            lasts = self._now - judgement.judged_at < health_records.WARNED_FOR
+            lasts = self._now - judgement.judged_at < causes.WARNED_FOR
             if judgement.verdict is Verdict.WARNED and lasts:
                 periods.setdefault(judgement.period, []).append(judgement)
-        return tuple(health_records.warned(feed, period, failed) for period, failed in periods.items())
+        return tuple(causes.warned(feed, period, failed) for period, failed in periods.items())
 
     def _late(
         self, feed: Feed, deadlines: Deadlines, known: SubscriptionHealth, but: Collection[str] = ()
     ) -> Issue | None:
         missing = self._missing(feed, deadlines, known, but)
         if missing is not None:
-            return health_records.missed(feed, known, *missing)
+            return causes.missed(feed, known, *missing)
         # A late older period, or a correction: by when it was first seen.
         waiting = [(it.delivery.period, it.since_at) for it in known.open if it.delivery.period not in but]
         if known.due and known.scan is not None and known.scan.due_since_at is not None:
@@ -172,7 +180,7 @@ class _Judge:
             deadline = deadlines.allowance(seen_at)
             if deadline <= self._now:
                 sending = any(item.delivery.period == label for item in known.open)
-                return health_records.undelivered(feed, label, deadline, sending=sending)
+                return causes.undelivered(feed, label, deadline, sending=sending)
         return None
 
     def _missing(
@@ -201,31 +209,31 @@ class _Judge:
         return (first, since_at) if since_at <= self._now else None
 
     def _warnings(self, name: str, rule: dict[str, Any] | None, issues: Sequence[Issue]) -> Iterator[Issue]:
-        yield from health_records.differing(name, self._snapshot.discrepancies.get(name, ()))
+        yield from causes.differing(name, self._snapshot.discrepancies.get(name, ()))
         check = self._snapshot.checks.get(name)
         # A check after a refusal finds the same cause, which is reported once, as the refusal. A role that
         # anybody can assume is a separate cause.
         refused = any(issue.responsible is Responsible.CUSTOMER for issue in issues)
         if check is not None and check.causes and not (refused and UNSAFE.isdisjoint(check.causes)):
-            yield health_records.drift(name, check)
+            yield causes.drift(name, check)
         left = self._snapshot.orphaned.get(name)
         if left is not None and rule is not None:
-            yield health_records.orphaned(left, rule)
+            yield causes.orphaned(left, rule)
         superseded = self._snapshot.superseded.get(name)
         if superseded is not None:
-            yield health_records.superseded(name, superseded)
+            yield causes.superseded(name, superseded)
         cleanup = self._snapshot.cleanups.get(name)
         if cleanup is not None and cleanup.failure is not None:
-            yield health_records.cleanup(name, cleanup)
+            yield causes.cleanup(name, cleanup)
 
 
 def _verdict(feed: Feed, known: SubscriptionHealth, overdue: Issue | None) -> tuple[Health, Issue | None]:
     for health in (Health.BLOCKED, Health.FAILING):
         hurt = next((item for item in known.open if _stopped(item.delivery) is health), None)
         if hurt is not None:
-            return health, health_records.refusal(hurt)
+            return health, causes.refusal(hurt)
     if known.scan is not None and known.scan.failure is not None:
-        return Health.NO_SOURCE, health_records.unreadable(feed, known.scan)
+        return Health.NO_SOURCE, causes.unreadable(feed, known.scan)
     if overdue is not None:
         return (Health.NO_SOURCE if overdue.cause == "no_source" else Health.LATE), overdue
     return (Health.DUE if known.open or known.due else Health.HEALTHY), None

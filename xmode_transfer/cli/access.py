@@ -196,9 +196,9 @@ def _show_summary(answers: dict[str, Answer]) -> None:
 @click.option("--out", type=opening.DIRECTORY, help="New directory for the customer's setup kit.")
 @click.option("--challenge", metavar="C", help="Put a token into this customer's bucket, to be returned.")
 @click.option("--confirm", metavar="C", help="Check this customer's access and activate it.")
-@click.option("--token", metavar="T", help="With --confirm: the token that the customer read; - reads stdin.")
+@click.option("--token", metavar="T", help="With --confirm: what the customer read; -: from stdin.")
 @opening.by_option
-@click.option("--force", is_flag=True, help="With --confirm: activate it despite findings. Needs --reason.")
+@click.option("--force", is_flag=True, help="With --confirm and --reason: despite findings.")
 @click.option("--reason", metavar="TEXT", help="With --force: the reason, for the log.")
 @opening.json_option
 @click.pass_context
@@ -217,14 +217,10 @@ def onboard_command(
 ) -> int:
     """Onboard a customer: validate the sign-up, write customers/NAME.yaml (pending) and a setup kit.
 
-    The kit has instructions to read and to print, the policies, a script, a CloudFormation template and a
-    Terraform module, all filled in. Send it to the customer. When the customer is done, --confirm checks its
-    access and activates it, unless something must be fixed first. It refuses a role that works without the
-    external ID.
-
-    Whoever signs up with somebody else's bucket must not be activated: --challenge puts a random token into
-    the bucket, and --confirm --token compares what the customer found there. `onboarding.ownership` says
-    which customers need it; by default those whose external ID is the company's name.
+    Send the kit to the customer. When it is done, --confirm checks its access and activates it, unless
+    something must be fixed first. To prove whose bucket it is, --challenge puts a random token into it, and
+    --confirm --token compares what the customer read there. `onboarding.ownership` says who must prove it:
+    by default those whose external ID is the company's name.
 
     \b
     xmode-transfer onboard --company "Acme Corp" --account 111122223333 --bucket acme-data \\

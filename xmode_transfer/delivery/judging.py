@@ -20,8 +20,8 @@ from xmode_transfer.sources.formats import Examined, examine, is_examined
 from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, held, in_order
-from xmode_transfer.transfer.plan import Difference, Kind
-from xmode_transfer.transfer.planning import Plan, Planner, Survey
+from xmode_transfer.transfer.plan import Difference, Kind, Survey
+from xmode_transfer.transfer.planning import Plan, Planner
 
 _WAIT_SECONDS = 60.0  # for another process that judges the same period
 _THREADS = 16  # that read from a bucket; a local file is faster read than handed to a thread

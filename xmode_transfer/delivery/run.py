@@ -33,8 +33,8 @@ from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context, held
-from xmode_transfer.transfer.plan import Action, PlanEntry
-from xmode_transfer.transfer.planning import Planner, Survey
+from xmode_transfer.transfer.plan import Action, PlanEntry, Survey
+from xmode_transfer.transfer.planning import Planner
 from xmode_transfer.transfer.sending import defect_of
 
 _CUSTOMERS_AT_ONCE = 8

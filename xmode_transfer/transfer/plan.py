@@ -1,5 +1,6 @@
 """Compare the source files with the ledger in one pass: memory does not grow with the number of files."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from operator import attrgetter
@@ -7,6 +8,32 @@ from typing import NamedTuple
 
 from xmode_transfer.model.keys import merge_join
 from xmode_transfer.model.records import PlannedObject, Receipt, SourceFile, SourceProblem
+
+
+class Survey:
+    """What a walk of the source saw of a period: its totals, and the fingerprint of its files in order."""
+
+    def __init__(self, files: Iterable[SourceFile | SourceProblem] = ()) -> None:
+        self.files = self.bytes = self.problems = 0
+        self._sha256 = hashlib.sha256()
+        for _ in self.seen(files):
+            pass
+
+    def seen(self, files: Iterable[SourceFile | SourceProblem]) -> Iterator[SourceFile | SourceProblem]:
+        for file in files:
+            if isinstance(file, SourceFile):
+                self.files += 1
+                self.bytes += file.size
+                text = f"{file.name}\0{file.size}\0{file.modified_ns}\0{file.identity}\0"
+            else:
+                self.problems += 1
+                text = f"{file.name}\0{file.code}\0"
+            self._sha256.update(text.encode("utf-8", "surrogateescape"))
+            yield file
+
+    @property
+    def fingerprint(self) -> str:
+        return self._sha256.hexdigest()
 
 
 class Kind(StrEnum):

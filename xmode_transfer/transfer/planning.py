@@ -28,35 +28,9 @@ from xmode_transfer.model.records import (
 from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.transfer import withdrawing
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, diff
+from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, Survey, diff
 
 ILLEGAL_NAME = "illegal_name"  # the other codes of problems are the sources' (``ProblemCode``)
-
-
-class Survey:
-    """What a walk of the source saw of a period: its totals, and the fingerprint of its files in order."""
-
-    def __init__(self, files: Iterable[SourceFile | SourceProblem] = ()) -> None:
-        self.files = self.bytes = self.problems = 0
-        self._sha256 = hashlib.sha256()
-        for _ in self.seen(files):
-            pass
-
-    def seen(self, files: Iterable[SourceFile | SourceProblem]) -> Iterator[SourceFile | SourceProblem]:
-        for file in files:
-            if isinstance(file, SourceFile):
-                self.files += 1
-                self.bytes += file.size
-                text = f"{file.name}\0{file.size}\0{file.modified_ns}\0{file.identity}\0"
-            else:
-                self.problems += 1
-                text = f"{file.name}\0{file.code}\0"
-            self._sha256.update(text.encode("utf-8", "surrogateescape"))
-            yield file
-
-    @property
-    def fingerprint(self) -> str:
-        return self._sha256.hexdigest()
 
 
 @dataclass(slots=True)

@@ -28,7 +28,8 @@ from xmode_transfer.sources.local import LocalFile
 from xmode_transfer.transfer import withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
-from xmode_transfer.transfer.planning import Plan, Survey
+from xmode_transfer.transfer.plan import Survey
+from xmode_transfer.transfer.planning import Plan
 from xmode_transfer.transfer.sending import Sent
 
 _CHUNK_BYTES = 1024 * 1024

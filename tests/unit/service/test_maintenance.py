@@ -14,7 +14,7 @@ from xmode_transfer.model.checks import Decision, Release
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.recall import RecallState
 from xmode_transfer.service.maintenance import CAMPAIGN, Maintenance, due_recalls
-from xmode_transfer.transfer.planning import Survey
+from xmode_transfer.transfer.plan import Survey
 
 __all__ = ["empty", "make"]
 
