@@ -161,9 +161,12 @@ def _show_delivery(outcome: DeliveryOutcome) -> None:
     for problem in outcome.problems[:_SHOWN_FILES]:
         terminal.say(f"{problem.name}: {problem.message}", indent=_INDENT)
     terminal.more(len(outcome.problems), _SHOWN_FILES, "file", _INDENT)
-    release.show_failed(outcome.checks, _INDENT)
-    if outcome.failure:
+    if outcome.outcome not in ("quarantined", "skipped") or len(outcome.checks) > 1:  # else it is the message
+        release.show_failed(outcome.checks, _INDENT)
+    if outcome.failure and outcome.exit_code:
         terminal.show_failure(outcome.failure, _INDENT)
+    elif outcome.failure:
+        terminal.say(outcome.failure.message, indent=_INDENT)
 
 
 def _show_no_active(configuration: "Configuration") -> None:

@@ -210,7 +210,7 @@ def may_send(context: Context, customer: str, feed: Feed, state: PeriodState) ->
 
 def quarantined(feed: Feed, period: str, failed: tuple[FailedCheck, ...]) -> Quarantined:
     return Quarantined(
-        f"quarantined before release: {checks.summary(failed)}",
+        checks.summary(failed),
         hint="correct the source, which is then judged anew; or, if it is right as it is: "
         f"`xmode-transfer release --feed {feed.name} --period {period} --reason TEXT`",
     )
