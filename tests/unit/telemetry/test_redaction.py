@@ -296,6 +296,8 @@ def _bound(secret: str) -> None:
 def _warned(secret: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        # Another test may have left it on. Then pytest has undone its effect, and True alone does nothing.
+        logging.captureWarnings(False)
         logging.captureWarnings(True)
         warnings.warn(f"deprecated {secret}", stacklevel=1)
 
