@@ -27,7 +27,7 @@ from xmode_transfer.sandbox.accounts import client, forget
 from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
-from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan
+from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan, removals
 
 DAYS = [Period.parse(f"2020-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
 BASE = "xmode/us-daily/"
@@ -197,6 +197,8 @@ def test_a_recall_takes_what_is_ours_and_hides_what_is_locked(
     assert [(item["revision"], item["count"], len(item["withdrawn"])) for item in manifests] == [
         (2, 2, 1)
     ] * 3
+    ends = [item.locked_until for item in removals(here.context.ledger, made.recall.id, "acme")]
+    assert all((end is not None and end > here.context.clock.now()) == locked for end in ends)
     if locked:
         assert stored <= {(row["Key"], row["VersionId"]) for row in here.versions()}
     assert all(item["key"] in contents for manifest in manifests for item in manifest["objects"])

@@ -157,6 +157,8 @@ class S3Objects:
             self._check_bucket()
             return None
         try:
+            # Only with s3:GetObjectRetention (S3 API reference, HeadObject).
+            locked_until = answer.get("ObjectLockRetainUntilDate")
             return ObjectInfo(
                 key=key,
                 size=int(answer["ContentLength"]),
@@ -167,6 +169,7 @@ class S3Objects:
                 modified_at=answer["LastModified"].astimezone(UTC),
                 encryption=answer.get("ServerSideEncryption"),
                 storage_class=answer.get("StorageClass"),
+                locked_until=locked_until and locked_until.astimezone(UTC),
             )
         except UNREADABLE as error:
             raise unreadable(Attempt("HeadObject", self.bucket, key), error) from error

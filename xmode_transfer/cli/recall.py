@@ -301,15 +301,16 @@ def _document(item: Recall, progress: Sequence[RecallProgress]) -> dict[str, Any
 def _left(configuration: "Configuration", customer: str, removal: Removal) -> dict[str, Any]:
     return {
         **terminal.picked(removal, "key", "period", "revision", "manifest", "outcome", "at"),
+        "locked_until": removal.locked_until,
         "reason": _reason(removal),
         "fix": _next_step(configuration, customer, removal),
     }
 
 
 def _reason(removal: Removal) -> str:
-    from xmode_transfer.upkeep.recall_report import REASONS
+    from xmode_transfer.upkeep.recall_report import reason_of
 
-    return REASONS[removal.outcome]
+    return reason_of(removal)
 
 
 def _next_step(configuration: "Configuration", customer: str, removal: Removal) -> str | None:
@@ -344,9 +345,9 @@ def _show_customer(configuration: "Configuration", progress: RecallProgress, lef
     terminal.say(f"{progress.customer}: {text}", label=terminal.state(progress.state, _INDENT))
     if progress.failure is not None:
         terminal.show_failure(progress.failure, _INDENT)
-    for outcome in dict.fromkeys(removal.outcome for removal in left):
-        alike = [removal for removal in left if removal.outcome is outcome]
-        terminal.say(_reason(alike[0]), label=terminal.state(outcome, _INDENT), indent=_INDENT)
+    for reason in dict.fromkeys(map(_reason, left)):
+        alike = [removal for removal in left if _reason(removal) == reason]
+        terminal.say(reason, label=terminal.state(alike[0].outcome, _INDENT), indent=_INDENT)
         for removal in alike[:_SHOWN]:
             terminal.say(removal.key, indent=2 * _INDENT)
         terminal.more(len(alike), _SHOWN, "key", 2 * _INDENT)

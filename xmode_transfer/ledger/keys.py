@@ -242,9 +242,10 @@ class Operations(LedgerPart):
                 if numbers[of_feed] is None:
                     raise unknown("period", "/".join((customer, *of_feed)))
             rows = []
-            for key, feed, period, *put, delivered_at, reason, outcome, at in found:
+            for key, feed, period, *put, delivered_at, reason, outcome, at, locked_until in found:
                 place = (numbers[feed, period], operation_id, key)
-                rows.append((*place, *put, text_of(delivered_at), reason, str(outcome), text_of(at)))
+                ended = (reason, str(outcome), text_of(at), locked_until and text_of(locked_until))
+                rows.append((*place, *put, text_of(delivered_at), *ended))
             self._database.upserting(removals).run_many(connection, rows)
 
         self._fenced(lease, action)

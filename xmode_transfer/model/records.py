@@ -227,6 +227,7 @@ class ObjectInfo:
     modified_at: datetime
     encryption: str | None = None
     storage_class: str | None = None
+    locked_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,7 +285,8 @@ REMOVED = frozenset({*REMOVED_BY_US, RemovalOutcome.GONE})  # the key holds no o
 
 
 class Removal(NamedTuple):
-    """One key of an operation. ``delivered_at`` distinguishes it from a later delivery of the same key."""
+    """One key of an operation. ``delivered_at`` distinguishes it from a later delivery of the same key.
+    ``locked_until``: where the bucket has Object Lock, and the role may see it (s3:GetObjectRetention)."""
 
     key: str
     feed: str
@@ -298,6 +299,7 @@ class Removal(NamedTuple):
     reason: str
     outcome: RemovalOutcome
     at: datetime
+    locked_until: datetime | None = None
 
 
 def free_hidden_versions(prefix: str) -> dict[str, Any]:

@@ -19,13 +19,21 @@ REASONS = {
     RemovalOutcome.HIDDEN: "behind a delete marker: only the customer can delete the versions below",
     RemovalOutcome.GONE: "already deleted by someone else",
     RemovalOutcome.CHANGED: "overwritten by someone else since delivery: not ours any more, and not touched",
-    RemovalOutcome.RETAINED: "a lock or a policy of the bucket refuses the deletion; how long is not known",
+    RemovalOutcome.RETAINED: "a lock or a policy of the bucket refuses the deletion",
     RemovalOutcome.FAILED: "the request failed; it is tried again",
     RemovalOutcome.HELD: "kept by the customer's hold",
     RemovalOutcome.ELSEWHERE: "below a former prefix, which the role does not cover: the customer deletes it",
     RemovalOutcome.PLANNED: "not reached yet: the customer's line has the reason; it is tried again",
     RemovalOutcome.INCONCLUSIVE: "not listed as we put it; it is checked again",
 }
+
+
+def reason_of(removal: Removal) -> str:
+    """Return why a key is not gone, and how long it is locked, where we may see that."""
+    reason = REASONS[removal.outcome]
+    if removal.locked_until is not None:
+        return f"{reason}; locked until {removal.locked_until:%Y-%m-%d %H:%M} UTC"
+    return f"{reason}; how long is not known" if removal.outcome is RemovalOutcome.RETAINED else reason
 
 
 def state_of(progress: Sequence[RecallProgress]) -> RecallState:
@@ -113,5 +121,6 @@ def _key(customer: str, removal: Removal) -> dict[str, Any]:
         "delivered_at": timestamp(removal.delivered_at),
         "verdict": str(removal.outcome),
         "at": timestamp(removal.at),
-        "message": REASONS.get(removal.outcome),
+        "locked_until": timestamp(removal.locked_until) if removal.locked_until else None,
+        "message": reason_of(removal) if removal.outcome in REASONS else None,
     }

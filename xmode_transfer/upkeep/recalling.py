@@ -16,6 +16,7 @@ from xmode_transfer.model.recall import Contents, Recall
 from xmode_transfer.model.records import (
     DeliveredKey,
     Lease,
+    ObjectInfo,
     Status,
     same_etag,
 )
@@ -77,7 +78,7 @@ class Recalling:
         operations = self.context.ledger.operations
         for died in self.operation.died:
             planned = operations.removals(died.id, outcomes=[RemovalOutcome.PLANNED])
-            gone = (item.key for item, found in self._heads(planned) if found is None)
+            gone = (item.key for item, found in self.heads(planned) if found is None)
             while some := list(islice(gone, _BATCH)):
                 self.operation.settle(some)
 
@@ -86,9 +87,9 @@ class Recalling:
         deleted them."""
 
         def ended() -> Iterator[Removal]:
-            for item, etag in self._heads(left):
-                if etag is None or (item.etag and not same_etag(etag, item.etag)):
-                    outcome = RemovalOutcome.GONE if etag is None else RemovalOutcome.CHANGED
+            for item, found in self.heads(left):
+                if found is None or (item.etag and not same_etag(found.etag, item.etag)):
+                    outcome = RemovalOutcome.GONE if found is None else RemovalOutcome.CHANGED
                     yield item._replace(outcome=outcome, at=self.context.clock.now())
 
         for some in in_batches(ended()):
@@ -101,19 +102,18 @@ class Recalling:
             removed = operations.removals(operation_id, outcomes=sorted(REMOVED))
             there = (
                 item._replace(outcome=RemovalOutcome.FAILED, at=self.context.clock.now())
-                for item, etag in self._heads(removed)
-                if etag is not None and item.etag and same_etag(etag, item.etag)
+                for item, found in self.heads(removed)
+                if found is not None and item.etag and same_etag(found.etag, item.etag)
             )
             for some in in_batches(there):
                 operations.record_removals(self.lease, operation_id, some)
 
-    def _heads(self, items: Iterable[Removal]) -> Iterator[tuple[Removal, str | None]]:
-        """Yield the ETag of what each key has; None if it has nothing."""
+    def heads(self, items: Iterable[Removal]) -> Iterator[tuple[Removal, ObjectInfo | None]]:
+        """Yield what each key has."""
 
-        def head(item: Removal) -> tuple[Removal, str | None]:
+        def head(item: Removal) -> tuple[Removal, ObjectInfo | None]:
             self.context.check_stop(WHEN_STOPPED)
-            found = self.store.head(item.key)
-            return item, found.etag if found is not None else None
+            return item, self.store.head(item.key)
 
         ours = (item for item in items if item.key.startswith(self.customer.destination.prefix))
         threads = self.context.parallel
@@ -158,6 +158,10 @@ class _Period:
             item._replace(outcome=RemovalOutcome.PLANNED) if item.manifest or item.etag else item
             for item in (self._removal(known, self.work.recall.reason) for known in going)
             if item.key.startswith(self.at.prefix)
+        ]
+        removals = [
+            item._replace(locked_until=found.locked_until if found is not None else None)
+            for item, found in self.work.heads(removals)
         ]
         for some in in_batches(iter(removals)):
             self.work.operation.record(some)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from xmode_transfer.config import Limits
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.recall import RecallState
-from xmode_transfer.model.upkeep import Scope
+from xmode_transfer.model.upkeep import Removal, RemovalOutcome, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer, new_key, public_key_of, signer_of
 from xmode_transfer.upkeep import recall_report
 from xmode_transfer.upkeep.adopt import adopt
@@ -215,3 +216,18 @@ def test_what_is_adopted_and_withdrawn_goes_too(five: World, tmp_path: Path) -> 
     assert five.carry_out(made, "plain").state is RecallState.DONE
     assert SECRET not in five.bucket("plain").contents().values()
     five.check()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "locked", "ends"),
+    [
+        (RemovalOutcome.RETAINED, True, "refuses the deletion; locked until 2027-01-02 03:04 UTC"),
+        (RemovalOutcome.RETAINED, False, "refuses the deletion; how long is not known"),
+        (RemovalOutcome.HIDDEN, True, "the versions below; locked until 2027-01-02 03:04 UTC"),
+        (RemovalOutcome.HIDDEN, False, "the versions below"),
+    ],
+)
+def test_a_lock_is_named_where_it_may_be_seen(outcome: RemovalOutcome, locked: bool, ends: str) -> None:
+    until = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
+    of = (KEY, "us-daily", DAY, 1, False, 1, '"e"', until, "why", outcome, until)
+    assert recall_report.reason_of(Removal(*of, until if locked else None)).endswith(ends)

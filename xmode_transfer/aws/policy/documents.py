@@ -216,7 +216,7 @@ _OBJECT_ACTIONS: Mapping[Step, tuple[str, ...]] = {
     Step.LIST: _READING,
     Step.VERIFY: _READING,
     Step.CLEANUP: ("s3:DeleteObject", "s3:GetObject"),
-    Step.RECALL: (*_WRITING, "s3:GetObject", "s3:DeleteObject"),
+    Step.RECALL: (*_WRITING, "s3:GetObject", "s3:GetObjectRetention", "s3:DeleteObject"),
     Step.NOTICE: ("s3:PutObject", "s3:PutObjectAcl", "s3:GetObject"),
 }
 

@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("deliveries", sa.Column("fingerprint", TEXT))
     op.add_column("deliveries", sa.Column("replaces", TEXT))
+    op.add_column("removals", sa.Column("locked_until", TEXT))
     op.create_index("ix_periods_feed_period", "periods", ["feed", "period"])
     op.create_table(
         'judgements',
