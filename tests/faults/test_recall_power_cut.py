@@ -8,6 +8,7 @@ withdrawn is gone and on record as removed by us, once, and nothing else was tou
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.recall import RecallState
 from xmode_transfer.model.records import Status
 from xmode_transfer.model.upkeep import RemovalOutcome, Scope
-from xmode_transfer.upkeep.recall import Plan, Request, begin, carry_out, plan, removals
+from xmode_transfer.upkeep.recall import Plan, Request, begin, carry_out, plan
 
 DAYS = [Period.parse(f"2026-01-{day:02}", PeriodKind.DAY) for day in (1, 2)]
 SECRET = b"a person who opted out"
@@ -56,7 +57,7 @@ def recalled(world: Any) -> Plan:
     with world.context() as context:
         of = Request("us-daily", Scope(), ("b.csv",), (), None, "an opt-out", "alice", "")
         made = plan(context, configuration(world), of)
-        begin(context, made)
+        begin(context, made, Path(world.url.removeprefix("sqlite:///")).with_suffix(".jsonl"))
         return made
 
 
@@ -112,7 +113,7 @@ def check_end(world: Any, made: Plan) -> None:
     }
     ledger = open_ledger(world.url, world.clock)
     try:
-        outcomes = Counter(item.outcome for item in removals(ledger, made.recall.id, "acme"))
+        outcomes = Counter(item.outcome for item in ledger.operations.of_recall("acme", made.recall.id))
         # Whether the bucket keeps versions may not be known yet when a dead operation is settled.
         assert outcomes.total() == 4
         assert set(outcomes) <= {RemovalOutcome.HIDDEN, RemovalOutcome.DELETED}

@@ -27,7 +27,7 @@ from xmode_transfer.sandbox.accounts import client, forget
 from xmode_transfer.telemetry import SystemClock
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.cleanup import CleanupOutcome, cleanup
-from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan, removals
+from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan
 
 DAYS = [Period.parse(f"2020-01-{day:02}", PeriodKind.DAY) for day in (1, 2, 3)]
 BASE = "xmode/us-daily/"
@@ -176,7 +176,7 @@ def test_under_object_lock_what_is_locked_is_hidden_and_stays_stored(place: Call
 
 @pytest.mark.parametrize("locked", [False, True], ids=["plain", "locked"])
 def test_a_recall_takes_what_is_ours_and_hides_what_is_locked(
-    place: Callable[..., Place], locked: bool
+    place: Callable[..., Place], tmp_path: Path, locked: bool
 ) -> None:
     here = place(locked=locked)
     stored = {(row["Key"], row["VersionId"]) for row in here.versions()} if locked else set()
@@ -185,7 +185,7 @@ def test_a_recall_takes_what_is_ours_and_hides_what_is_locked(
         here.s3.put_object(Bucket=here.bucket, Key=theirs, Body=b"their words under our key")
     request = Request("us-daily", Scope(), ("b & c.csv",), (), None, "an opt-out", "alice", "")
     made = plan(here.context, here.configuration, request)
-    begin(here.context, made)
+    begin(here.context, made, tmp_path / "recalls.jsonl")
     done = carry_out(
         here.context, here.configuration, made.recall.id, "acme", may_send=lambda feed, state: False
     )
@@ -197,7 +197,7 @@ def test_a_recall_takes_what_is_ours_and_hides_what_is_locked(
     assert [(item["revision"], item["count"], len(item["withdrawn"])) for item in manifests] == [
         (2, 2, 1)
     ] * 3
-    ends = [item.locked_until for item in removals(here.context.ledger, made.recall.id, "acme")]
+    ends = [item.locked_until for item in here.context.ledger.operations.of_recall("acme", made.recall.id)]
     assert all((end is not None and end > here.context.clock.now()) == locked for end in ends)
     if locked:
         assert stored <= {(row["Key"], row["VersionId"]) for row in here.versions()}

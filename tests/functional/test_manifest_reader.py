@@ -197,7 +197,7 @@ def recall(here: Any, pattern: str) -> None:
     request = Request("us-daily", Scope(), (pattern,), (), None, "an opt-out", "alice", "")
     with assembly.context(configuration, Tally()) as context:
         made = plan(context, configuration, request)
-        begin(context, made)
+        begin(context, made, Path(configuration.service.recalls))
         work = (context, configuration, made.recall.id, "acme")
         done = carry_out(*work, may_send=lambda feed, state: True)
         assert (done.state, set(done.outcomes)) == (RecallState.DONE, {"deleted"})

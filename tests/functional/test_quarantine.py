@@ -45,9 +45,9 @@ def test_a_quarantined_period_is_released_to_one_and_corrected_for_the_other(
     here.write(f"{DAY}/a.csv.gz", b"")
     here.write(f"{DAY}/_SUCCESS", b"")
 
-    foreseen = here.run("run", "--customer", "acme", "--dry-run", "--json")
-    assert foreseen.code == 3
-    assert only(foreseen)["verdict"] == "quarantined"
+    previewed = here.run("run", "--customer", "acme", "--dry-run", "--json")
+    assert previewed.code == 3
+    assert only(previewed)["verdict"] == "quarantined"
     checked = here.run("config", "check", "--feed", "us-daily", "--period", DAY, "--json")
     assert checked.code == 3
     assert checked.json["source"] == {"files": 1, "bytes": 0}
@@ -55,7 +55,7 @@ def test_a_quarantined_period_is_released_to_one_and_corrected_for_the_other(
         {"check": "min_files", "file": None, "message": "1 file; at least 2 are expected (min_files)"},
         {"check": "empty_file", "file": f"{DAY}/a.csv.gz", "message": "0 bytes; a .gz file is never empty"},
     ]
-    assert checked.json["checks"] == only(foreseen)["checks"] == failed
+    assert checked.json["checks"] == only(previewed)["checks"] == failed
 
     for customer in ("acme", "globex"):
         answer = here.deliver(customer)

@@ -64,7 +64,7 @@ def test_status_and_alerts_name_each_quarantined_period_once(bare_project: Proje
         assert f"quarantined {period} r1 since" in lines
         assert f"the vendor must act: release {period}" in lines
     assert "a.gz: begins with 3c68, and gzip begins with 1f8b" in lines
-    assert "`xmode-transfer release --feed drops --period none`" in lines
+    assert "`xmode-transfer release --feed drops --period none --reason TEXT`" in lines
     assert lines.count(FAILED.message) == 2
 
     alerts = bare_project.run("alerts", "list", "--json").json["alerts"]

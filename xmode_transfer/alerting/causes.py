@@ -8,7 +8,7 @@ from typing import Any
 
 from xmode_transfer.alerting.health_records import CustomerHealth, Health, Issue, SubscriptionHealth
 from xmode_transfer.config import Configuration, Feed
-from xmode_transfer.model.checks import Judgement
+from xmode_transfer.model.checks import Judgement, next_step
 from xmode_transfer.model.errors import Responsible
 from xmode_transfer.model.health import (
     CheckSummary,
@@ -110,21 +110,14 @@ def refusal(item: OpenDelivery, hint: str = "", detail: str = "") -> Issue:
 def quarantined(item: OpenDelivery) -> Issue:
     """The verdict is the same for all customers, so the detail makes it one alert for the feed and period."""
     feed, period = item.delivery.feed, item.delivery.period
-    return refusal(item, _release(feed, period), detail=f"{feed} {period}")
-
-
-def _release(feed: str, period: str) -> str:
-    return (
-        f"correct the source: the next run judges it anew. Or let it out as it is: `xmode-transfer release "
-        f"--feed {feed} --period {period}`"
-    )
+    return refusal(item, next_step(feed, period), detail=f"{feed} {period}")
 
 
 def quarantined_files(feed: Feed, failed: Sequence[Judgement]) -> Issue:
     """Of a drop folder, the files that are left out of its batches."""
     files = "1 file is" if len(failed) == 1 else f"{len(failed):,} files are"
     message = f"{files} quarantined in the drop folder {feed.name}: {_findings(failed)}"
-    return _judged("quarantined", feed, "none", message, _release(feed.name, "none"), failed)
+    return _judged("quarantined", feed, "none", message, next_step(feed.name, "none"), failed)
 
 
 def warned(feed: Feed, period: str, failed: Sequence[Judgement]) -> Issue:

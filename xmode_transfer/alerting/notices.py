@@ -45,12 +45,14 @@ _LEFT = frozenset(
 
 
 class Happening(NamedTuple):
-    """``removals`` are those of a recall, whose ID is the ``cause``."""
+    """``removals`` are those of a recall, whose ID is the ``cause``, and ``newest`` is then the revision to
+    read: the mark of a second recall of the period has another one."""
 
     mark: Mark
     since_at: datetime
     cause: str = ""
     removals: tuple[Removal, ...] = ()
+    newest: int | None = None
 
 
 def wanting(configuration: Configuration) -> dict[str, Customer]:
@@ -125,15 +127,15 @@ def withdrawals(
         if objects:
             revision = newest.get((feed, period), 1)
             mark = Mark(customer, feed, period, NoticeKind.WITHDRAWN, revision)
-            found.append(Happening(mark, max(item.at for item in objects), recall, objects))
+            found.append(Happening(mark, max(item.at for item in objects), recall, objects, revision))
     return found
 
 
 def unreported_withdrawals(found: Iterable[Happening], known: Iterable[Notice]) -> list[Happening]:
     """Return those that no notice reports: one for each recall and period, whatever its revision now."""
-    told = [notice for notice in known if notice.mark.kind is NoticeKind.WITHDRAWN]
-    recalls = {(notice.mark[:3], json.loads(notice.body)["recall"]) for notice in told}
-    marks = {notice.mark for notice in told}
+    reported = [notice for notice in known if notice.mark.kind is NoticeKind.WITHDRAWN]
+    recalls = {(notice.mark[:3], json.loads(notice.body)["recall"]) for notice in reported}
+    marks = {notice.mark for notice in reported}
     fresh = []
     for item in found:
         if (item.mark[:3], item.cause) not in recalls:
@@ -180,7 +182,8 @@ def ready(planned: Sequence[Notice], now: datetime) -> bool:
 
 def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
     mark, prefix = item.mark, customer.destination.prefix
-    manifest = manifest_key(prefix, mark.feed, mark.period, mark.revision)
+    revision = item.newest or mark.revision
+    manifest = manifest_key(prefix, mark.feed, mark.period, revision)
     message, action, responsible = _words(item, prefix, manifest)
     body: dict[str, object] = {
         "action": action,
@@ -192,7 +195,7 @@ def notice(item: Happening, customer: Customer, now: datetime) -> Notice:
         "message": message,
         "responsible": str(responsible),
         "period": mark.period,
-        "revision": mark.revision,
+        "revision": revision,
         "since_at": timestamp(item.since_at),
     }
     if mark.kind is NoticeKind.WITHDRAWN:

@@ -86,9 +86,9 @@ class Notices:
         # Readers continue after the last key that they have seen, so a customer's times never decrease,
         # whatever this machine's clock says.
         free_at = dict.fromkeys(configuration.customers, now)
-        for told in known:
-            name = told.mark.customer
-            free_at[name] = max(free_at[name], told.made_at + timedelta(microseconds=1))
+        for notice in known:
+            name = notice.mark.customer
+            free_at[name] = max(free_at[name], notice.made_at + timedelta(microseconds=1))
         fresh = []
         for item in (
             *notices.unreported(found, known),

@@ -68,7 +68,7 @@ def command(
     Exit codes: 0 done; 2 nothing matches, or --confirm is required; 3 failed for a customer, is tried
     again; 4 blocked for a customer.
     """
-    from xmode_transfer.upkeep import campaigns, recall
+    from xmode_transfer.upkeep import recall
 
     if context.invoked_subcommand is not None:
         return ExitCode.DONE
@@ -90,8 +90,7 @@ def command(
             outcome = "nothing" if plan.is_empty else "dry_run" if dry_run else "unconfirmed"
             _show_unchanged(plan, outcome, as_json=as_json)
             return ExitCode.DONE if outcome == "dry_run" else ExitCode.USAGE
-        campaigns.append(Path(configuration.service.recalls), plan.recall, plan.files)
-        recall.begin(opened.context, plan)
+        recall.begin(opened.context, plan, Path(configuration.service.recalls))
         progress = opened.context.ledger.recalls.progress(plan.recall.id)
         return _carry_out(opened, plan.recall, progress, plan, as_json=as_json)
 
@@ -179,7 +178,7 @@ def _carry_out(
     """Carry the recall out for the customers that are not done, and put their notices."""
     from xmode_transfer.alerting.notifying import Notices
     from xmode_transfer.delivery import judging
-    from xmode_transfer.service.maintenance import CAMPAIGN
+    from xmode_transfer.service.maintenance import COMMAND_LEASE
     from xmode_transfer.transfer.context import held, in_order
     from xmode_transfer.upkeep import recall, recall_report
 
@@ -193,7 +192,7 @@ def _carry_out(
     notices = Notices(context)
     waiting = [of.customer for of in progress if of.state is not RecallState.DONE]
     with (
-        held(context.ledger, f"{CAMPAIGN}{item.id}", context.holder),
+        held(context.ledger, f"{COMMAND_LEASE}{item.id}", context.holder),
         in_order(work, waiting, name="recall", threads=_AT_ONCE) as results,
     ):
         for _ in results:
@@ -252,17 +251,11 @@ def _show_outcome(
     *,
     as_json: bool,
 ) -> None:
-    from xmode_transfer.upkeep.recall import removals
-
     ledger, configuration = opened.context.ledger, opened.configuration
-    left = {
-        of.customer: [
-            removal
-            for removal in removals(ledger, item.id, of.customer)
-            if removal.outcome not in _DONE
-        ]
-        for of in progress
-    }  # fmt: skip
+    left = {}
+    for of in progress:
+        found = ledger.operations.of_recall(of.customer, item.id)
+        left[of.customer] = [removal for removal in found if removal.outcome not in _DONE]
     if as_json:
         document = _document(item, progress)
         customers: list[dict[str, Any]] = document["customers"]

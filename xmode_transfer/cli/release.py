@@ -1,4 +1,4 @@
-"""`xmode-transfer release`: let out what the checks before release quarantined, or reject it."""
+"""`xmode-transfer release`: release what the checks quarantined, or reject it."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from xmode_transfer.model.errors import ExitCode
 from xmode_transfer.web import states
 
 if TYPE_CHECKING:
-    from xmode_transfer.delivery.judging import Foreseen
+    from xmode_transfer.delivery.judging import VerdictPreview
 
 _INDENT = 13
 
@@ -90,22 +90,22 @@ def documents(failed: Iterable[FailedCheck]) -> list[dict[str, str | None]]:
     return [{"check": item.check, "file": item.file or None, "message": item.message} for item in failed]
 
 
-def verdict_document(foreseen: "Foreseen | None") -> dict[str, Any]:
+def verdict_document(previewed: "VerdictPreview | None") -> dict[str, Any]:
     """Return what a run would decide: ``released`` and ``rejected`` are a person's decisions."""
-    if foreseen is None:
+    if previewed is None:
         return {"verdict": None, "source": None, "checks": []}
-    judgement = foreseen.judgement
+    judgement = previewed.judgement
     return {
-        "verdict": foreseen.decision.decision if foreseen.decision else judgement.verdict,
+        "verdict": previewed.decision.decision if previewed.decision else judgement.verdict,
         "source": terminal.picked(judgement, "files", "bytes"),
         "checks": documents(judgement.failed),
     }
 
 
-def show_verdict(foreseen: "Foreseen | None") -> None:
-    if foreseen is None:
+def show_verdict(previewed: "VerdictPreview | None") -> None:
+    if previewed is None:
         return
-    document, judgement = verdict_document(foreseen), foreseen.judgement
+    document, judgement = verdict_document(previewed), previewed.judgement
     figures = f"{states.count(judgement.files, 'file')}, {states.size(judgement.bytes)} at the source"
     terminal.say(figures, label=terminal.state(document["verdict"], _INDENT), indent=2)
     show_failed(judgement.failed, _INDENT + 2)

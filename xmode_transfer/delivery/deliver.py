@@ -131,7 +131,7 @@ class _Work:
         return self._with_held_files(outcome)
 
     def _release(self, plan: Plan, delivery: Delivery, earlier: Delivery | None) -> DeliveryOutcome | None:
-        """Send what the checks before release let out. Return None to supersede the revision."""
+        """Send the revision unless the checks hold it back. Return None to supersede the revision."""
         gate = judging.gate(self.context, self.customer, self.feed, self.planner, plan, self.screen)
         if gate.error is None:
             outcome = self._execute(plan, delivery, earlier)

@@ -11,7 +11,15 @@ from xmode_transfer import telemetry
 from xmode_transfer.config import Customer, Feed
 from xmode_transfer.delivery import checks
 from xmode_transfer.ledger import Ledger
-from xmode_transfer.model.checks import Decision, FailedCheck, Judgement, Release, Verdict, in_force
+from xmode_transfer.model.checks import (
+    Decision,
+    FailedCheck,
+    Judgement,
+    Release,
+    Verdict,
+    in_force,
+    next_step,
+)
 from xmode_transfer.model.errors import Quarantined, Rejected, XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.process import Clock
@@ -20,7 +28,7 @@ from xmode_transfer.sources.formats import Examined, examine, is_examined
 from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, held, in_order
-from xmode_transfer.transfer.plan import Difference, Kind, Survey
+from xmode_transfer.transfer.plan import Difference, Kind, ScanTotals
 from xmode_transfer.transfer.planning import Plan, Planner
 
 _WAIT_SECONDS = 60.0  # for another process that judges the same period
@@ -52,12 +60,12 @@ class Judge:
     def holds(self, last: Judgement, fingerprint: str) -> bool:
         return last.fingerprint == fingerprint and last.rules == rules_of(self.feed)
 
-    def judge(self, period: Period, survey: Survey, files: Iterable[SourceFile]) -> Judgement:
-        """Judge the period. ``survey`` is of all its files, ``files`` are those to read. Writes nothing.
+    def judge(self, period: Period, scanned: ScanTotals, files: Iterable[SourceFile]) -> Judgement:
+        """Judge the period. ``scanned`` is of all its files, ``files`` are those to read. Writes nothing.
         Raises SourceError."""
         rules, failures, shapes = self.feed.checks, checks.Failures(), self._shapes(period)
         if self.feed.period is not PeriodKind.NONE:
-            for failed in self._of_period(period, survey):
+            for failed in self._of_period(period, scanned):
                 failures.add(failed)
         wanted = (file for file in files if is_examined(file.name, rules))
         with self._reading(wanted) as examined:
@@ -72,10 +80,10 @@ class Judge:
             self.feed.name,
             period.label,
             "",
-            survey.fingerprint,
+            scanned.fingerprint,
             checks.verdict(rules, listed),
-            survey.files,
-            survey.bytes,
+            scanned.files,
+            scanned.bytes,
             listed,
             self.clock.now(),
             shapes.found,
@@ -84,7 +92,7 @@ class Judge:
 
     def judge_file(self, file: SourceFile) -> Judgement:
         """Judge a file of a drop folder."""
-        judgement = self.judge(Period.none(), Survey([file]), [file])
+        judgement = self.judge(Period.none(), ScanTotals([file]), [file])
         return replace(judgement, name=file.name, shape={})
 
     def _reading(self, files: Iterable[SourceFile]) -> AbstractContextManager[Iterator[Examined]]:
@@ -95,7 +103,7 @@ class Judge:
     def _examined(self, file: SourceFile) -> Examined:
         return examine(self.source, file, self.feed.checks, self.check_stop)
 
-    def _of_period(self, period: Period, survey: Survey) -> Iterator[FailedCheck]:
+    def _of_period(self, period: Period, scanned: ScanTotals) -> Iterator[FailedCheck]:
         rules, name = self.feed.checks, self.feed.name
         history, had_files = [], False
         if self.ledger is not None:
@@ -104,8 +112,8 @@ class Judge:
                 against = rules.change.against
                 last = recorded.history(name, period.label, checks.needed_history(period.kind, against))
                 history = checks.of_same_kind(period, last, against)
-            had_files = not survey.files and recorded.has_delivered_files(name)
-        totals = checks.Totals(survey.files, survey.bytes, survey.problems)
+            had_files = not scanned.files and recorded.has_delivered_files(name)
+        totals = checks.Totals(scanned.files, scanned.bytes, scanned.problems)
         return checks.of_period(rules, totals, history, had_files=had_files)
 
     def _shapes(self, period: Period) -> checks.Shapes:
@@ -143,7 +151,7 @@ def gate(
     if screen is not None:  # its files are judged
         is_empty = not (delivery.object_count or plan.problems)
         return screen.gate() if is_empty else Gate(())
-    ledger, state, fingerprint = context.ledger, planner.state, plan.survey.fingerprint
+    ledger, state, fingerprint = context.ledger, planner.state, plan.scanned.fingerprint
     period, judge = state.period, judge_of(context, feed, planner.source)
     judgement = judge.known(period, fingerprint)
     if judgement is None:
@@ -152,7 +160,7 @@ def gate(
             judgement = judge.known(period, fingerprint)
             if judgement is None:
                 files = (planned.source_file() for planned in ledger.objects.pending(delivery.id))
-                judgement = judge.judge(period, plan.survey, files)
+                judgement = judge.judge(period, plan.scanned, files)
                 ledger.judgements.record(judgement)
                 _log(judgement)
     if judgement.verdict is not Verdict.QUARANTINED:
@@ -166,7 +174,7 @@ def gate(
     return Gate(judgement.failed, rejected(decided))
 
 
-class Foreseen(NamedTuple):
+class VerdictPreview(NamedTuple):
     """A verdict that nothing was recorded of. ``decision`` is a person's, if there is one."""
 
     judgement: Judgement
@@ -177,43 +185,39 @@ class Foreseen(NamedTuple):
         return self.judgement.verdict is Verdict.QUARANTINED and self.decision is None
 
 
-def foresee(
+def preview_verdict(
     judge: Judge,
     period: Period,
-    survey: Survey,
+    scanned: ScanTotals,
     files: Iterable[SourceFile],
     customer: str = "",
     screen: "Screen | None" = None,
-) -> Foreseen:
+) -> VerdictPreview:
     """Return the recorded verdict, or else what a run for the customer would find. Raises SourceError."""
     if screen is not None:
-        judgement = judge.judge(period, survey, ())
+        judgement = judge.judge(period, scanned, ())
         verdict = checks.verdict(judge.feed.checks, screen.listed)
-        return Foreseen(replace(judgement, verdict=verdict, failed=screen.listed))
-    judgement = judge.known(period, survey.fingerprint) or judge.judge(period, survey, files)
+        return VerdictPreview(replace(judgement, verdict=verdict, failed=screen.listed))
+    judgement = judge.known(period, scanned.fingerprint) or judge.judge(period, scanned, files)
     if judge.ledger is None or judgement.verdict is not Verdict.QUARANTINED:
-        return Foreseen(judgement)
+        return VerdictPreview(judgement)
     decisions = judge.ledger.judgements.decisions(judge.feed.name, period.label)
-    return Foreseen(judgement, in_force(decisions, customer, survey.fingerprint))
+    return VerdictPreview(judgement, in_force(decisions, customer, scanned.fingerprint))
 
 
 def may_send(context: Context, customer: str, feed: Feed, state: PeriodState) -> bool:
-    """Return True if the checks, or a person's decision, let the period out to the customer as it is at the
-    source now. Records nothing. Raises SourceError."""
+    """Return True if the period, as it is at the source now, passes the checks or is released for the
+    customer. Records nothing. Raises SourceError."""
     source, period = context.sources(feed), state.period
-    survey = Survey(source.scan(period))
+    scanned = ScanTotals(source.scan(period))
     files = (file for file in source.scan(period) if isinstance(file, SourceFile))
-    foreseen = foresee(judge_of(context, feed, source), period, survey, files, customer)
-    is_released = foreseen.decision is not None and foreseen.decision.decision is Decision.RELEASED
-    return is_released or foreseen.judgement.verdict is not Verdict.QUARANTINED
+    previewed = preview_verdict(judge_of(context, feed, source), period, scanned, files, customer)
+    is_released = previewed.decision is not None and previewed.decision.decision is Decision.RELEASED
+    return is_released or previewed.judgement.verdict is not Verdict.QUARANTINED
 
 
 def quarantined(feed: Feed, period: str, failed: tuple[FailedCheck, ...]) -> Quarantined:
-    return Quarantined(
-        checks.summary(failed),
-        hint="correct the source, which is then judged anew; or, if it is right as it is: "
-        f"`xmode-transfer release --feed {feed.name} --period {period} --reason TEXT`",
-    )
+    return Quarantined(checks.summary(failed), hint=next_step(feed.name, period))
 
 
 def rejected(decided: Release) -> Rejected:
@@ -270,7 +274,7 @@ class Screen:
 
     def _judged(self, file: SourceFile) -> Judgement:
         last = self._known.get(file.name)
-        if last is not None and self._judge.holds(last, Survey([file]).fingerprint):
+        if last is not None and self._judge.holds(last, ScanTotals([file]).fingerprint):
             return last
         judgement = self._judge.judge_file(file)
         if not self._records:

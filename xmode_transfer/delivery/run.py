@@ -33,7 +33,7 @@ from xmode_transfer.sources.interface import PeriodState, SourceFactory
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context, held
-from xmode_transfer.transfer.plan import Action, PlanEntry, Survey
+from xmode_transfer.transfer.plan import Action, PlanEntry, ScanTotals
 from xmode_transfer.transfer.planning import Planner
 from xmode_transfer.transfer.sending import defect_of
 
@@ -134,7 +134,7 @@ class PeriodPreview:
         if feed.period is PeriodKind.NONE:
             self._screen = judging.Screen(context, customer, feed, source, records=False)
         self._planner = Planner(context, customer, feed, state, source, self._screen)
-        self._survey = Survey()
+        self._survey = ScanTotals()
         self._has_news = False
 
     def entries(self) -> Iterator[PlanEntry]:
@@ -142,7 +142,7 @@ class PeriodPreview:
             self._has_news = self._has_news or entry.action is not Action.SKIP
             yield entry
 
-    def verdict(self) -> judging.Foreseen | None:
+    def verdict(self) -> judging.VerdictPreview | None:
         """Return the verdict; None if nothing is to deliver. Raises SourceError."""
         latest = self._planner.latest()
         if latest is not None and latest.status in FINISHED and not self._has_news and self._screen is None:
@@ -150,7 +150,7 @@ class PeriodPreview:
         files = self._planner.to_upload()
         judge = judging.judge_of(self._context, self.feed, self._planner.source)
         period, customer = self.state.period, self._customer.name
-        return judging.foresee(judge, period, self._survey, files, customer, self._screen)
+        return judging.preview_verdict(judge, period, self._survey, files, customer, self._screen)
 
 
 def preview(
@@ -172,7 +172,7 @@ def judge_period(
     clock: Clock,
     feed_name: str,
     label: str,
-) -> tuple[PeriodState, judging.Foreseen]:
+) -> tuple[PeriodState, judging.VerdictPreview]:
     """Judge a period by its feed's checks, complete or not, as for a new customer. Writes nothing. Raises
     ConfigError and SourceError."""
     feed = configuration.feeds.get(feed_name)
@@ -181,7 +181,7 @@ def judge_period(
         raise ConfigError(f"there is no feed {feed_name}", hint=hint)
     source = sources(feed)
     state = named_state(source, feed, label)
-    survey = Survey(source.scan(state.period))
+    scanned = ScanTotals(source.scan(state.period))
     files = (file for file in source.scan(state.period) if isinstance(file, SourceFile))
     judge = judging.Judge(feed, source, ledger, clock)
-    return state, judging.foresee(judge, state.period, survey, files)
+    return state, judging.preview_verdict(judge, state.period, scanned, files)

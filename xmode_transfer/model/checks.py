@@ -79,6 +79,14 @@ class Release:
     failed: tuple[FailedCheck, ...]
 
 
+def next_step(feed: str, period: str) -> str:
+    """Return what to do about what is quarantined."""
+    return (
+        "correct the source, which is then judged anew; or, if it is right as it is: `xmode-transfer release "
+        f"--feed {feed} --period {period} --reason TEXT`"
+    )
+
+
 REJECTED = "rejected"  # the failure cause of a delivery that a person has rejected
 
 

@@ -92,8 +92,8 @@ def chunks(
     sign: Callable[[bytes], dict[str, str] | None] | None = None,
 ) -> Iterator[bytes]:
     """Yield the manifest. ``receipts``, ``missing`` and ``withdrawn`` are sorted by name; ``released`` says
-    who let it out despite failed checks; ``sign`` signs a statement. Raises ValueError if number and bytes of
-    the receipts are not those of the delivery."""
+    who released it despite failed checks; ``sign`` signs a statement. Raises ValueError if number and bytes
+    of the receipts are not those of the delivery."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,

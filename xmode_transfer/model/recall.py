@@ -45,7 +45,7 @@ class WithdrawnObject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """One campaign. ``customer`` narrows it to one. ``despite_hold`` is the reason for which objects that are
+    """One recall. ``customer`` narrows it to one. ``despite_hold`` is the reason for which objects that are
     held are withdrawn too. ``finished_at`` is set when the end is known for every customer."""
 
     id: str
@@ -59,7 +59,7 @@ class Recall:
 
 
 class RecallState(StrEnum):
-    """The state of a campaign for one customer. Those that are not done are tried again."""
+    """The state of a recall for one customer. Those that are not done are tried again."""
 
     PENDING = "pending"  # recorded, not carried out yet
     BLOCKED = "blocked"  # waits for the customer
@@ -72,7 +72,7 @@ UNFINISHED = (RecallState.PENDING, RecallState.BLOCKED, RecallState.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class RecallProgress:
-    """How far a campaign has come for one customer. ``outcomes`` counts its keys, manifests included, by
+    """How far a recall has come for one customer. ``outcomes`` counts its keys, manifests included, by
     ``RemovalOutcome``. ``notified_at``: when the notices of what this attempt removed were recorded."""
 
     recall: str

@@ -27,7 +27,7 @@ from xmode_transfer.sources.interface import Source, SourceFactory
 from xmode_transfer.sources.local import LocalSource
 from xmode_transfer.telemetry import Event, SystemClock
 from xmode_transfer.transfer.context import TTL_SECONDS, Context, kept
-from xmode_transfer.upkeep import campaigns
+from xmode_transfer.upkeep import recall_file
 
 if TYPE_CHECKING:
     from xmode_transfer.sources.s3_bucket import OwnClient
@@ -54,7 +54,7 @@ def context(
         ledger(service, waits=waits) as (record, clock),
         reacting(ending or stop, lambda _: record.hurry()),  # it stops waiting for an unreachable ledger
     ):
-        campaigns.synchronise(record, Path(service.recalls), clock.now())
+        recall_file.synchronise(record, Path(service.recalls), clock.now())
         stores = _engine(service, clock, stop)
         gc.freeze()  # imported and configured objects live as long as the process
         # A run creates millions of short-lived objects with few cycles: with the default thresholds,

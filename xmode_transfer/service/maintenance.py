@@ -131,7 +131,7 @@ class Maintenance:
             self._checked(check_access(self._context, self._prober, customer))
 
 
-CAMPAIGN = "campaign/"
+COMMAND_LEASE = "recall-command/"
 """The lease of a command that carries out a recall, with its ID: it does the customers one by one."""
 
 
@@ -139,8 +139,8 @@ def due_recalls(context: Context, customer: str | None = None) -> list[RecallPro
     """Return what is due of recalls that no command carries out."""
     unfinished = context.ledger.recalls.progress(customer=customer, states=UNFINISHED)
     due = [item for item in unfinished if item.is_due(context.clock.now())]
-    busy = {lease.name for lease in context.ledger.leases.held(CAMPAIGN)} if due else set()
-    return [item for item in due if f"{CAMPAIGN}{item.recall}" not in busy]
+    busy = {lease.name for lease in context.ledger.leases.held(COMMAND_LEASE)} if due else set()
+    return [item for item in due if f"{COMMAND_LEASE}{item.recall}" not in busy]
 
 
 class MaintenanceLease:

@@ -10,7 +10,7 @@ from xmode_transfer.model.keys import merge_join
 from xmode_transfer.model.records import PlannedObject, Receipt, SourceFile, SourceProblem
 
 
-class Survey:
+class ScanTotals:
     """What a walk of the source saw of a period: its totals, and the fingerprint of its files in order."""
 
     def __init__(self, files: Iterable[SourceFile | SourceProblem] = ()) -> None:

@@ -28,21 +28,21 @@ from xmode_transfer.model.records import (
 from xmode_transfer.sources.interface import PeriodState, Source
 from xmode_transfer.transfer import withdrawing
 from xmode_transfer.transfer.context import Context
-from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, Survey, diff
+from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, ScanTotals, diff
 
 ILLEGAL_NAME = "illegal_name"  # the other codes of problems are the sources' (``ProblemCode``)
 
 
 @dataclass(slots=True)
 class Plan:
-    """``delivery`` is None if there is nothing to do. Counts are objects; ``survey`` is of all files."""
+    """``delivery`` is None if there is nothing to do. Counts are objects; ``scanned`` is of all files."""
 
     delivery: Delivery | None = None
     upload_count: int = 0
     upload_bytes: int = 0
     skipped: int = 0
     problems: list[SourceProblem] = field(default_factory=list)
-    survey: Survey = field(default_factory=Survey)
+    scanned: ScanTotals = field(default_factory=ScanTotals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,9 @@ class Planner:
         self.context.ledger.deliveries.update(lease, delivery)
         return delivery
 
-    def preview(self, survey: Survey | None = None) -> Iterator[PlanEntry]:
+    def preview(self, scanned: ScanTotals | None = None) -> Iterator[PlanEntry]:
         """Yield what ``record`` would do, name by name, with reasons. Writes nothing."""
-        return (entry for entry, _ in self._preview(survey))
+        return (entry for entry, _ in self._preview(scanned))
 
     def to_upload(self) -> Iterator[SourceFile]:
         """Yield the files that ``preview`` would upload."""
@@ -119,11 +119,11 @@ class Planner:
             if entry.action is Action.UPLOAD and file is not None:
                 yield file
 
-    def _preview(self, survey: Survey | None) -> Iterator[tuple[PlanEntry, SourceFile | None]]:
+    def _preview(self, scanned: ScanTotals | None) -> Iterator[tuple[PlanEntry, SourceFile | None]]:
         latest = self.latest()
         delivery = self._open_revision(latest)
         renewed = latest is not None and self._declared_anew(latest)
-        for difference in self._differences(delivery, survey=survey):
+        for difference in self._differences(delivery, scanned=scanned):
             yield self._entry(difference, delivery.revision, renewed=renewed), difference.file
 
     def supersede(self, lease: Lease, delivery: Delivery) -> None:
@@ -158,7 +158,7 @@ class Planner:
 
         def objects() -> Iterator[PlannedObject]:
             nonlocal stale
-            for difference in self._differences(delivery, lease, plan.survey):
+            for difference in self._differences(delivery, lease, plan.scanned):
                 if difference.kind is Kind.GONE:
                     if difference.current and difference.receipt is None:
                         gone.append(difference.name)
@@ -184,7 +184,7 @@ class Planner:
             return None
         if gone:
             self.context.ledger.objects.forget(lease, delivery.id, gone)
-        plan.delivery = self.counted(lease, replace(delivery, fingerprint=plan.survey.fingerprint))
+        plan.delivery = self.counted(lease, replace(delivery, fingerprint=plan.scanned.fingerprint))
         return plan
 
     def _news(self, lease: Lease, latest: Delivery) -> tuple[bool, int]:
@@ -222,13 +222,13 @@ class Planner:
         return self.context.ledger.deliveries.latest(self.customer.name, self.feed.name, self._period)
 
     def _differences(
-        self, delivery: Delivery, lease: Lease | None = None, survey: Survey | None = None
+        self, delivery: Delivery, lease: Lease | None = None, scanned: ScanTotals | None = None
     ) -> Iterator[Difference]:
         current = self.context.ledger.objects.planned(delivery.id)
         delivered = self.context.ledger.objects.delivered(self.customer.name, self.feed.name, self._period)
         files = self.source.scan(self.state.period)
-        if survey is not None:
-            files = survey.seen(files)
+        if scanned is not None:
+            files = scanned.seen(files)
         compared = self._with_same_content(diff(files, current, delivered), lease)
         unfinished = lease is not None and delivery.status not in FINISHED
         kept = self._without_withdrawn(compared, unfinished=unfinished)

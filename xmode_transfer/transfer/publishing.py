@@ -28,7 +28,7 @@ from xmode_transfer.sources.local import LocalFile
 from xmode_transfer.transfer import withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
-from xmode_transfer.transfer.plan import Survey
+from xmode_transfer.transfer.plan import ScanTotals
 from xmode_transfer.transfer.planning import Plan
 from xmode_transfer.transfer.sending import Sent
 
@@ -166,7 +166,7 @@ def _inherited_reason(context: Context, delivery: Delivery) -> str | None:
 
 
 def _released(context: Context, delivery: Delivery) -> dict[str, Any] | None:
-    """Return who let out what the checks before release held back, for the manifest."""
+    """Return who released what the checks had quarantined, for the manifest."""
     decisions = [
         item
         for item in context.ledger.judgements.decisions(delivery.feed, delivery.period)
@@ -176,7 +176,7 @@ def _released(context: Context, delivery: Delivery) -> dict[str, Any] | None:
     fingerprints = {"": delivery.fingerprint}
     for planned, _ in context.ledger.objects.planned(delivery.id) if names else ():
         if planned.name in names and not planned.carried:
-            fingerprints[planned.name] = Survey([planned.source_file()]).fingerprint
+            fingerprints[planned.name] = ScanTotals([planned.source_file()]).fingerprint
     found = [item for item in decisions if fingerprints.get(item.name) == item.fingerprint]
     if not found:
         return None

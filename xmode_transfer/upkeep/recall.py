@@ -6,8 +6,9 @@ follows, now or as soon as the customer allows access again.
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.policy.documents import Step
@@ -31,12 +32,13 @@ from xmode_transfer.model.periods import Partition, Period
 from xmode_transfer.model.recall import Content, Contents, Recall, RecallProgress, RecallState, Withdrawn
 from xmode_transfer.model.records import FINISHED, Capabilities, Failure
 from xmode_transfer.model.selection import Selection
-from xmode_transfer.model.upkeep import INTENDED, OperationKind, Removal, RemovalOutcome, Scope
+from xmode_transfer.model.upkeep import INTENDED, OperationKind, RemovalOutcome, Scope
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer import removing
 from xmode_transfer.transfer.context import Context, Operation, held, opened
 from xmode_transfer.transfer.removing import Removed
 from xmode_transfer.transfer.sending import defect_of, failure_of
+from xmode_transfer.upkeep import recall_file
 from xmode_transfer.upkeep.recalling import Recalling
 from xmode_transfer.upkeep.replacing import MaySend
 
@@ -129,10 +131,12 @@ def plan(context: Context, configuration: Configuration, request: Request) -> Pl
     return Plan(recall, tuple(sorted(files)), shares, wanted.unknown)
 
 
-def begin(context: Context, plan: Plan) -> None:
-    """Record the recall in the ledger: from now on, nothing of it is delivered any more. A delivery that was
-    planned meanwhile makes its customer part of the recall. Idempotent."""
+def begin(context: Context, plan: Plan, file: Path) -> None:
+    """Record the recall in the file of recalls, then in the ledger: from now on, nothing of it is delivered
+    any more. A delivery that was planned meanwhile makes its customer part of the recall. Idempotent. Raises
+    ConfigError if the file cannot be written; then nothing is recorded."""
     recalls, recall = context.ledger.recalls, plan.recall
+    recall_file.append(file, recall, plan.files)
 
     def start(shares: Iterable[Share]) -> None:
         pending = (
@@ -183,12 +187,6 @@ def carry_out(
     return progress
 
 
-def removals(ledger: Ledger, recall_id: str, customer: str) -> Iterator[Removal]:
-    """Yield the last outcome of each key of a recall for one customer, manifests included, by feed, period
-    and key."""
-    yield from ledger.operations.of_recall(customer, recall_id)
-
-
 def _carry_out(
     context: Context,
     configuration: Configuration,
@@ -207,7 +205,8 @@ def _carry_out(
                 args = (context, configuration, customer, recall, may_send, store, operation, lease, removed)
                 work = Recalling(*args)
                 work.run(periods)
-                work.settle([item for item in removals(ledger, recall.id, name) if item.outcome in _OPEN])
+                left = ledger.operations.of_recall(name, recall.id)
+                work.settle([item for item in left if item.outcome in _OPEN])
                 operations = ledger.operations.newest(name, kind, None)
                 work.prove([item.id for item in operations if item.reason == recall.id])
             whole = True
@@ -233,7 +232,7 @@ def _progress(
     context: Context, recall: Recall, earlier: RecallProgress, removed: Removed, error: XmodeError | None
 ) -> RecallProgress:
     now, customer = context.clock.now(), earlier.customer
-    last = list(removals(context.ledger, recall.id, customer))
+    last = context.ledger.operations.of_recall(customer, recall.id)
     outcomes = Counter(str(item.outcome) for item in last)
     progress = replace(earlier, updated_at=now, outcomes=outcomes, failure=None, next_attempt_at=None)
     if isinstance(error, Interrupted):

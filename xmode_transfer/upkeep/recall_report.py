@@ -12,7 +12,7 @@ from xmode_transfer.model.recall import Contents, Recall, RecallProgress, Recall
 from xmode_transfer.model.upkeep import Removal, RemovalOutcome
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.withdrawing import is_withdrawn
-from xmode_transfer.upkeep.recall import contents_of, removals
+from xmode_transfer.upkeep.recall import contents_of
 from xmode_transfer.upkeep.receipts import RECALL_FORMAT, ReceiptFile
 
 REASONS = {
@@ -80,7 +80,7 @@ def _keys(
 ) -> Iterator[Removal]:
     """Yield the last outcome of each key, and the objects that no attempt has reached."""
     customer, seen = progress.customer, set[str]()
-    for removal in removals(ledger, recall.id, customer):
+    for removal in ledger.operations.of_recall(customer, recall.id):
         seen.add(removal.key)
         yield removal
     for period, contents in sorted(periods.items()):

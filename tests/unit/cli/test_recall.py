@@ -1,4 +1,4 @@
-"""What `recall` prints about a campaign: each outcome with its reason and the next step."""
+"""What `recall` prints about a recall: each outcome with its reason and the next step."""
 
 import json
 import shlex

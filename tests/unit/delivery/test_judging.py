@@ -194,13 +194,13 @@ def test_a_change_is_found_by_the_history_of_the_ledger(world: World) -> None:
     (outcome,) = world.run("globex", MONDAY)
     assert outcome.outcome == "quarantined"
     assert outcome.checks[0].message.startswith("4 files; the median of the last 5 periods is 10: 60 % less")
-    foreseen = next(iter(preview(world.context, world.configuration, "acme", Scope(), CustomerRun("acme"))))
-    assert len(list(foreseen.entries())) == 4
-    verdict = foreseen.verdict()
+    previewed = next(iter(preview(world.context, world.configuration, "acme", Scope(), CustomerRun("acme"))))
+    assert len(list(previewed.entries())) == 4
+    verdict = previewed.verdict()
     assert verdict is not None
     assert verdict.is_held_back
     world.decide(MONDAY)
-    assert not foreseen.verdict().is_held_back  # type: ignore[union-attr]
+    assert not previewed.verdict().is_held_back  # type: ignore[union-attr]
     assert world.words() == {MONDAY: "delivered"}
 
 
@@ -343,9 +343,9 @@ def test_a_producer_sees_the_verdict_without_a_ledger(world: World) -> None:
     world.produce(SUNDAY, {"a.gz": b"", "b.csv": b"12"})
     world.source.set_state(period, complete=False, reason="no _SUCCESS yet")
     context, configuration = world.context, world.configuration
-    state, foreseen = judge_period(configuration, context.sources, None, world.clock, "us-daily", SUNDAY)
-    assert (state.complete, foreseen.is_held_back) == (False, True)
-    assert (foreseen.judgement.files, foreseen.judgement.bytes) == (2, 2)
+    state, previewed = judge_period(configuration, context.sources, None, world.clock, "us-daily", SUNDAY)
+    assert (state.complete, previewed.is_held_back) == (False, True)
+    assert (previewed.judgement.files, previewed.judgement.bytes) == (2, 2)
     with pytest.raises(ConfigError, match="no feed other"):
         judge_period(configuration, context.sources, None, world.clock, "other", SUNDAY)
     with pytest.raises(SourceError):

@@ -13,8 +13,8 @@ from xmode_transfer.delivery import judging
 from xmode_transfer.model.checks import Decision, Release
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.recall import RecallState
-from xmode_transfer.service.maintenance import CAMPAIGN, Maintenance, due_recalls
-from xmode_transfer.transfer.plan import Survey
+from xmode_transfer.service.maintenance import COMMAND_LEASE, Maintenance, due_recalls
+from xmode_transfer.transfer.plan import ScanTotals
 
 __all__ = ["empty", "make"]
 
@@ -63,7 +63,7 @@ def test_every_customer_is_continued_with_whatever_its_state(world: World) -> No
 
 def test_a_recall_that_a_command_carries_out_is_left_to_it(world: World) -> None:
     made, other = world.recalled("b.csv"), world.recalled("a.csv", customer="beta")
-    lease = world.ledger.leases.claim(f"{CAMPAIGN}{made.recall.id}", "elsewhere", 60)
+    lease = world.ledger.leases.claim(f"{COMMAND_LEASE}{made.recall.id}", "elsewhere", 60)
     assert [item.recall for item in due_recalls(world.context)] == [other.recall.id]
     assert due_recalls(world.context, "acme") == []
     world.ledger.leases.release(lease)
@@ -82,7 +82,7 @@ def test_a_quarantined_period_is_not_corrected_by_a_recall(world: World) -> None
     assert may_send("acme")
     source.write(f"{DAY.replace('-', '/')}/empty.parquet", b"", period=period)
     assert not may_send("acme")
-    fingerprint, now = Survey(source.scan(period)).fingerprint, world.clock.now()
+    fingerprint, now = ScanTotals(source.scan(period)).fingerprint, world.clock.now()
     for customer, decision in (("acme", Decision.RELEASED), ("beta", Decision.REJECTED)):
         decided = Release("us-daily", DAY, "", fingerprint, customer, decision, "a", "b", now, ())
         world.ledger.judgements.decide([decided])

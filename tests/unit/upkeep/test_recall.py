@@ -42,7 +42,7 @@ from xmode_transfer.transfer.context import Context
 from xmode_transfer.upkeep.adopt import adopt
 from xmode_transfer.upkeep.cleanup import cleanup
 from xmode_transfer.upkeep.listing import Listing, Standing
-from xmode_transfer.upkeep.recall import Plan, Request, begin, carry_out, plan, removals
+from xmode_transfer.upkeep.recall import Plan, Request, begin, carry_out, plan
 from xmode_transfer.upkeep.repair import repair
 from xmode_transfer.upkeep.verify import Verification
 
@@ -70,6 +70,7 @@ class World:
 
     ledger: Ledger
     clock: MemoryClock
+    file: Path
     settings: dict[str, dict[str, Any]] = field(default_factory=lambda: {"acme": {}, "beta": {}})
     faults: Any = None
     versioned: bool = False
@@ -165,7 +166,7 @@ class World:
             "despite_hold": "",
         }
         made = plan(self.context, self.configuration, Request(**{**request, **how}))
-        begin(self.context, made)
+        begin(self.context, made, self.file)
         return made
 
     def carry_out(self, made: Plan, name: str = "acme", *, may_send: bool = True) -> RecallProgress:
@@ -206,7 +207,7 @@ class World:
                     assert all(item["key"] in contents for item in json.loads(body)["objects"]), key
 
     def outcomes(self, made: Plan, name: str = "acme") -> Counter[RemovalOutcome]:
-        return Counter(item.outcome for item in removals(self.ledger, made.recall.id, name))
+        return Counter(item.outcome for item in self.ledger.operations.of_recall(name, made.recall.id))
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +223,8 @@ def make(empty: Path, tmp_path: Path) -> Iterator[Callable[..., World]]:
 
     def world(**how: Any) -> World:
         clock = MemoryClock(NOW)
-        path = shutil.copy(empty, tmp_path / f"{len(made)}.db")
-        made.append(World(open_ledger(f"sqlite:///{path}", clock), clock, **how))
+        path = Path(shutil.copy(empty, tmp_path / f"{len(made)}.db"))
+        made.append(World(open_ledger(f"sqlite:///{path}", clock), clock, path.with_suffix(".jsonl"), **how))
         return made[-1]
 
     yield world

@@ -1,4 +1,4 @@
-"""A campaign over five customers: its notices, its signed report, and what a ledger from before it does."""
+"""A recall over five customers: its notices, its signed report, and what a ledger from before it does."""
 
 import json
 import shutil
@@ -22,9 +22,9 @@ from xmode_transfer.model.upkeep import Removal, RemovalOutcome, Scope
 from xmode_transfer.transfer.signing import PublicKey, Signer, new_key, public_key_of, signer_of
 from xmode_transfer.upkeep import recall_report
 from xmode_transfer.upkeep.adopt import adopt
-from xmode_transfer.upkeep.campaigns import append, synchronise
 from xmode_transfer.upkeep.listing import Listing, Standing
 from xmode_transfer.upkeep.recall import Plan
+from xmode_transfer.upkeep.recall_file import append, synchronise
 from xmode_transfer.upkeep.receipts import RECALL_FORMAT, ReceiptFile, ReceiptRefused, check
 
 __all__ = ["empty", "make"]
@@ -231,3 +231,19 @@ def test_a_lock_is_named_where_it_may_be_seen(outcome: RemovalOutcome, locked: b
     until = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
     of = (KEY, "us-daily", DAY, 1, False, 1, '"e"', until, "why", outcome, until)
     assert recall_report.reason_of(Removal(*of, until if locked else None)).endswith(ends)
+
+
+def test_each_notice_of_two_recalls_names_the_manifest_that_is_there(make: Callable[..., World]) -> None:
+    world = make()
+    fill(world)
+    for pattern in ("a.csv", "b.csv"):
+        assert world.carry_out(world.recalled(pattern)).state is RecallState.DONE
+    Notices(world.context).put_withdrawn(world.configuration)
+    contents = world.bucket().contents()
+    bodies = [json.loads(data) for key, data in contents.items() if key.endswith("-withdrawn.json")]
+    assert sorted(key for body in bodies for key in body["keys"]) == [
+        f"xmode/{BASE}{name}" for name in ("a.csv", "b.csv")
+    ]
+    for body in bodies:
+        assert body["revision"] == 3
+        assert body["manifest"] in contents

@@ -1,4 +1,4 @@
-"""The file of recalls: complete campaigns or none, and in step with any ledger."""
+"""The file of recalls: complete recalls or none, and in step with any ledger."""
 
 import stat
 import threading
@@ -13,7 +13,7 @@ from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.recall import Recall, RecallProgress, RecallState, Withdrawn
 from xmode_transfer.model.records import Checksum, Delivery, PlannedObject, Receipt, Status
 from xmode_transfer.telemetry import SystemClock
-from xmode_transfer.upkeep.campaigns import append, synchronise
+from xmode_transfer.upkeep.recall_file import append, synchronise
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
 LEDGERS = Callable[[str], Ledger]
@@ -63,7 +63,7 @@ def deliver(ledger: Ledger, customer: str, item: Withdrawn, value: str | None = 
     ledger.objects.record_receipt(lease, delivery.id, receipt).result()
 
 
-def test_a_campaign_is_whole_private_and_written_once(file: Path, ledgers: LEDGERS) -> None:
+def test_a_recall_is_whole_private_and_written_once(file: Path, ledgers: LEDGERS) -> None:
     append(file, recall(), withdrawn())
     append(file, recall(2, customer="acme", despite_hold="a court's order"), withdrawn(2, customer="acme"))
     content = file.read_bytes()
@@ -130,7 +130,7 @@ def test_a_lost_file_is_written_anew_from_the_ledger(file: Path, ledgers: LEDGER
     assert other.recalls.files("recall-1") == withdrawn()
 
 
-def test_a_torn_campaign_was_never_begun_and_harms_no_other(file: Path, ledgers: LEDGERS) -> None:
+def test_a_torn_recall_was_never_begun_and_harms_no_other(file: Path, ledgers: LEDGERS) -> None:
     append(file, recall(), withdrawn())
     first = file.stat().st_size
     append(file, recall(2), withdrawn(2))
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_used_says_what_to_do(tmp_path: Path, ledgers: LED
     synchronise(ledger, Path("/proc/recalls.jsonl"), AT)  # the ledger has it: deliveries go on
 
 
-def test_campaigns_that_are_added_at_once_are_all_there(file: Path, ledgers: LEDGERS) -> None:
+def test_recalls_that_are_added_at_once_are_all_there(file: Path, ledgers: LEDGERS) -> None:
     threads = [
         threading.Thread(target=append, args=(file, recall(number), withdrawn(number))) for number in range(8)
     ]

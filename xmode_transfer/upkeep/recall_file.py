@@ -1,7 +1,7 @@
 """The file of recalls: what was withdrawn, also for a ledger that was lost or restored from an older backup.
 
-A campaign has a line for the recall, one for each withdrawn file, and a closing line with their number and
-SHA-256. It is on disk before the ledger has it. A campaign without a closing line was never begun.
+A recall has a line for the recall, one for each withdrawn file, and a closing line with their number and
+SHA-256. It is on disk before the ledger has it. A recall without a closing line was never begun.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ _CLOSING = b'{"closing":'
 
 
 def append(path: Path, recall: Recall, files: Iterable[Withdrawn]) -> None:
-    """Add a campaign, unless the file has it. It is on disk afterwards. Raises ConfigError."""
+    """Add a recall, unless the file has it. It is on disk afterwards. Raises ConfigError."""
     with _opened(path) as file:
         known, end = _read(path, file)
         if recall.id in known:
@@ -41,7 +41,7 @@ def append(path: Path, recall: Recall, files: Iterable[Withdrawn]) -> None:
 
 
 def synchronise(ledger: Ledger, path: Path, now: datetime) -> None:
-    """Record the file's campaigns that the ledger lacks, for the customers that hold their files, and add
+    """Record the file's recalls that the ledger lacks, for the customers that hold their files, and add
     those that the file lacks. Call it before anything is delivered. Raises ConfigError if the file cannot be
     read, and LedgerError."""
     recorded = ledger.recalls.ids()
@@ -54,7 +54,7 @@ def synchronise(ledger: Ledger, path: Path, now: datetime) -> None:
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}") from None
     for lines in (lines for number, lines in known.items() if number not in recorded):
-        recall, files = _campaign(lines)
+        recall, files = _parsed(lines)
         customers = ledger.recalls.restore(recall, files, now)
         fields = {"recall": recall.id, "feed": recall.feed, "files": len(files), "customers": customers}
         telemetry.warn(Event.RECALL_RESTORED, **fields)
@@ -100,7 +100,7 @@ def _closing(lines: Sequence[bytes]) -> bytes:
     return (canonical({"closing": {"files": len(lines) - 1, "sha256": digest}}) + "\n").encode()
 
 
-def _campaign(lines: Sequence[bytes]) -> tuple[Recall, list[Withdrawn]]:
+def _parsed(lines: Sequence[bytes]) -> tuple[Recall, list[Withdrawn]]:
     head, *rest = (json.loads(line) for line in lines)
     fields = head["recall"]
     recall = Recall(**{**fields, "started_at": datetime.fromisoformat(fields["started_at"])})
@@ -111,7 +111,7 @@ def _campaign(lines: Sequence[bytes]) -> tuple[Recall, list[Withdrawn]]:
 
 
 def _read(path: Path, file: BinaryIO) -> tuple[dict[str, list[bytes]], int]:
-    """Return the lines of each complete campaign by its recall, and where the last one ends. Only the first
+    """Return the lines of each complete recall by its recall, and where the last one ends. Only the first
     line of each is parsed."""
     found: dict[str, list[bytes]] = {}
     lines: list[bytes] = []
