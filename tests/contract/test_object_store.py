@@ -115,6 +115,32 @@ def test_put_is_create_only(store_case, opened):
     assert store.head(key).token == TOKEN
 
 
+def test_an_object_is_replaced_only_as_it_was_put(store_case, opened):
+    store, key, absent = store_case.open(), store_case.key("symlinks"), store_case.key("absent")
+    first = put(store, key, opened, b"first")
+
+    def replaced(key):
+        with opened(b"new") as body:
+            wanted = PutRequest(key, "another", 3, "text/csv", replaces=first.etag)
+            return store.put(wanted, body).result(timeout=120)
+
+    assert replaced(key).etag == store.head(key).etag
+    with pytest.raises(ObjectExists):
+        replaced(key)
+    assert bytes_at(store, key) == b"new"
+    assert store.head(key).token == "another"
+    with pytest.raises(ObjectNotFound):
+        replaced(absent)
+    assert store.head(absent) is None
+
+
+def test_a_range_of_an_object_is_read(store_case, opened):
+    store, key = store_case.open(), store_case.key("a.csv")
+    put(store, key, opened, b"0123456789")
+    assert b"".join(store.read(key, 3, 4)) == b"3456"
+    assert b"".join(store.read(key, 0, 10)) == b"0123456789"
+
+
 def test_what_the_customer_wrote_is_not_overwritten_and_not_ours(store_case, opened):
     store, key = store_case.open(), store_case.key("a.csv")
     store_case.customer_puts(key, b"theirs")

@@ -154,13 +154,13 @@ class MemoryObjectStore:
 
         return self._run("head", key, work)
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         def work(session: MemorySession) -> bytes:
             bucket = self._enter(session, S3Call("GetObject", self._bucket, key))
             version = self._visible(session, bucket, key)
             if version is None:
                 raise self._absent(key)
-            return version.body
+            return version.body if length is None else version.body[start : start + length]
 
         data = self._run("read", key, work)
         for start in range(0, len(data), _CHUNK_BYTES):
@@ -336,7 +336,13 @@ class MemoryObjectStore:
         checksum = Checksum("crc32", uploads.crc32(data))
         encryption = "AES256" if bucket.kms_key_arn is None else "aws:kms"
         with bucket.lock:
-            if bucket.current(request.key) is not None:
+            current = bucket.current(request.key)
+            if request.replaces is not None:
+                if current is None:
+                    raise self._absent(request.key)
+                if current.etag != request.replaces:
+                    raise _changed(request.key, current.etag, request.replaces)
+            elif current is not None:
                 raise ObjectExists(
                     f"there is an object {request.key} already",
                     hint="A HEAD tells whether it is ours",

@@ -49,7 +49,7 @@ class S3Calls:
         stop: threading.Event | None = None,
         create_only: bool = True,
     ) -> None:
-        """``create_only``: PutObject and CompleteMultipartUpload replace nothing."""
+        """``create_only``: PutObject and CompleteMultipartUpload replace nothing but what IfMatch names."""
         self.bucket = customer.destination.bucket
         self._customer = customer
         self._credentials = _SessionCredentials(credentials)
@@ -192,7 +192,8 @@ class S3Calls:
 
 
 def _add_create_only(params: dict[str, Any], **_: object) -> None:
-    params["IfNoneMatch"] = "*"
+    if "IfMatch" not in params:
+        params["IfNoneMatch"] = "*"
 
 
 class _SessionCredentials(BotocoreCredentials):  # type: ignore[misc]

@@ -230,11 +230,11 @@ class S3Objects:
                 )
             asked = {"Prefix": prefix, "MaxKeys": PAGE_ROWS, "ContinuationToken": token}
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Retried until the first bytes arrive; the caller retries what breaks off later."""
 
         def begin() -> tuple[bytes, Iterator[bytes]]:
-            chunks = self._read(key)
+            chunks = self._read(key, start, length)
             return next(chunks, b""), chunks
 
         first, rest = self.retries.call("read", key, begin)
@@ -242,8 +242,10 @@ class S3Objects:
             yield first
         yield from rest
 
-    def _read(self, key: str) -> Iterator[bytes]:
+    def _read(self, key: str, start: int, length: int | None) -> Iterator[bytes]:
         mode = {"ChecksumMode": "ENABLED"} if self._with_checksums else {}
+        if length is not None:
+            mode = {"Range": f"bytes={start}-{start + length - 1}"}
         answer = self.call("GetObject", key, **mode)
         with closing(answer["Body"]) as body, self._calls.translated(Attempt("GetObject", self.bucket, key)):
             yield from body.iter_chunks(_READ_CHUNK_BYTES)

@@ -123,6 +123,8 @@ class PortableStore(S3Objects):
         def put() -> PutAnswer:
             payload, crc32 = self._payload(body, 0, request.size)
             asked = self.creation(request) | self.checksum(crc32)
+            if request.replaces is not None:
+                asked["IfMatch"] = request.replaces
             answer = self.call("PutObject", request.key, Body=payload, ContentLength=request.size, **asked)
             return put_answer(answer, crc32)
 

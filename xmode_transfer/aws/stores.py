@@ -92,13 +92,15 @@ def _short(grantee: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PutRequest:
-    """One object to create. ``token`` is the delivery's ID, for the object's metadata."""
+    """One object to create; or to replace, if the object there has the ETag ``replaces``. ``token`` is the
+    delivery's ID, for the object's metadata."""
 
     key: str
     token: str
     size: int
     content_type: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ class ObjectStore(Protocol):
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
         """Create an object of up to 5 GiB by one PutObject. The future fails with ObjectExists if the key is
-        taken, SourceChanged if the body is not what was scanned: nothing is created. The caller closes it."""
+        taken (or has another ETag than the one to replace), ObjectNotFound if nothing is there to replace,
+        SourceChanged if the body is not what was scanned: nothing is created. The caller closes it."""
 
     @property
     def resumes(self) -> bool:
@@ -193,8 +196,9 @@ class ObjectStore(Protocol):
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ListedObject]:
         """Iterate over the objects below the prefix in key order, page by page. Raises if a page fails."""
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """Iterate over the object's bytes in chunks. Raises ObjectNotFound."""
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Iterate over the object's bytes in chunks; with ``length`` over that many from ``start`` on, which
+        must be in the object. Raises ObjectNotFound."""
 
     def acl(self, key: str) -> ObjectAcl:
         """Raise ObjectNotFound."""

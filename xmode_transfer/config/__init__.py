@@ -4,18 +4,16 @@ from xmode_transfer.config.checks import Checks, EmptyPeriod, HeaderRule, OnFail
 from xmode_transfer.config.configuration import Configuration, Problem
 from xmode_transfer.config.customer import (
     Addressing,
-    By,
     CatchUp,
     ChecksumMode,
     Customer,
     CustomerState,
     Destination,
     Encryption,
-    Policy,
-    Retention,
     held_by,
 )
-from xmode_transfer.config.feed import Feed, Marker, Settled
+from xmode_transfer.config.feed import Feed, Marker, Settled, Subscription
+from xmode_transfer.config.retention import By, Policy, Retention
 from xmode_transfer.config.schedule import BandwidthLimit, Day, FeedFreshness, Freshness, Schedule
 from xmode_transfer.config.secrets import Secret, SecretRef
 from xmode_transfer.config.service import (

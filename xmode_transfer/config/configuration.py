@@ -81,7 +81,12 @@ def cross_check(
 
 def _feeds(customer: Customer, feeds: Mapping[str, Feed], broken: Collection[str]) -> Iterator[Clash]:
     for position, feed in enumerate(customer.feeds):
-        path = ("feeds", position)
+        path: tuple[str | int, ...] = ("feeds", position)
+        if feed in feeds and customer.feeds[feed].layout is not None:
+            try:
+                customer.layout(feeds[feed])
+            except ValueError as error:
+                yield Clash(customer.name, ("feeds", feed, "layout"), str(error))
         if feed in broken:
             yield Clash(customer.name, path, f"feed {feed} is broken: fix feeds/{feed}.yaml")
         elif feed not in feeds:

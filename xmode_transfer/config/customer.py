@@ -1,6 +1,7 @@
-"""customers/<customer>.yaml: a customer, its destination, schedule, and how long delivered objects stay."""
+"""customers/<customer>.yaml: a customer, its destination, feeds and schedule."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from xmode_transfer.config.base import ByteCount, Model, Slug, check_slug, did_you_mean
+from xmode_transfer.config.base import Model, Slug, check_slug, did_you_mean
+from xmode_transfer.config.feed import Feed, Subscription
 from xmode_transfer.config.names import (
     EXTERNAL_ID_PATTERN,
     check_account,
@@ -28,7 +30,10 @@ from xmode_transfer.config.names import (
     check_role,
     parse_iam,
 )
+from xmode_transfer.config.retention import Retention
 from xmode_transfer.config.schedule import BandwidthLimit, Freshness, Schedule
+from xmode_transfer.model.delta import TableFormat
+from xmode_transfer.model.layout import Layout
 from xmode_transfer.model.periods import period_labelled
 
 _METADATA_PATTERN = r"^(?!xmode-)[a-z0-9-]{1,128}$"
@@ -36,7 +41,6 @@ _METADATA_MAX_BYTES = 2048 - 128
 """S3 allows 2,048 bytes of names and values (S3 User Guide, "Working with object metadata"); the rest is for
 ours, such as the delivery token."""
 _OURS = "xmode-"
-_PERCENT = re.compile(r"([0-9]{1,3})\s*%")
 
 
 class Addressing(StrEnum):
@@ -169,91 +173,6 @@ class Destination(Model):
         return value
 
 
-class By(StrEnum):
-    """The date of a delivery, for its age and order."""
-
-    PERIOD = "period"  # the end of its period
-    DELIVERY = "delivery"  # when it was delivered
-
-
-class Policy(Model):
-    """Which deliveries stay. Those past ``days`` or ``max_bytes`` expire, except for ``keep_last``; alone,
-    ``keep_last`` is the limit."""
-
-    days: int | None = Field(default=None, ge=1, le=36_500, examples=[30])
-    """Days that deliveries stay."""
-    keep_last: int | None = Field(default=None, ge=1, examples=[7])
-    """Newest periods of each feed that always stay, despite days and max_bytes; alone: only these stay."""
-    max_bytes: ByteCount | None = Field(default=None, ge=1, examples=["500GB"])
-    """Total bytes of delivered objects, or like 500GB: the oldest expire first."""
-    by: By = By.PERIOD
-    """Age and order of deliveries: by period (its end) or by delivery (when it was delivered)."""
-
-    @property
-    def is_empty(self) -> bool:
-        return self.days is None and self.keep_last is None and self.max_bytes is None
-
-
-class FeedPolicy(Policy):
-    """The policy of one feed, which replaces the customer's completely."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "FeedPolicy":
-        if self.is_empty:
-            raise ValueError("give at least one of days, keep_last and max_bytes; to keep a feed, hold it")
-        return self
-
-
-def _fraction(value: object) -> object:
-    if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
-        return int(match[1]) / 100
-    return value
-
-
-Fraction = Annotated[
-    float,
-    BeforeValidator(_fraction),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                {"type": "string", "pattern": r"^[0-9]{1,3}\s*%$"},
-            ]
-        }
-    ),
-]
-
-
-class Caps(Model):
-    """Limits of one cleanup unless a person confirms it."""
-
-    max_objects: int | None = Field(default=None, ge=1, examples=[100_000])
-    """Most objects that one cleanup deletes. Default: no cap."""
-    max_fraction: Fraction = Field(default=0.5, gt=0, le=1, examples=["50%"])
-    """Largest fraction of the customer's delivered objects that one cleanup deletes: 0.5 or 50%."""
-
-
-class Retention(Policy):
-    """How long delivered objects stay; without it, forever."""
-
-    feeds: dict[str, FeedPolicy] = Field(default={}, examples=[{"us-daily": {"keep_last": 7}}])
-    """Policies of single feeds, which replace the one above."""
-    caps: Caps = Caps()
-    """Limits of one cleanup without --confirm."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "Retention":
-        if self.is_empty and not self.feeds:
-            raise ValueError(
-                "give at least one of days, keep_last and max_bytes, or leave retention out to keep all"
-            )
-        return self
-
-    def policy_of(self, feed: str) -> Policy | None:
-        """Return the policy of a feed; None if its deliveries stay forever."""
-        return self.feeds.get(feed) or (None if self.is_empty else self)
-
-
 def _parse_hold(value: object) -> object:
     """Choose the form of the value, so that pydantic reports a mistake once, not for each form."""
     if isinstance(value, bool):
@@ -294,11 +213,23 @@ def held_by(hold: bool | tuple[str, ...], feed: str, period: str) -> str | None:
     return next((item for item in (feed, f"{feed}/{period}") if item in hold), None)
 
 
-def _check_unique(feeds: tuple[str, ...]) -> tuple[str, ...]:
-    twice = next((feed for feed in feeds if feeds.count(feed) > 1), None)
+def _parse_feeds(value: object) -> object:
+    """Turn a list of names into a mapping."""
+    if isinstance(value, Mapping):
+        return {feed: {} if settings is None else settings for feed, settings in value.items()}
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError("write a list like [us-daily], or a mapping like {us-daily: {table: delta}}")
+    twice = next((feed for feed in value if value.count(feed) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is listed twice")
-    return feeds
+    return {feed: {} for feed in value}
+
+
+def _feeds_schema(schema: dict[str, Any]) -> None:
+    names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    mapping = {key: schema.pop(key) for key in list(schema) if key in ("type", "additionalProperties")}
+    schema["anyOf"] = [names, {**mapping, "minProperties": 1}]
+    schema.pop("minProperties", None)
 
 
 class Customer(Model):
@@ -318,10 +249,11 @@ class Customer(Model):
     """ARN of the customer's role that we assume."""
     destination: Destination = Field(examples=[{"bucket": "acme-data", "prefix": "xmode/"}])
     """Where the customer receives objects."""
-    feeds: Annotated[tuple[str, ...], AfterValidator(_check_unique)] = Field(
-        min_length=1, examples=[["us-daily"]]
+    feeds: Annotated[dict[str, Subscription], BeforeValidator(_parse_feeds)] = Field(
+        min_length=1, examples=[["us-daily"]], json_schema_extra=_feeds_schema
     )
-    """Names of the feeds that the customer subscribes to: files in feeds/ without .yaml. At least one."""
+    """Names of the feeds that the customer subscribes to: files in feeds/ without .yaml. At least one. As a
+    mapping, each with what differs from the feed."""
     schedule: Schedule | None = None
     """When to scan for periods to deliver. Default: at every tick of the daemon."""
     catch_up: CatchUp = CatchUp.ALL
@@ -363,6 +295,31 @@ class Customer(Model):
             _check_subscribed(item.partition("/")[0], info.data.get("feeds"))
         return value
 
+    def subscription(self, feed: Feed) -> Subscription:
+        """Return the settings of a feed for this customer, none of them left out."""
+        own = self.feeds.get(feed.name, _AS_THE_FEED)
+        return Subscription(
+            layout=feed.layout if own.layout is None else own.layout,
+            manifests=feed.manifests if own.manifests is None else own.manifests,
+            table=feed.table if own.table is None else own.table,
+        )
+
+    def layout(self, feed: Feed) -> Layout:
+        """Return the layout of the customer's keys of a feed. Raises ValueError with the fix."""
+        settings = self.subscription(feed)
+        reserved = [f"_{kind}" for kind in settings.manifests or ()]
+        if settings.table is TableFormat.DELTA:
+            reserved.append("_delta_log")
+        return Layout.of(
+            settings.layout,
+            feed.period,
+            feed=feed.name,
+            partition=feed.partition,
+            customer=self.name,
+            prefix=self.destination.prefix,
+            reserved=reserved,
+        )
+
     @property
     def account_id(self) -> str:
         return parse_iam(self.role_arn, "role").account_id
@@ -377,6 +334,9 @@ class Customer(Model):
         return self.destination.bucket_owner or self.account_id
 
 
-def _check_subscribed(feed: str, feeds: tuple[str, ...] | None) -> None:
+_AS_THE_FEED = Subscription()
+
+
+def _check_subscribed(feed: str, feeds: Mapping[str, Subscription] | None) -> None:
     if feeds is not None and feed not in feeds:  # None: the list is invalid, and reported already
         raise ValueError(f"{feed} is none of the customer's feeds{did_you_mean(feed, feeds)}")

@@ -8,6 +8,9 @@ from xmode_transfer.config.base import Model, Slug, did_you_mean
 from xmode_transfer.config.checks import Checks
 from xmode_transfer.config.names import check_bucket
 from xmode_transfer.config.schedule import Day, FeedFreshness
+from xmode_transfer.model.delta import TableFormat
+from xmode_transfer.model.layout import Layout
+from xmode_transfer.model.native import NativeKind
 from xmode_transfer.model.periods import Partition, PeriodKind
 from xmode_transfer.model.selection import check_pattern
 
@@ -60,6 +63,26 @@ class Settled(Model):
 Pattern = Annotated[str, AfterValidator(check_pattern)]
 
 
+def _check_native(kinds: tuple[NativeKind, ...]) -> tuple[NativeKind, ...]:
+    if len(set(kinds)) != len(kinds):
+        raise ValueError("a manifest is listed twice")
+    return kinds
+
+
+NativeKinds = Annotated[tuple[NativeKind, ...], AfterValidator(_check_native)]
+
+
+class Subscription(Model):
+    """What one customer receives of a feed differently from others. What is left out is as in the feed."""
+
+    layout: str | None = Field(default=None, examples=["{feed}/dt={period:%Y-%m-%d}/{path}"])
+    """Template of the object keys. Default: the feed's."""
+    manifests: NativeKinds | None = Field(default=None, examples=[["redshift", "symlink"]])
+    """Manifests for the customer's tools: redshift, symlink. Default: the feed's."""
+    table: TableFormat | None = Field(default=None, examples=["delta"])
+    """delta: the Parquet files are a Delta table too; none: they are not. Default: the feed's."""
+
+
 class Feed(Model):
     """One data product. A plan of the sign-up page is a feed here."""
 
@@ -85,6 +108,14 @@ class Feed(Model):
     """When a delivery counts as late."""
     sha256: bool = False
     """Add each file's SHA-256 to the manifest, besides S3's checksum. This takes processor time per byte."""
+    layout: str | None = Field(
+        default=None, validate_default=False, examples=["{feed}/dt={period:%Y-%m-%d}/{path}"]
+    )
+    """Template of the object keys below a destination's prefix. Default: the directories of the source."""
+    manifests: NativeKinds = Field(default=(), examples=[["redshift", "symlink"]])
+    """Manifests for the customers' tools, besides our own: redshift, symlink."""
+    table: TableFormat = Field(default=TableFormat.NONE, examples=["delta"])
+    """delta: the feed's Parquet files are a Delta table too."""
     checks: Checks = Checks()
     """Checks before release: what has to be true of a period before anything of it is sent."""
 
@@ -148,6 +179,14 @@ class Feed(Model):
         kind = info.data.get("period")
         if kind in (PeriodKind.WEEK, PeriodKind.MONTH, PeriodKind.NONE) and value.days != tuple(Day):
             raise ValueError(f"days says nothing for a feed with period: {kind}; remove it")
+        return value
+
+    @field_validator("layout")
+    @classmethod
+    def _parses(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("period")
+        if value is not None and kind is not None:
+            Layout.of(value, kind, feed="feed", partition=None)
         return value
 
     @property

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from xmode_transfer.ledger import leases, schema, snapshot
 from xmode_transfer.ledger.checking import Judgements
+from xmode_transfer.ledger.customer_formats import CustomerTables, NativeManifests
 from xmode_transfer.ledger.database import Database
 from xmode_transfer.ledger.deliveries import Deliveries, Runs, Uploads
 from xmode_transfer.ledger.keys import Keys, Operations
@@ -88,6 +89,8 @@ class Ledger:
         self.notices = Notices(database, writer)
         self.judgements = Judgements(database, writer)
         self.recalls = Recalls(database, writer)
+        self.native = NativeManifests(database, writer)
+        self.tables = CustomerTables(database, writer)
         self.daemons = Daemons(database, writer)
         self.queue = ProcrastinateQueue(database, writer, clock)
 

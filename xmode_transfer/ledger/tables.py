@@ -10,9 +10,11 @@ from sqlalchemy.schema import SchemaItem
 
 from xmode_transfer.ledger.rows import ROW_NUMBER, TEXT, Rows, Time
 from xmode_transfer.model.checks import Judgement, Release
+from xmode_transfer.model.delta import DeltaTable, TableCommit, TableFile
 from xmode_transfer.model.findings import AccessReport, Challenge, Finding, Leftover
 from xmode_transfer.model.health import Alert, Notice, SourceScan
 from xmode_transfer.model.jobs import QueueEntry
+from xmode_transfer.model.native import NativeManifest
 from xmode_transfer.model.process import DaemonRecord, WorkerRecord
 from xmode_transfer.model.recall import Recall, RecallProgress, Withdrawn
 from xmode_transfer.model.records import (
@@ -27,7 +29,7 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.model.upkeep import Discrepancy, OperationRecord, Removal
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -62,6 +64,10 @@ RECALL = Rows(Recall)
 WITHDRAWN = Rows(Withdrawn)
 RECALL_PROGRESS = Rows(RecallProgress)
 CHALLENGE = Rows(Challenge)
+NATIVE = Rows(NativeManifest, elsewhere=("feed", "period"))
+TABLE = Rows(DeltaTable)
+TABLE_FILE = Rows(TableFile, elsewhere=("period",))
+TABLE_COMMIT = Rows(TableCommit)
 # Procrastinate's jobs have the state and the holder.
 ENTRY = Rows(QueueEntry, elsewhere=("customer", "state", "holder"))
 WORKER = Rows(WorkerRecord, elsewhere=("holder", "gone"))
@@ -280,6 +286,40 @@ recall_customers = _sorted_table(
     *RECALL_PROGRESS.columns(),
     PrimaryKeyConstraint("recall", "customer"),
     ForeignKeyConstraint(["recall"], ["recalls.id"]),
+)
+
+# Lists of a delivery's objects in the formats of customers' tools.
+native_manifests = _sorted_table(
+    "native_manifests",
+    Column("period_id", ROW_NUMBER, ForeignKey("periods.id"), nullable=False),
+    *NATIVE.columns(),
+    PrimaryKeyConstraint("period_id", "key"),
+)
+
+# Feeds as tables: a row for each that was begun and not ended.
+customer_tables = _sorted_table("tables", *TABLE.columns(), PrimaryKeyConstraint("customer", "feed"))
+
+table_files = _sorted_table(
+    "table_files",
+    Column("period_id", ROW_NUMBER, ForeignKey("periods.id"), nullable=False),
+    *TABLE_FILE.columns(),
+    PrimaryKeyConstraint("period_id", "key"),
+)
+
+# The schema of the files that a delivery is about to add, from its plan to its commit.
+table_schemas = _sorted_table(
+    "table_schemas",
+    *_of_delivery(),
+    Column("table_schema", TEXT, nullable=False),
+    PrimaryKeyConstraint("period_id", "revision"),
+    ForeignKeyConstraint(*_NAMES_DELIVERY),
+)
+
+table_commits = _sorted_table(
+    "table_commits",
+    *TABLE_COMMIT.columns(),
+    PrimaryKeyConstraint("customer", "feed", "version"),
+    Index(None, "customer", "feed", "period"),
 )
 
 # The ownership challenge of a sign-up: a token that its bucket's owner can read, kept as its SHA-256.

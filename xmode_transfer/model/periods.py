@@ -2,6 +2,7 @@
 Labels sort as periods do."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -127,6 +128,28 @@ def check_range(since: str | None, until: str | None) -> None:
         )
 
 
+def label_format(kind: PeriodKind) -> str:
+    """Return the strftime template of a period's label. Raises KeyError for a drop folder."""
+    return _LABEL_FORMATS[kind]
+
+
+def check_directives(used: Sequence[str], kind: PeriodKind) -> None:
+    """Raise ValueError for an unknown directive, or if they do not tell each period from all others."""
+    unknown = [directive for directive in used if directive not in _DIGITS]
+    if unknown:
+        raise ValueError(
+            f"%{unknown[0]} is not known; use {', '.join('%' + name for name in sorted(_DIGITS))}"
+        )
+    if not any(needed <= set(used) for needed in _NEEDED[kind]):
+        raise ValueError(f"a feed by {kind} needs {_forms(kind)}, so that each period has keys of its own")
+
+
+def _forms(kind: PeriodKind) -> str:
+    return " or ".join(
+        " ".join("%" + name for name in sorted(needed, key="YGmVdjH".index)) for needed in _NEEDED[kind]
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """A partition template: ``%Y/%m/%d``, ``dt=%Y-%m-%d``, ``%G/W%V``."""
@@ -147,16 +170,9 @@ class Partition:
         if any(segment in ("", ".", "..") for segment in template.split("/")):
             raise ValueError("empty, '.' and '..' segments are not allowed")
         used = re.findall(r"%(.?)", template)
-        unknown = [directive for directive in used if directive not in _DIGITS]
-        if unknown:
-            raise ValueError(
-                f"%{unknown[0]} is not known; use {', '.join('%' + name for name in sorted(_DIGITS))}"
-            )
+        check_directives(used, kind)
         if not any(set(used) == needed for needed in _NEEDED[kind]):
-            forms = " or ".join(
-                " ".join("%" + n for n in sorted(needed, key="YGmVdjH".index)) for needed in _NEEDED[kind]
-            )
-            raise ValueError(f"a feed by {kind} needs exactly {forms} in its partition")
+            raise ValueError(f"a feed by {kind} needs exactly {_forms(kind)} in its partition")
         if len(set(used)) != len(used):
             raise ValueError("each % directive may occur only once")
         return Partition(template, kind)
@@ -201,14 +217,18 @@ class Partition:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    parts = re.split(r"(%.)", template)
-    return re.compile(
-        "".join(
-            f"(?P<{part[1]}>[0-9]{{{_DIGITS[part[1]]}}})" if part.startswith("%") else re.escape(part)
-            for part in parts
-            if part
-        )
-    )
+    seen: set[str] = set()
+    pattern = ""
+    for part in filter(None, re.split(r"(%.)", template)):
+        name = part[1:]
+        if not part.startswith("%"):
+            pattern += re.escape(part)
+        elif name in seen:
+            pattern += f"(?P={name})"
+        else:
+            seen.add(name)
+            pattern += f"(?P<{name}>[0-9]{{{_DIGITS[name]}}})"
+    return re.compile(pattern)
 
 
 def look_back_start(kind: PeriodKind, periods: int, now: datetime) -> datetime:

@@ -257,15 +257,16 @@ class FastStore(PortableStore):
         self._largest_bytes = held if self.with_checksum else min(held, SMALL_BYTES)
 
     def put(self, request: PutRequest, body: OpenFile) -> Future[PutAnswer]:
-        return self._send(PutJob(self, request, body))
+        job = PutJob(self, request, body)
+        return self._send(job, by_botocore=request.replaces is not None)
 
     def upload_part(
         self, key: str, upload_id: str, number: int, body: OpenFile, offset: int, length: int
     ) -> Future[UploadedPart]:
         return self._send(PartJob(self, key, upload_id, number, body, offset, length))
 
-    def _send(self, job: Job) -> Future[Any]:
-        if job.length > self._largest_bytes:
+    def _send(self, job: Job, *, by_botocore: bool = False) -> Future[Any]:
+        if by_botocore or job.length > self._largest_bytes:
             job.detoured = job.stays_detoured = True
             job.held_bytes = min(job.length, self.in_memory_bytes)
         return self.dispatcher.submit(job)
