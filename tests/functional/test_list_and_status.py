@@ -43,6 +43,7 @@ def test_list_tells_ours_from_theirs_and_from_what_is_gone(project: Make, acme: 
     assert answer.json["counts"] == {
         "ours": 1,
         "manifest": 1,
+        "table": 0,
         "notice": 0,
         "changed": 1,
         "missing": 1,

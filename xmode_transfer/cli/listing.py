@@ -43,10 +43,10 @@ def command(
 ) -> int:
     """List a customer's destination and compare it with the ledger.
 
-    Each key is ours (as delivered, by size and ETag), a manifest or notice of ours, changed since, missing,
-    superseded (of a revision that was never published), withdrawn (by a recall, and still there), unmanaged
-    (below our prefix, not written by us), or elsewhere (delivered to another prefix than the current one).
-    `verify` checks more. Nothing is written.
+    Each key is ours (as delivered, by size and ETag), a manifest or notice of ours, of a table's log, changed
+    since, missing, superseded (of a revision that was never published), withdrawn (by a recall, and still
+    there), unmanaged (below our prefix, not written by us), or elsewhere (delivered to another prefix than
+    the current one). `verify` checks more. Nothing is written.
 
     --adopt recovers a lost ledger (docs/operations.md): it verifies the size, checksum and mark of every
     object that a manifest lists, and records the deliveries that the ledger lacks.

@@ -3,6 +3,8 @@
 Source: the Delta transaction log protocol (delta-io/delta, PROTOCOL.md).
 """
 
+import hashlib
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -61,3 +63,19 @@ class TableCommit(NamedTuple):
     files: int
     rows: int
     committed_at: datetime
+
+
+_LOG = re.compile(r"_delta_log/([0-9]{20}(\.checkpoint\.parquet|\.json)|_last_checkpoint)")
+
+
+def log_key(root: str, version: int) -> str:
+    return f"{root}_delta_log/{version:020d}.json"
+
+
+def is_log_key(root: str, key: str) -> bool:
+    """Return whether a key is one that we put into the log of the table at ``root``."""
+    return key.startswith(root) and _LOG.fullmatch(key, len(root)) is not None
+
+
+def token(customer: str, feed: str) -> str:
+    return hashlib.sha256(f"{customer}\0{feed}".encode()).hexdigest()[:32]

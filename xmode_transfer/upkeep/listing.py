@@ -1,7 +1,7 @@
 """List a customer's destination and compare it with the ledger."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import attrgetter
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.config import Configuration, Customer, Feed
 from xmode_transfer.ledger import Ledger
+from xmode_transfer.model.delta import is_log_key
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.keys import is_notice, is_token, merge_join
 from xmode_transfer.model.periods import Partition, Period, period_labelled
@@ -49,6 +50,7 @@ class Standing(StrEnum):
     CHANGED = "changed"  # delivered by us, but the size or ETag differs
     MISSING = "missing"  # delivered by us, but no longer there
     ELSEWHERE = "elsewhere"  # delivered by us under an earlier prefix, which is not listed
+    TABLE = "table"  # of the log of a feed's table
     NOTICE = "notice"  # a notice or a token for the customer; not part of a delivery
     SUPERSEDED = "superseded"  # of a revision that was never published; no manifest lists it
     WITHDRAWN = "withdrawn"  # delivered by us and withdrawn by a recall, but still there
@@ -100,7 +102,8 @@ class Listing:
         unattested = not_attested(self.context, self.customer.name, self.feed)
         with opened(self.context, self.customer, Step.LIST) as store:
             known = self.context.ledger.keys.delivered(self.customer.name, self.feed)
-            for item in compare(store.list(below), known, prefix):
+            roots = table_roots(self.context, self.customer.name)
+            for item in compare(store.list(below), known, prefix, roots):
                 self.context.check_stop("run the listing again: it starts from the beginning")
                 listed, record = item, item.known
                 if record is not None:
@@ -131,8 +134,14 @@ def not_attested(context: Context, customer: str, feed: str | None = None) -> di
     }
 
 
-def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix: str) -> Iterator[ListedKey]:
-    """Joins both sides in the order of keys. ``prefix`` is the destination's."""
+def table_roots(context: Context, customer: str) -> list[str]:
+    return [table.root for table in context.ledger.tables.find(customer)]
+
+
+def compare(
+    there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix: str, roots: Collection[str] = ()
+) -> Iterator[ListedKey]:
+    """Joins both sides in the order of keys. ``prefix`` is the destination's, ``roots`` those of tables."""
     for item, record in merge_join(there, known, attrgetter("key"), attrgetter("key")):
         if item is None:
             assert record is not None
@@ -142,8 +151,11 @@ def compare(there: Iterable[ListedObject], known: Iterable[DeliveredKey], prefix
             yield ListedKey(standing, record.key, None, record)
             continue
         if record is None:
-            ours = is_notice(prefix, item.key) or is_token(prefix, item.key)
-            standing = Standing.NOTICE if ours else Standing.UNMANAGED
+            standing = Standing.UNMANAGED
+            if is_notice(prefix, item.key) or is_token(prefix, item.key):
+                standing = Standing.NOTICE
+            elif any(is_log_key(root, item.key) for root in roots):
+                standing = Standing.TABLE
         elif record.withdrawn and same_object(record, item):
             standing = Standing.WITHDRAWN
         elif record.superseded:

@@ -12,7 +12,7 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     ("check-late", "warn"): "delivered_late",
     ("check-twice", "good"): "corrected",
     ("check", "quiet"): "skipped",
-    ("target", "info"): "due planned queued dry_run expires found manifest notice waiting",
+    ("target", "info"): "due planned queued dry_run expires found manifest table notice waiting",
     ("play", "info"): "running",
     ("clock", "warn"): "late",
     (
@@ -22,8 +22,8 @@ _SHAPES_AND_TONES: Mapping[tuple[str, str], str] = {
     " unclear superseded withdrawn incomplete unconfirmed refused stays",
     ("barred", "held"): "blocked suspended already_running retained held gone",
     ("barred", "bad"): "denied",
-    ("alarm", "bad"): "failing failed error open changed altered manifest_differs differs stopped fix"
-    " damaged inconsistent not_sent",
+    ("alarm", "bad"): "failing failed error open changed altered manifest_differs table_altered"
+    " table_differs differs stopped fix damaged inconsistent not_sent",
     ("alarm", "warn"): "unexpected",
     ("pause", "bad"): "quarantined",
     ("cross", "bad"): "broken critical",

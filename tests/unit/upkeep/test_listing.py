@@ -1,5 +1,6 @@
 """The destination beside the ledger."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import pytest
@@ -22,8 +23,10 @@ def known(key: str, size: int | None = 1, etag: str | None = '"e"') -> Delivered
     return DeliveredKey(key, size, etag, "us-daily", "2026-11-22", 1, AT)
 
 
-def standings(left: list[ListedObject], right: list[DeliveredKey], prefix: str = "") -> dict[str, Standing]:
-    return {item.key: item.standing for item in compare(left, right, prefix)}
+def standings(
+    left: list[ListedObject], right: list[DeliveredKey], prefix: str = "", roots: Collection[str] = ()
+) -> dict[str, Standing]:
+    return {item.key: item.standing for item in compare(left, right, prefix, roots)}
 
 
 def test_the_standing_of_a_key() -> None:
@@ -66,6 +69,16 @@ def test_a_token_of_an_ownership_challenge_is_not_unmanaged() -> None:
         Standing.UNMANAGED,
         Standing.UNMANAGED,
     ]
+
+
+def test_the_log_of_a_table_is_ours_only_where_we_have_a_table() -> None:
+    names = [f"{0:020d}.json", f"{100:020d}.checkpoint.parquet", f"{100:020d}.json", "_last_checkpoint"]
+    log = [f"x/us-daily/_delta_log/{name}" for name in names]
+    theirs = ["x/other/_delta_log/" + names[0], "x/us-daily/_delta_log/.s3-optimization-0"]
+    left = [there(key) for key in sorted([*log, *theirs])]
+    found = standings(left, [], "x/", ["x/us-daily/"])
+    assert found == dict.fromkeys(theirs, Standing.UNMANAGED) | dict.fromkeys(log, Standing.TABLE)
+    assert set(standings(left, [], "x/").values()) == {Standing.UNMANAGED}
 
 
 def test_what_was_delivered_below_another_prefix_is_not_called_missing() -> None:
