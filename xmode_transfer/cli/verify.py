@@ -56,7 +56,7 @@ def command(
     as_json: bool,
 ) -> int:
     """Verify deliveries: compare every key (size, S3's checksum, the owner's full control) and every manifest
-    with the ledger. Report what was deleted or altered or has other rights, and who is responsible.
+    and table with the ledger. Report what was deleted or altered or has other rights, and who is responsible.
 
     --deep also reads the bytes back. --repair delivers deleted objects again; it overwrites nothing.
     --receipt writes a signed record of the result; without --customer it checks such a file, offline, with
@@ -232,7 +232,7 @@ class _Report:
         verified = self.verification.verified
         return {
             **terminal.picked(verified, "keys", "proven", "rewritten", "acl_checked"),
-            **terminal.picked(verified, "unmanaged", "superseded", "withdrawn"),
+            **terminal.picked(verified, "unmanaged", "superseded", "withdrawn", "tables"),
             "bytes": verified.proven_bytes,
             "proofs": dict(sorted(verified.proofs.items())),
             "discrepancies": dict(sorted(verified.discrepancies.items())),
@@ -274,6 +274,8 @@ class _Report:
             facts.append(f"{verified.superseded:,} superseded: no manifest lists them (`list` does)")
         if verified.withdrawn:
             facts.append(f"{verified.withdrawn:,} withdrawn by a recall, and still there (`list` shows them)")
+        if verified.tables:
+            facts.append(f"{states.count(verified.tables, 'table')} compared")
         facts += [*unmanaged, states.duration(seconds)]
         terminal.say(f"{url}: {'; '.join(facts)}", label=label)
 

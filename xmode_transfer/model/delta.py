@@ -4,10 +4,13 @@ Source: the Delta transaction log protocol (delta-io/delta, PROTOCOL.md).
 """
 
 import hashlib
+import json
 import re
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 
 class TableFormat(StrEnum):
@@ -79,3 +82,89 @@ def is_log_key(root: str, key: str) -> bool:
 
 def token(customer: str, feed: str) -> str:
     return hashlib.sha256(f"{customer}\0{feed}".encode()).hexdigest()[:32]
+
+
+# Enough of the log for verify, until the core of tables is merged.
+
+
+class Change(NamedTuple):
+    period: str
+    revision: int | None
+    added: Sequence[TableFile]
+    removed: Sequence[TableFile]
+    table_schema: str
+
+
+def commit(
+    table: DeltaTable, change: Change, at: datetime
+) -> tuple[DeltaTable, TableCommit, Iterator[bytes]]:
+    version = table.version + 1
+    rows: list[dict[str, object]] = []
+    if version == 0 or change.table_schema != table.table_schema:
+        rows.append(
+            {"metaData": {"schemaString": change.table_schema, "partitionColumns": list(table.columns)}}
+        )
+    for f in change.removed:
+        rows.append({"remove": {"path": quote(f.key.removeprefix(table.root))}})
+    for f in change.added:
+        rows.append(
+            {
+                "add": {
+                    "path": quote(f.key.removeprefix(table.root)),
+                    "size": f.size,
+                    "stats": f.statistics,
+                    "modificationTime": int(f.modified_at.timestamp() * 1000),
+                    "tags": {"xmode.period": f.period},
+                }
+            }
+        )
+    if change.revision is not None:
+        rows.append({"txn": {"appId": f"xmode:{table.feed}/{change.period}", "version": change.revision}})
+    rows.append({"commitInfo": {"timestamp": int(at.timestamp() * 1000), "period": change.period}})
+    made = TableCommit(
+        table.customer, table.feed, version, change.period, change.revision, len(change.added), 0, at
+    )
+    return (
+        table._replace(version=version, table_schema=change.table_schema),
+        made,
+        (json.dumps(row).encode() + b"\n" for row in rows),
+    )
+
+
+def parsed(
+    table: DeltaTable, lines: Iterable[bytes]
+) -> tuple[DeltaTable, TableCommit, list[TableFile], list[str]]:
+    added, removed, revision, schema, period = [], [], None, table.table_schema, ""
+    at = datetime.now(UTC)
+    for line in lines:
+        row = json.loads(line)
+        if "metaData" in row:
+            schema = row["metaData"]["schemaString"]
+        elif "add" in row:
+            a = row["add"]
+            added.append(
+                TableFile(
+                    a["tags"]["xmode.period"],
+                    table.root + unquote(a["path"]),
+                    a["size"],
+                    0,
+                    a["stats"],
+                    datetime.fromtimestamp(a["modificationTime"] / 1000, UTC),
+                    table.version + 1,
+                )
+            )
+        elif "remove" in row:
+            removed.append(table.root + unquote(row["remove"]["path"]))
+        elif "txn" in row:
+            revision = row["txn"]["version"]
+        elif "commitInfo" in row:
+            period = row["commitInfo"]["period"]
+        else:
+            raise ValueError("an unknown action")
+    after = table._replace(version=table.version + 1, table_schema=schema)
+    return (
+        after,
+        TableCommit(table.customer, table.feed, after.version, period, revision, len(added), 0, at),
+        added,
+        removed,
+    )

@@ -40,13 +40,16 @@ class DiscrepancyKind(StrEnum):
     ALTERED = "altered"  # the bytes differ from what was delivered
     ACL_CHANGED = "acl_changed"  # the bytes are the same, the permissions differ
     MANIFEST_DIFFERS = "manifest_differs"  # the manifest and the ledger disagree
+    TABLE_ALTERED = "table_altered"  # a version of the table's log is gone, changed or not ours
+    TABLE_DIFFERS = "table_differs"  # the table and the newest manifests disagree
     ELSEWHERE = "elsewhere"  # delivered under an earlier prefix of the destination
     UNREADABLE = "unreadable"  # access is denied, so nothing is known
     UNCHECKED = "unchecked"  # AWS or the network failed during the check
 
     @property
     def responsible(self) -> Responsible:
-        if self in (DiscrepancyKind.MANIFEST_DIFFERS, DiscrepancyKind.ELSEWHERE):
+        ours = (DiscrepancyKind.MANIFEST_DIFFERS, DiscrepancyKind.TABLE_DIFFERS, DiscrepancyKind.ELSEWHERE)
+        if self in ours:
             return Responsible.VENDOR
         return Responsible.AWS if self is DiscrepancyKind.UNCHECKED else Responsible.CUSTOMER
 
@@ -210,6 +213,14 @@ _FIXES = {
         "the ledger and the customer's manifest disagree. Run `xmode-transfer ledger check`, and find out "
         "whether an older ledger was restored (docs/operations.md)"
     ),
+    DiscrepancyKind.TABLE_ALTERED: (
+        "ask the customer what writes below _delta_log/: only we may. `xmode-transfer table end` and `table "
+        "create` begin the table anew (docs/tables.md)"
+    ),
+    DiscrepancyKind.TABLE_DIFFERS: (
+        "run the verification again once no delivery is open. If the table still differs, `xmode-transfer "
+        "table end` and `table create` begin it anew (docs/tables.md)"
+    ),
     DiscrepancyKind.ELSEWHERE: (
         "confirm destination.prefix in customers/{customer}.yaml with the customer. If it has changed, the "
         "objects under the old prefix are the customer's: they are neither checked nor deleted"
@@ -227,13 +238,15 @@ def fix(kind: DiscrepancyKind, customer: str, bucket: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CheckedKey:
-    """``acl``: True if its permissions are as expected, False if not, None if it is not in the sample."""
+    """``acl``: True if its permissions are as expected, False if not, None if it is not in the sample.
+    ``of_table``: a feed's table differs in this key, of the table's log or of an object."""
 
     known: DeliveredKey
     seen: ObjectInfo | None
     judgement: Judgement
     acl: bool | None
     checked_at: datetime
+    of_table: bool = False
 
 
 class OperationKind(StrEnum):

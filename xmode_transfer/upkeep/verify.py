@@ -41,7 +41,8 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, in_order, opened
 from xmode_transfer.transfer.manifest_reading import ManifestReader, NoManifest
 from xmode_transfer.transfer.planning import delivery_id
-from xmode_transfer.upkeep.listing import Standing, compare
+from xmode_transfer.upkeep.listing import Standing, compare, table_roots
+from xmode_transfer.upkeep.table_check import TableCheck
 
 PROVEN = "proven"
 NOTHING = "nothing"
@@ -60,7 +61,8 @@ _NOT_KNOWN = frozenset({DiscrepancyKind.ELSEWHERE, DiscrepancyKind.UNREADABLE, D
 class Verified:
     """``unmanaged`` counts keys below the prefix that are not ours; None for a scope of some periods.
     ``superseded`` counts keys of revisions that were never published, ``withdrawn`` those that a recall has
-    withdrawn and that are still there: nothing is to be proven of them."""
+    withdrawn and that are still there: nothing is to be proven of them. ``tables`` counts the feeds of which
+    the table was compared with the manifests."""
 
     keys: int = 0
     proven: int = 0
@@ -69,12 +71,16 @@ class Verified:
     rewritten: int = 0
     acl_checked: int = 0
     discrepancies: Counter[DiscrepancyKind] = field(default_factory=Counter)
+    tables: int = 0
     unmanaged: int | None = None
     superseded: int = 0
     withdrawn: int = 0
 
     def count(self, checked: CheckedKey) -> None:
         judgement = checked.judgement
+        if checked.of_table and judgement.kind is not None:
+            self.discrepancies[judgement.kind] += 1
+            return
         self.keys += 1
         self.acl_checked += checked.acl is not None
         if judgement.kind is not None:
@@ -159,6 +165,7 @@ class Verification:
                     proven=verified.proven,
                     proven_bytes=verified.proven_bytes,
                     acl_checked=verified.acl_checked,
+                    tables=verified.tables,
                     unmanaged=verified.unmanaged,
                     superseded=verified.superseded,
                     withdrawn=verified.withdrawn,
@@ -179,6 +186,12 @@ class Verification:
         with in_order(check, keys(), name="verify", threads=self.context.parallel, ahead=_WINDOW) as checked:
             for item, error in checked:
                 yield self._settled(item, error)
+        for table in self.context.ledger.tables.find(self.customer.name):
+            if self.scope.feed in (None, table.feed):
+                self.verified.tables += 1
+                for differing in TableCheck(self.context, self.customer, store, table, self.scope):
+                    self.verified.count(differing)
+                    yield differing, self._noted(differing)
 
     def _keys(self, store: ObjectStore) -> Iterator[DeliveredKey]:
         scope, name = self.scope, self.customer.name
@@ -195,7 +208,8 @@ class Verification:
             return
         self.verified.unmanaged = 0
         below = self.customer.destination.prefix + (f"{scope.feed}/" if scope.feed else "")
-        for listed in compare(store.list(below), known, self.customer.destination.prefix):
+        prefix, roots = self.customer.destination.prefix, table_roots(self.context, name)
+        for listed in compare(store.list(below), known, prefix, roots):
             if listed.standing is Standing.WITHDRAWN:
                 self.verified.withdrawn += 1
             elif listed.standing is Standing.SUPERSEDED:
@@ -286,8 +300,13 @@ class Verification:
             self.context.progress.bytes_sent(size)
         if known.etag is not None:  # the expected count excludes manifests
             self.context.progress.object_finished(known.key, size, str(judgement.kind or PROVEN))
+        return checked, self._noted(checked)
+
+    def _noted(self, checked: CheckedKey) -> Finding | None:
+        """Keeps a discrepancy for the ledger, and logs it."""
+        verified, judgement, known = self.verified, checked.judgement, checked.known
         if judgement.kind is None:
-            return checked, None
+            return None
         if judgement.kind not in _NOT_KNOWN:
             of = (known.feed, known.period, judgement.kind)
             first = Discrepancy(*of, 0, known.key, self.context.clock.now())
@@ -303,4 +322,4 @@ class Verification:
                 responsible=str(judgement.kind.responsible),
                 message=judgement.message,
             )
-        return checked, Finding(judgement.kind, known, judgement.message)
+        return Finding(judgement.kind, known, judgement.message)
