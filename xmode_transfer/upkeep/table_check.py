@@ -82,6 +82,8 @@ class TableCheck:
                     return read, self._of_log(log_key(root, number), altered, body)
                 try:
                     read, commit, added, removed = parsed(read, body.splitlines())
+                    if (read.id, read.columns) != (self.table.id, self.table.columns):
+                        raise ValueError("it is another table's")
                 except ValueError as error:
                     return read, self._of_log(log_key(root, number), altered, f"it is not as put: {error}")
                 for key in removed:
@@ -162,15 +164,22 @@ class TableCheck:
     def _listed(self, current: Mapping[str, set[int]]) -> Iterator[DeliveredKey]:
         """Yield the Parquet objects of these revisions; of a drop folder, the newest of each name."""
         newest: dict[str, tuple[int, DeliveredKey]] = {}
-        for known in self.context.ledger.keys.delivered(self.customer.name, self.table.feed):
+        of = (self.customer.name, self.table.feed)
+        for known in self.context.ledger.keys.delivered(*of):
             revision = max(current[known.period].intersection(known.named_by), default=0)
-            if not known.name or not revision or not known.key.endswith(".parquet"):
+            in_table = known.key.endswith(".parquet") and known.key.startswith(self.table.root)
+            if not known.name or not revision or not in_table:
                 continue
             if known.period != PeriodKind.NONE:
                 yield known
             elif known.name not in newest or newest[known.name][0] < revision:
                 newest[known.name] = (revision, known)
-        yield from (known for _, known in newest.values())
+        gone = {
+            item.name: item.removed
+            for item in self.context.ledger.objects.receipts(*of, PeriodKind.NONE)
+            if not item.superseded
+        }  # the newest of its name is removed: an older one does not come back
+        yield from (known for _, known in newest.values() if not gone[known.name])
 
     def _going(self) -> set[str]:
         """Return the keys that an unfinished operation is about to delete."""

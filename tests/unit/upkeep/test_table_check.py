@@ -27,6 +27,7 @@ from xmode_transfer.upkeep.verify import Verification
 
 ALTERED, DIFFERS = DiscrepancyKind.TABLE_ALTERED, DiscrepancyKind.TABLE_DIFFERS
 SCHEMA = '{"type":"struct","fields":[{"name":"id","type":"long","nullable":true,"metadata":{}}]}'
+STATISTICS = '{"numRecords":1}'
 NAMES = ("a.parquet", "b b.parquet", "c.txt")
 
 
@@ -52,7 +53,7 @@ class Place:
     def file(self, name: str, **changes: Any) -> TableFile:
         found = self.world.bucket.current(self.key(name))
         size = len(found.body or b"") if found is not None else 1
-        file = TableFile(DAY.label, self.key(name), size, 1, "{}", self.world.clock.now())
+        file = TableFile(DAY.label, self.key(name), size, 1, STATISTICS, self.world.clock.now())
         return file._replace(**changes)
 
     def commit(
@@ -216,12 +217,27 @@ def test_a_drop_folder_has_the_newest_of_each_name(tmp_path: Path) -> None:
         assert state is not None
         assert deliver(world.context, CUSTOMER, feed, state).exit_code == 0
         (key,) = {key for key in world.bucket.contents() if key.endswith(name)} - {one.key for one in files}
-        files.append(TableFile("none", key, 13 + len(files), 1, "{}", world.clock.now()))
+        files.append(TableFile("none", key, 13 + len(files), 1, STATISTICS, world.clock.now()))
     place.commit(1, files[:2])
     assert {key: kind for key, (kind, _) in place.verify().items()} == {
         files[0].key: DIFFERS,
         files[2].key: DIFFERS,
     }
     place.commit(3, files[2:], files[:1])
+    assert place.verify() == {}
+    place.commit(None, [], files[2:])
+    assert set(place.verify()) == {files[2].key}
+    now = world.clock.now()
+    with held(world.ledger, "cleanup/acme", "test") as lease:  # the older one does not come back
+        world.bucket.remove(files[2].key, now)
+        operation = OperationRecord("o1", OperationKind.CLEANUP, "acme", "test", "alice", "", now)
+        world.ledger.operations.start(lease, operation)
+        put = next(
+            item
+            for item in world.ledger.objects.receipts("acme", "us-daily", "none")
+            if item.key == files[2].key
+        )
+        of = (put.key, "us-daily", "none", 3, False, put.size, put.etag, put.delivered_at, "recalled")
+        world.ledger.operations.record_removals(lease, "o1", [Removal(*of, RemovalOutcome.DELETED, now)])
     assert place.verify() == {}
     world.ledger.close()
