@@ -161,8 +161,7 @@ class CustomerTables(LedgerPart):
 
         def action(connection: Connection) -> None:
             numbers = {
-                period: _known_period(connection, table.customer, table.feed, period)
-                for period in {item.period for item in adding}
+                period: self._period(connection, table, period) for period in {item.period for item in adding}
             }
             rows = [{"period_id": numbers[item.period], **TABLE_FILE.values(item)} for item in adding]
             for start in range(0, len(rows), _ROWS_AT_A_TIME):
@@ -176,6 +175,12 @@ class CustomerTables(LedgerPart):
             connection.execute(self._database.upsert(customer_tables), [TABLE.values(table)])
 
         self._fenced(lease, action)
+
+    def _period(self, connection: Connection, table: DeltaTable, period: str) -> int:
+        """Return the row of a period. After a lost ledger a log names periods that nothing else knows."""
+        row = {"customer": table.customer, "feed": table.feed, "period": period}
+        connection.execute(self._database.insert(periods).values(row).on_conflict_do_nothing())
+        return _known_period(connection, **row)
 
     def commits(
         self, customer: str, feed: str, period: str | None = None, limit: int | None = None

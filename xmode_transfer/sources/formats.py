@@ -243,8 +243,8 @@ def _parts(suffix: str, stream: Any) -> Iterator[Any]:
     elif suffix == ".bz2":
         yield bz2.BZ2File(stream)
     elif suffix == ".zst":
-        arrow = _arrow("pyarrow", "deep: true for .zst files")
-        yield arrow.CompressedInputStream(arrow.PythonFile(stream, mode="r"), "zstd")
+        library = arrow("pyarrow", "the feed's checks (deep: true for .zst files) need")
+        yield library.CompressedInputStream(library.PythonFile(stream, mode="r"), "zstd")
     else:
         with zipfile.ZipFile(stream) as archive:
             for member in archive.infolist():
@@ -277,7 +277,7 @@ def _first_line(body: OpenFile, *, zipped: bool) -> str:
 def _schema(body: OpenFile) -> str:
     """Return the columns, by path, type, and whether they may be null, in JSON. What Parquet itself says of
     them is compared, not what the writer's library adds."""
-    parquet = _arrow("pyarrow.parquet", "parquet: {schema: ...}")
+    parquet = arrow("pyarrow.parquet", "the feed's checks (parquet: {schema: ...}) need")
     with _library(body, "its footer cannot be read"):
         schema = parquet.read_metadata(io.BufferedReader(_Stream(body), _AT_ONCE)).schema
     columns = (schema.column(number) for number in range(len(schema)))
@@ -293,10 +293,11 @@ def _type_of(column: Any) -> str:
     return " ".join(word for word in words if word not in ("", "None"))
 
 
-def _arrow(module: str, needed_by: str) -> Any:
+def arrow(module: str, needed_by: str, extra: str = "formats") -> Any:
+    """Import a module of pyarrow. Raises SourceUnreadable with the extra to install."""
     try:
         return import_module(module)
     except ImportError as error:
-        what = f"the feed's checks ({needed_by}) need pyarrow, which is not installed"
-        hint = "install it with `pip install 'xmode-transfer[formats]'`"
+        what = f"{needed_by} pyarrow, which is not installed"
+        hint = f"install it with `pip install 'xmode-transfer[{extra}]'`"
         raise SourceUnreadable(what, hint=hint) from error

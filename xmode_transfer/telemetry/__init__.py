@@ -41,6 +41,7 @@ class Event(Enum):
     OBJECT_DELIVERED = "one object has its receipt (debug)"
     OBJECT_FAILED = "one object failed; the others go on"
     OBJECT_GONE = "a delivered object is missing or changed in the bucket: it is sent again, or left out"
+    TABLE_NOT_CHECKPOINTED = "a table's checkpoint or its hint could not be written; the next commit retries"
     LISTING_REFUSED = "the role may not list the period's keys; each object is checked by itself"
     OBJECT_RETRIED = "one object is sent again after a transient failure"
 

@@ -1,13 +1,10 @@
 """Put the manifest last, once, when every object has its receipt; or return what prevents it."""
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Customer
 from xmode_transfer.model import keys, manifest
@@ -19,20 +16,17 @@ from xmode_transfer.model.errors import (
     Interrupted,
     ObjectExists,
     Responsible,
-    Unavailable,
     XmodeError,
 )
 from xmode_transfer.model.keys import count as noun_count
-from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceFile, SourceProblem, Status
-from xmode_transfer.sources.local import LocalFile
+from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceProblem, Status
 from xmode_transfer.transfer import tables, withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.plan import ScanTotals
 from xmode_transfer.transfer.planning import Plan
 from xmode_transfer.transfer.sending import Sent
-
-_CHUNK_BYTES = 1024 * 1024
+from xmode_transfer.transfer.spooling import SpooledFile, chunks_of, prove
 
 
 def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
@@ -201,38 +195,8 @@ def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
         yield receipt
 
 
-def prove(store: ObjectStore, key: str, size: int) -> None:
-    """Proves an object by a HEAD. Raises Unavailable if it is missing."""
-    info = store.head(key)
-    if info is None or info.size != size:
-        raise Unavailable(
-            f"{key} was acknowledged, but does not exist",
-            hint="no action is needed: the next attempt puts it again",
-        )
-
-
 def _taken(key: str, why: str) -> ObjectExists:
     return ObjectExists(
         f"{key} already holds an object that is not this delivery's manifest: {why}",
         hint="ask the customer to move that object, then run again. Nothing was overwritten",
     )
-
-
-def chunks_of(body: OpenFile) -> Iterator[bytes]:
-    for offset in range(0, body.size, _CHUNK_BYTES):
-        yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
-
-
-class SpooledFile(LocalFile):
-    """An unnamed temporary file."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        with tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024) as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            spooled = SourceFile("the temporary file", file.tell(), 0, "")
-            super().__init__(spooled, "", os.dup(file.fileno()))
-
-    def check_unchanged(self) -> None:
-        """Does nothing: no other process can open an unnamed file."""

@@ -57,8 +57,8 @@ from xmode_transfer.transfer.manifest_reading import (
     withdrawn_of,
 )
 from xmode_transfer.transfer.planning import delivery_id
-from xmode_transfer.transfer.publishing import SpooledFile, chunks_of
 from xmode_transfer.transfer.sending import failure_of
+from xmode_transfer.transfer.spooling import SpooledFile, chunks_of
 
 _ADOPTING = "adopting"  # the marker of an adoption under way; one that was killed begins again
 _IDENTITY = "adopted"  # the unknown identity of a source file: the next run reads the file

@@ -211,8 +211,12 @@ def end(context: Context, configuration: Configuration, name: str, feed: str) ->
     if name in configuration.broken:
         raise configuration.why_broken(name, "its tables stay")
     customer, its = configuration.customers.get(name), configuration.feeds.get(feed)
-    subscribes = customer is not None and its is not None and feed in customer.feeds
-    if subscribes and customer.subscription(its).table is TableFormat.DELTA:
+    if (
+        customer is not None
+        and its is not None
+        and feed in customer.feeds
+        and customer.subscription(its).table is TableFormat.DELTA
+    ):
         where = f"feeds/{feed}.yaml"
         if customer.feeds[feed].table is not None:
             where = f"customers/{name}.yaml"
