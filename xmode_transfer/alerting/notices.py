@@ -225,6 +225,10 @@ _ASKED: Mapping[str, tuple[str, str]] = {
         f"{_POLICY} The key policy must also allow the role to use the key (key-policy-statement.json).",
     ),
     "object_exists": _TAKEN,
+    "table_conflict": (
+        "another program has written to the log of our Delta table, and we never overwrite",
+        "End that program, and remove its commits from {place}_delta_log/; ask us for their keys.",
+    ),
 }
 _ANYTHING = ("something in your account stops it ({cause})", "Ask us for details: we have AWS's response.")
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "release": "Release a quarantined period, or reject it.",
     "cleanup": "Delete what has expired under a customer's retention policy.",
     "recall": "Take back what was delivered, from all customers that hold it.",
+    "table": "Begin, end or list Delta tables of customers' feeds.",
     "status": "Show health, recent deliveries and pending work.",
     "alerts": "List alerts by cause, or test the channels.",
     "ledger": "Back up, restore, check or copy the ledger.",

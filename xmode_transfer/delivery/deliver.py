@@ -35,7 +35,7 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import publishing, removing
+from xmode_transfer.transfer import publishing, removing, tables
 from xmode_transfer.transfer.context import Context, admit, held, of_delivery, opened
 from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import Plan, Planner
@@ -252,6 +252,8 @@ class _Work:
                 # If everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
                 before = None if sends_all else context.ledger.objects.last_proof(delivery.id)
+                source, lease = self.planner.source, self.lease
+                tables.prepare(context, self.customer, self.feed, store, delivery, source, lease)
                 self._send(store, delivery, sent)
                 error = obstacle(context, plan, sent)
                 if error is None and not sent.stale and before is not None:

@@ -140,6 +140,14 @@ class CustomerTables(LedgerPart):
             last = (rows[-1].period_id, rows[-1].key)
             after = query.where(sa.tuple_(table_files.c.period_id, table_files.c.key) > sa.tuple_(*last))
 
+    def named(self, customer: str, feed: str, period: str, keys: Iterable[str]) -> Iterator[TableFile]:
+        """Yield what is known of these keys."""
+        query = select(table_files, periods.c.period).join(periods, periods.c.id == table_files.c.period_id)
+        its = only(query, *of_period(customer, feed, period))
+        remaining = iter(keys)
+        while some := list(islice(remaining, _ROWS_AT_A_TIME)):
+            yield from self._records(TABLE_FILE, its.where(table_files.c.key.in_(some)))
+
     def apply(
         self,
         lease: Lease,

@@ -260,6 +260,18 @@ class ObjectExists(ForCustomer, StoreError, code="object_exists"):
     """A create-only PUT failed because the key exists (HTTP 412)."""
 
 
+class TableConflict(ObjectExists, code="table_conflict"):
+    """The log of a table has a commit that is not ours. Nothing was overwritten."""
+
+
+class TableRefused(XmodeError, code="table_refused"):
+    """The configuration does not agree with the table that is there."""
+
+
+class SchemaChanged(XmodeError, code="schema_changed"):
+    """A file does not fit its feed's table. Nothing of the delivery is sent."""
+
+
 class ObjectNotFound(StoreError, code="object_not_found"): ...
 
 

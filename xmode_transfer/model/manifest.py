@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from xmode_transfer.model.delta import TableCommit
 from xmode_transfer.model.recall import WithdrawnObject
 from xmode_transfer.model.records import Delivery, MissingObject, Receipt
 
@@ -89,6 +90,7 @@ def chunks(
     prefix: str,
     bucket: str = "",
     released: Mapping[str, Any] | None = None,
+    table: TableCommit | None = None,
     sign: Callable[[bytes], dict[str, str] | None] | None = None,
 ) -> Iterator[bytes]:
     """Yield the manifest. ``receipts``, ``missing`` and ``withdrawn`` are sorted by name; ``released`` says
@@ -106,6 +108,8 @@ def chunks(
         tail["released"] = released
     if delivery.replaces:
         tail["replaces"] = list(delivery.replaces)
+    if table is not None:
+        tail["table"] = {"format": "delta", "version": table.version, "rows": table.rows}
     digest = SignedDigest(head | tail, bucket)
     yield (canonical(head)[:-1] + ',"missing":[').encode()
     digest.begin("missing")

@@ -97,6 +97,13 @@ class Event(Enum):
     RECALL_CARRIED_OUT = "what a recall has done so far for one customer: state, and keys by outcome"
     DELIVERY_ADOPTED = "a delivery known only from its manifest is in the ledger again, its objects verified"
 
+    TABLE_COMMITTED = "a delivery or a removal is a new version of the feed's table"
+    TABLE_MISSING = (
+        "a feed with `table: delta` and earlier deliveries has no table yet; the line has the command"
+    )
+    TABLE_ENDED = "a table's log was deleted, as far as it is as we put it; the data stay"
+    TABLE_NOT_OURS = "an adoption found a table's log below the feed's folder that is not ours"
+
     DAEMON_STARTED = "the daemon runs: version, customers, slots"
     DAEMON_STOPPING = "the daemon was asked to stop: nothing new begins"
     DAEMON_STOPPED = "the daemon has stopped; interrupted work resumes at the next start"

@@ -20,7 +20,7 @@ from xmode_transfer.model.errors import (
 )
 from xmode_transfer.model.keys import count as noun_count
 from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceProblem, Status
-from xmode_transfer.transfer import withdrawing
+from xmode_transfer.transfer import tables, withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.plan import ScanTotals
@@ -79,6 +79,9 @@ def publish(
     withdrawn one meanwhile. Raises ObjectExists if the key holds anything else."""
     if withdrawing.lists_withdrawn(context, delivery):
         return None
+    committed = tables.commit(context, customer, store, delivery, lease)
+    if committed.stale:
+        return None
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     reason = delivery.not_attested or _inherited_reason(context, delivery)
     chunks = manifest.chunks(
@@ -89,6 +92,7 @@ def publish(
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
         released=_released(context, delivery),
+        table=committed.commit,
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,
     )
     with SpooledFile(chunks) as body:

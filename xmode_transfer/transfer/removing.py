@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from itertools import groupby, islice
+from typing import TypeVar
 from zlib import crc32
 
 from xmode_transfer import telemetry
@@ -20,7 +21,7 @@ from xmode_transfer.aws import checksums
 from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.aws.stores import DELETE_MANY_KEYS, Deletion, DeletionResult, ObjectStore
 from xmode_transfer.config import Customer
-from xmode_transfer.model.errors import AccessDenied, AlreadyRunning, XmodeError
+from xmode_transfer.model.errors import AccessDenied, AlreadyRunning, TableConflict, XmodeError
 from xmode_transfer.model.records import (
     DeliveredKey,
     Delivery,
@@ -39,6 +40,7 @@ from xmode_transfer.model.upkeep import (
     RemovalOutcome,
 )
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import tables
 from xmode_transfer.transfer.context import (
     TTL_SECONDS,
     Context,
@@ -52,6 +54,7 @@ from xmode_transfer.transfer.context import (
 from xmode_transfer.transfer.planning import own_ids
 from xmode_transfer.transfer.sending import failure_of
 
+_Item = TypeVar("_Item")
 States = tuple[tuple[int, Status], ...]
 
 
@@ -180,7 +183,16 @@ class Remover:
     def remove_period(
         self, period: ExpiringPeriod, delivering: Lease, requests: int = REQUESTS_AT_ONCE
     ) -> None:
-        """Removes one period. The caller holds its delivery lease."""
+        """Removes one period: first from the feed's table, then from the bucket. The caller holds its
+        delivery lease."""
+        of_period, context = (period.feed, period.period), self.context
+        planned = context.ledger.operations.removals(self.operation.id, *of_period, INTENDED)
+        going = (item.key for item in planned if not item.manifest)
+        try:
+            tables.unlist(context, self.customer, *of_period, going)
+        except TableConflict as error:
+            period.kept_because = error.message
+            return
         if self._remove_manifests(period):
             self._remove_objects(period, delivering, requests)
         else:
@@ -296,7 +308,7 @@ class Remover:
             self.context.progress.object_finished(item.key, item.size, str(item.outcome))
 
 
-def in_batches(items: Iterable[Removal]) -> Iterator[list[Removal]]:
+def in_batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
     source = iter(items)
     return iter(lambda: list(islice(source, DELETE_MANY_KEYS)), [])
 

@@ -15,6 +15,7 @@ from xmode_transfer.model.errors import (
     AccessDenied,
     ObjectExists,
     ObjectNotFound,
+    TableConflict,
     Unavailable,
     XmodeError,
 )
@@ -27,10 +28,6 @@ from xmode_transfer.transfer.spooling import SpooledFile, prove
 
 CHECKPOINT_EVERY = 100
 _ROWS_AT_A_TIME = 5_000
-
-
-class TableConflict(ObjectExists):
-    """A key of a table's log has an object that is not ours."""
 
 
 class TableLog:

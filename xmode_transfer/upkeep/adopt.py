@@ -42,7 +42,7 @@ from xmode_transfer.model.upkeep import (
     manifest_differences,
 )
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import withdrawing
+from xmode_transfer.transfer import tables, withdrawing
 from xmode_transfer.transfer.context import Context, Operation, begun, held, in_order, of_delivery, opened
 from xmode_transfer.transfer.manifest_reading import (
     MAX_BYTES,
@@ -195,6 +195,8 @@ class _Adopting:
                     refused_in_a_row = refused_in_a_row + 1 if error is not None else 0
                     if error is not None and refused_in_a_row >= _MOST_IN_A_ROW:
                         raise error
+            if not self.dry_run:
+                tables.discover(self.context, self.customer, feed, store)
 
     def _held(self, of: ManifestKey) -> AbstractContextManager[Lease]:
         name = of_delivery(self.customer.name, of.feed, of.period)

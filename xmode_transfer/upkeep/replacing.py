@@ -7,7 +7,7 @@ from itertools import zip_longest
 from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
-from xmode_transfer.model.errors import Defect, SourceError
+from xmode_transfer.model.errors import Defect, SchemaChanged, SourceError, TableRefused
 from xmode_transfer.model.periods import Period, PeriodKind, period_labelled
 from xmode_transfer.model.recall import Content, Contents, Recall
 from xmode_transfer.model.records import (
@@ -21,7 +21,7 @@ from xmode_transfer.model.records import (
 )
 from xmode_transfer.sources.interface import PeriodState
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import publishing
+from xmode_transfer.transfer import publishing, tables
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.large import LargeObjects
 from xmode_transfer.transfer.planning import Planner, delivery_id, own_ids, supersede
@@ -213,6 +213,12 @@ class Replacing:
         before = ledger.objects.last_proof(delivery.id)
         args = (context, self.customer, store, delivery, self.lease)
         if corrected:
+            try:
+                at = (context, self.customer, planner.feed, store, delivery)
+                tables.prepare(*at, planner.source, self.lease)
+            except (SchemaChanged, TableRefused) as error:
+                supersede(context, self.lease, delivery, error.message)
+                return False
             sender = Sender(context, self.customer, planner.feed, planner.source, store, delivery, self.lease)
             sent = sender.send(ledger.objects.pending(delivery.id))
             if sent.halted is not None:

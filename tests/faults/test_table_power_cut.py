@@ -1,0 +1,129 @@
+"""The power fails at every point of a delivery into a table, of its correction and of its expiry, once before
+the call takes effect and once after.
+
+At the cut, the table has the whole old delivery or the whole new one. After the next run, its rows are the
+newest manifest's, and nothing was committed twice.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import pytest
+
+from tests.delta_log import ROOT, keys_of_manifests, parquet, replay, rows, stored
+from tests.faults.conftest import PERIOD
+from tests.forms import points
+from xmode_transfer.model.delta import TableFormat
+from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.transfer import sending
+
+NEXT = Period.parse("2026-11-23", PeriodKind.DAY)
+FIRST = {
+    "2026/11/22/a.parquet": parquet(id=[1, 2], price=[1.5, 2.5]),
+    "2026/11/22/b.parquet": parquet(id=[3], price=[3.5]),
+    "2026/11/22/readme.txt": b"not of the table",
+}
+CORRECTED = parquet(id=[3, 4], price=[3.5, 4.5], note=["new", None])
+
+
+@pytest.fixture
+def make_table(make_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    def make() -> Any:
+        world = make_world(FIRST)
+        monkeypatch.setattr(sending, "LARGE_BYTES", 1_000_000)
+        world.feed = world.feed.model_copy(update={"table": TableFormat.DELTA})
+        return world
+
+    return make
+
+
+def check_whole(world: Any, *deliveries: set[str]) -> None:
+    """The table is one of these deliveries, and each of its files is there."""
+    contents = world.bucket.contents()
+    files = set(replay(contents).files)
+    assert files in deliveries
+    assert files <= contents.keys()
+
+
+def check_end(world: Any) -> None:
+    contents = world.bucket.contents()
+    table = replay(contents)
+    assert set(table.files) == keys_of_manifests(contents)
+    for key in contents:
+        assert len(world.bucket.versions(key)) == 1, key
+
+
+A, B, B2 = (f"{ROOT}2026/11/22/{name}" for name in ("a.parquet", "b.parquet", "_r2/b.parquet"))
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_wherever_the_power_fails_a_delivery_is_one_version(
+    make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool
+) -> None:
+    for at in points(6, first=1 + 3 * after):
+        world = make_table()
+        world.process(power := make_power(at, after=after))
+        check_whole(world, set(), {A, B})
+        if not power.off:
+            break
+        assert world.process().outcome in ("delivered", "skipped")
+        check_end(world)
+        assert replay(world.bucket.contents()).version == 0
+    assert at > 30
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_wherever_the_power_fails_a_correction_is_one_version(
+    make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool, tmp_path: Path
+) -> None:
+    for at in points(8, first=1 + 4 * after):
+        world = make_table()
+        world.process()
+        world.source.write("2026/11/22/b.parquet", CORRECTED)
+        world.process(power := make_power(at, after=after))
+        check_whole(world, {A, B}, {A, B2})
+        if not power.off:
+            break
+        assert world.process().outcome in ("delivered", "skipped")
+        check_end(world)
+        assert replay(world.bucket.contents()).version == 1
+    assert at > 30
+    contents = world.bucket.contents()
+    root = stored(contents, tmp_path / f"bucket-{after}") / ROOT
+    table = deltalake.DeltaTable(str(root))
+    read = sorted(table.to_pyarrow_table().to_pylist(), key=lambda row: row["id"])
+    assert read == [
+        {"id": 1, "price": 1.5, "note": None},
+        {"id": 2, "price": 2.5, "note": None},
+        {"id": 3, "price": 3.5, "note": "new"},
+        {"id": 4, "price": 4.5, "note": None},
+    ]
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_wherever_the_power_fails_an_expiry_leaves_the_table_first(
+    make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool
+) -> None:
+    for at in points(6, first=1 + 3 * after):
+        world = make_table()
+        world.process()
+        world.source.write("2026/11/23/a.parquet", FIRST["2026/11/22/a.parquet"], period=NEXT)
+        world.process(period=NEXT)
+        late = f"{ROOT}2026/11/23/a.parquet"
+        world.clean(power := make_power(at, after=after), keep_last=1)
+        check_whole(world, {A, B, late}, {late})
+        if not power.off:
+            break
+        world.clean(keep_last=1)
+        contents = world.bucket.contents()
+        assert set(replay(contents).files) == {late} == keys_of_manifests(contents)
+        assert replay(contents).version == 2
+        assert rows(contents, [late]) == [{"id": 1, "price": 1.5}, {"id": 2, "price": 2.5}]
+        assert A not in contents
+    assert at > 20
+    assert PERIOD.label < NEXT.label
