@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024  # a schema of ten thousand columns has a tent
 _MAX_TEXT = 1024  # characters of a name
 _MAX_NUMBER = 2**63 - 1
 _MAX_ACTIONS = 5_000_000  # one commit: a delivery of as many files and what it replaces
-_SAFE = "/=~!$&'()*+,;:@-._"
+_SAFE = "/=~!$&'()*+,;@-._"  # a colon would end a URI's scheme
 _LOG_FILE = re.compile(r"[0-9]{20}(\.checkpoint\.parquet|\.json)|_last_checkpoint")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
