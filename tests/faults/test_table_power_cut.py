@@ -13,11 +13,13 @@ import deltalake
 import pytest
 
 from tests.delta_log import ROOT, keys_of_manifests, parquet, replay, rows, stored
-from tests.faults.conftest import PERIOD
 from tests.forms import points
+from xmode_transfer.config import Configuration, Service
 from xmode_transfer.model.delta import TableFormat
+from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.transfer import sending
+from xmode_transfer.upkeep import tables
 
 NEXT = Period.parse("2026-11-23", PeriodKind.DAY)
 FIRST = {
@@ -126,4 +128,47 @@ def test_wherever_the_power_fails_an_expiry_leaves_the_table_first(
         assert rows(contents, [late]) == [{"id": 1, "price": 1.5}, {"id": 2, "price": 2.5}]
         assert A not in contents
     assert at > 20
-    assert PERIOD.label < NEXT.label
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_wherever_the_power_fails_a_table_is_begun_and_ended(
+    make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool
+) -> None:
+    def work(command: Callable[..., Any], power: Any = None) -> Any:
+        feeds, customers = {"us-daily": world.feed}, {"acme": world.customer}
+        with world.context(power) as context:
+            try:
+                return command(context, Configuration(Service(), feeds, customers, {}), "acme", "us-daily")
+            except XmodeError:
+                return None
+
+    is_table = {"update": {"table": TableFormat.DELTA}}
+    ends = 0
+    for at in points(10, first=1 + 5 * after):
+        world = make_table()
+        world.feed = plain = world.feed.model_copy(update={"table": None})
+        world.process()
+        world.source.write("2026/11/23/a.parquet", FIRST["2026/11/22/a.parquet"], period=NEXT)
+        world.process(period=NEXT)
+        late = f"{ROOT}2026/11/23/a.parquet"
+        world.feed = plain.model_copy(**is_table)
+        work(tables.create, power := make_power(at, after=after))
+        check_whole(world, set(), {A, B}, {A, B, late})
+        begun = not power.off
+        assert work(tables.create) is not None
+        check_end(world)
+        assert replay(world.bucket.contents()).version == 1
+        world.feed = plain
+        data = {key for key in world.bucket.contents() if "_delta_log" not in key}
+        work(tables.end, power := make_power(at, after=after))
+        if power.off:
+            work(tables.end)
+            ends += 1
+        assert set(world.bucket.contents()) == data
+        with world.context() as context:
+            assert context.ledger.tables.find() == []
+        if begun:
+            break
+    assert at > 30
+    assert ends

@@ -69,14 +69,16 @@ class CustomerTables(LedgerPart):
         self._fenced(lease, lambda c: c.execute(putting, [TABLE.values(table)]))
 
     def end(self, lease: Lease, table: DeltaTable) -> None:
-        """Forget a table, its commits, and which files it had; what is known of files stays."""
+        """Forget a table, its commits and schemas, and which files it had; what is known of files stays."""
         of_table = {"customer": table.customer, "feed": table.feed}
 
         def action(connection: Connection) -> None:
             connection.execute(delete(table_commits).filter_by(**of_table))
             connection.execute(delete(customer_tables).filter_by(**of_table))
-            its = table_files.c.period_id.in_(select(periods.c.id).filter_by(**of_table))
-            connection.execute(update(table_files).where(its).values(version=None))
+            its = select(periods.c.id).filter_by(**of_table)
+            connection.execute(delete(table_schemas).where(table_schemas.c.period_id.in_(its)))
+            of_files = table_files.c.period_id.in_(its)
+            connection.execute(update(table_files).where(of_files).values(version=None))
 
         self._fenced(lease, action)
 

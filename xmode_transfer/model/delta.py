@@ -5,13 +5,16 @@ Source: the Delta transaction log protocol (delta-io/delta, PROTOCOL.md).
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
+from xmode_transfer.model.delta_schema import SchemaChange as SchemaChange
+from xmode_transfer.model.delta_schema import compact
+from xmode_transfer.model.delta_schema import merged as merged
 from xmode_transfer.model.keys import MAX_KEY_BYTES
 from xmode_transfer.model.layout import partition_values
 
@@ -19,7 +22,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024  # a schema of ten thousand columns has a tent
 _MAX_TEXT = 1024  # characters of a name
 _MAX_NUMBER = 2**63 - 1
 _MAX_ACTIONS = 5_000_000  # one commit: a delivery of as many files and what it replaces
-_SAFE = "/=~!$&'()*+,;:@-._"
+_SAFE = "/=~!$&'()*+,;@-._"  # a colon would end a URI's scheme
 _LOG_FILE = re.compile(r"[0-9]{20}(\.checkpoint\.parquet|\.json)|_last_checkpoint")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -94,10 +97,6 @@ class Change(NamedTuple):
     rows: int | None = None
 
 
-class SchemaChange(ValueError):
-    """A file does not have the table's schema. The message has both in words."""
-
-
 def token(customer: str, feed: str) -> str:
     """Return what marks a log's objects as ours, in their metadata."""
     return f"table/{customer}/{feed}"
@@ -124,73 +123,6 @@ def is_log_key(root: str, key: str) -> bool:
 def app_id(feed: str, period: str) -> str:
     """Return the name of a period in the table's transactions; their version is the revision."""
     return f"xmode:{feed}/{period}"
-
-
-def merged(
-    table_schema: str, file_schema: str, columns: Sequence[str], date_columns: Collection[str] = ()
-) -> str:
-    """Return the schema of a table with one more file; ``table_schema`` is empty for the first file. Raises
-    SchemaChange."""
-    found = {item["name"]: item for item in json.loads(file_schema)["fields"]}
-    partitions = {name.lower() for name in columns}
-    for name in found:
-        if name.lower() in partitions:
-            raise SchemaChange(
-                f"the file has a column {name}, and the layout makes a partition column of that name"
-            )
-    if not table_schema:
-        kinds = {name: "date" if name in date_columns else "string" for name in columns}
-        added = [
-            {"name": name, "type": kind, "nullable": True, "metadata": {}} for name, kind in kinds.items()
-        ]
-        return _schema([*found.values(), *added])
-    fields = [item for item in json.loads(table_schema)["fields"] if item["name"].lower() not in partitions]
-    known = {item["name"]: item for item in fields}
-    new = [{**item, "metadata": {"xmode.added": True}} for name, item in found.items() if name not in known]
-    names = {name.lower() for name in known}
-    reasons = [
-        f"column {item['name']} is new and {'not null' if not item['nullable'] else 'differs only in case'}"
-        for item in new
-        if not item["nullable"] or item["name"].lower() in names
-    ]
-    for name, item in known.items():
-        other = found.get(name)
-        if other is None:
-            if not item["metadata"].get("xmode.added"):
-                reasons.append(f"column {name} is missing")
-        elif other["type"] != item["type"]:
-            reasons.append(f"column {name} has the type {_words(other['type'])}, not {_words(item['type'])}")
-        elif other["nullable"] and not item["nullable"]:
-            reasons.append(f"column {name} can be null")
-    if reasons:
-        raise SchemaChange(
-            f"{'; '.join(reasons[:5])}. The table has {_columns(fields)}. The file has "
-            f"{_columns(list(found.values()))}"
-        )
-    if not new:
-        return table_schema
-    return _schema([*json.loads(table_schema)["fields"], *new])
-
-
-def _schema(fields: list[Any]) -> str:
-    return _json({"type": "struct", "fields": fields})
-
-
-def _columns(fields: list[Any]) -> str:
-    words = ", ".join(
-        f"{item['name']} {_words(item['type'])}{'' if item['nullable'] else ' not null'}" for item in fields
-    )
-    return f"({words if len(words) <= 2000 else f'{words[:2000]} ...'})"
-
-
-def _words(kind: Any) -> str:
-    if isinstance(kind, str):
-        return kind
-    if kind["type"] == "struct":
-        return f"struct{_columns(kind['fields'])}"
-    if kind["type"] == "map":
-        return f"map({_words(kind['keyType'])}, {_words(kind['valueType'])})"
-    return f"array({_words(kind['elementType'])})"
 
 
 def protocol(table_schema: str) -> dict[str, Any]:
@@ -257,7 +189,7 @@ def commit(
 
 def _lines(table: DeltaTable, after: DeltaTable, change: Change, record: TableCommit) -> Iterator[bytes]:
     def line(kind: str, action: dict[str, Any]) -> bytes:
-        return f"{_json({kind: action})}\n".encode()
+        return f"{compact({kind: action})}\n".encode()
 
     wanted = protocol(after.table_schema)
     if table.version < 0 or wanted != protocol(table.table_schema):
@@ -278,10 +210,6 @@ def _lines(table: DeltaTable, after: DeltaTable, change: Change, record: TableCo
         "commitInfo",
         {"timestamp": at, "operation": operation, "engineInfo": "xmode-transfer", "xmode": ours},
     )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _millis(at: datetime) -> int:

@@ -263,20 +263,31 @@ def date_columns(customer: Customer, feed: Feed) -> set[str]:
 
 @dataclass(slots=True)
 class Merging:
-    """The schema of a table with the files that are added to it. ``seen`` has those of the files."""
+    """The schema of a table with the files that are added to it. ``seen`` has the files' schemas, each with
+    the first file that has it. ``later``: they are merged by ``end``, in no order of the files."""
 
     table: DeltaTable
     table_schema: str
     dates: Collection[str] = ()
-    seen: list[str] = field(default_factory=list)
+    later: bool = False
+    seen: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, schema: str) -> None:
         """Raise SchemaChanged if the file does not fit."""
         if schema not in self.seen:
-            with _as_ours(self.table, name):
-                merged = delta.merged(self.table_schema, schema, self.table.columns, self.dates)
-            self.table_schema = merged
-            self.seen.append(schema)
+            self.seen[schema] = name
+            if not self.later:
+                self._merge(name, schema)
+
+    def end(self) -> str:
+        """Return the merged schema; those with the fewest columns come first, so that the others add some."""
+        for schema in sorted(self.seen, key=lambda item: len(json.loads(item)["fields"])):
+            self._merge(self.seen[schema], schema)
+        return self.table_schema
+
+    def _merge(self, name: str, schema: str) -> None:
+        with _as_ours(self.table, name):
+            self.table_schema = delta.merged(self.table_schema, schema, self.table.columns, self.dates)
 
 
 @contextmanager

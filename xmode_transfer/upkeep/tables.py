@@ -168,28 +168,26 @@ class _Creating:
         return todo
 
     def _read(self, table: DeltaTable, deliveries: Sequence[Delivery], *, records: bool) -> str:
-        """Reads the footers in the order of delivery. Returns the schema with all files."""
+        """Reads the footers. Returns the schema of the table with all files."""
         known, progress = self.context.ledger.tables, self.context.progress
-        merging = tables.Merging(table, table.table_schema, tables.date_columns(self.customer, self.feed))
+        dates = tables.date_columns(self.customer, self.feed)
+        merging = tables.Merging(table, table.table_schema, dates, later=True)
+        before = [known.prepared_schema(delivery.id) for delivery in deliveries]  # by a call that was killed
+        if all(before) and table.version >= 0:
+            return table.table_schema
         objects = sum(item.object_count for item in deliveries)
         progress.delivery_started(self.customer.name, self.feed.name, "footers", objects, 0)
         try:
-            for delivery in sorted(deliveries, key=lambda item: (str(item.delivered_at), item.revision)):
+            for delivery in deliveries:
                 files = tables.Files(self.context, table, self.store, delivery)
                 wanted = [
                     (planned, receipt)
                     for planned, receipt in self.context.ledger.objects.proven(delivery.id)
                     if files.is_of_table(receipt.key) and not receipt.removed
                 ]
-                prepared = known.prepared_schema(delivery.id)  # of a call that was killed
-                if prepared is not None and len(files.versions(item.key for item, _ in wanted)) == len(
-                    wanted
-                ):
-                    merging.add(delivery.label, tables.without_partitions(prepared, table.columns))
-                    continue
                 read = list(files.read(wanted, merging, self.context.parallel))
                 if records:
-                    known.prepare(self.lease, delivery.id, read, merging.table_schema)
+                    known.prepare(self.lease, delivery.id, read)
                 self.result.missing += len(wanted) - len(read)
                 self.result.files += len(read)
                 for file in read:
@@ -197,7 +195,7 @@ class _Creating:
                     progress.object_finished(file.key, 0, "read")
         finally:
             progress.delivery_finished()
-        return merging.table_schema
+        return merging.end()
 
 
 def end(context: Context, configuration: Configuration, name: str, feed: str) -> Ended:
