@@ -14,12 +14,16 @@ import pytest
 
 from tests.delta_log import ROOT, keys_of_manifests, parquet, replay, rows, stored
 from tests.forms import points
+from xmode_transfer.aws.policy.documents import Step
 from xmode_transfer.config import Configuration, Service
 from xmode_transfer.model.delta import TableFormat
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer import sending
+from xmode_transfer.transfer.context import opened
 from xmode_transfer.upkeep import tables
+from xmode_transfer.upkeep.table_check import TableCheck
 
 NEXT = Period.parse("2026-11-23", PeriodKind.DAY)
 FIRST = {
@@ -49,9 +53,18 @@ def check_whole(world: Any, *deliveries: set[str]) -> None:
     assert files <= contents.keys()
 
 
+def verify(world: Any) -> None:
+    """`verify` names nothing that is only unfinished."""
+    with world.context() as context, opened(context, world.customer, Step.VERIFY) as store:
+        for table in context.ledger.tables.find():
+            found = TableCheck(context, world.customer, store, table, Scope())
+            assert [(item.known.key, item.judgement.message) for item in found] == []
+
+
 def check_end(world: Any) -> None:
     contents = world.bucket.contents()
     table = replay(contents)
+    verify(world)
     assert set(table.files) == keys_of_manifests(contents)
     for key in contents:
         assert len(world.bucket.versions(key)) == 1, key
@@ -69,6 +82,7 @@ def test_wherever_the_power_fails_a_delivery_is_one_version(
         world = make_table()
         world.process(power := make_power(at, after=after))
         check_whole(world, set(), {A, B})
+        verify(world)
         if not power.off:
             break
         assert world.process().outcome in ("delivered", "skipped")
@@ -88,6 +102,7 @@ def test_wherever_the_power_fails_a_correction_is_one_version(
         world.source.write("2026/11/22/b.parquet", CORRECTED)
         world.process(power := make_power(at, after=after))
         check_whole(world, {A, B}, {A, B2})
+        verify(world)
         if not power.off:
             break
         assert world.process().outcome in ("delivered", "skipped")
@@ -119,6 +134,7 @@ def test_wherever_the_power_fails_an_expiry_leaves_the_table_first(
         late = f"{ROOT}2026/11/23/a.parquet"
         world.clean(power := make_power(at, after=after), keep_last=1)
         check_whole(world, {A, B, late}, {late})
+        verify(world)
         if not power.off:
             break
         world.clean(keep_last=1)
