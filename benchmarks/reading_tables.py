@@ -27,15 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from duckdb_extensions import import_extension
 from measuring import CACHE
-from xmode_transfer.sources.parquet import read_footer
 
 from xmode_transfer.model.delta import Change, DeltaTable, TableFile, commit, merged
 from xmode_transfer.sandbox import accounts, server
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, Variant, write_config
+from xmode_transfer.sources.parquet import read_footer
 
 PERIODS, ROUNDS, FOOTERS = 100, 15, 10_000
 FIRST = date(2026, 1, 1)
-REVISIONS = {"plain": 1, "once": 1, "thrice": 3}
+FEEDS = ("plain", "once", "thrice")
+BATCHES = 5
 ROWS = 800  # about 16 KiB
 
 
@@ -61,8 +62,8 @@ def feed(name: str) -> dict[str, object]:
     return document if name == "plain" else {**document, "table": "delta"}
 
 
-def write(directory: Path, name: str, periods: int, revision: int) -> None:
-    for number in range(periods):
+def write(directory: Path, name: str, periods: range, revision: int = 0) -> None:
+    for number in periods:
         day = directory / "exports" / name / f"{FIRST + timedelta(days=number):%Y/%m/%d}"
         day.mkdir(parents=True, exist_ok=True)
         (day / "part-0.parquet").write_bytes(parquet(number * 1000 + revision))
@@ -135,19 +136,23 @@ def tables(sandbox: Sandbox, periods: int, rounds: int) -> list[str]:
     customer = accounts.add_customer(sandbox, "acme", Variant.GUIDE)
     directory = CACHE / "tables"
     shutil.rmtree(directory, ignore_errors=True)
-    write_config(directory, sandbox, feeds={name: feed(name) for name in REVISIONS})
+    write_config(directory, sandbox, feeds={name: feed(name) for name in FEEDS})
     environment = {**os.environ, **sandbox.environment()}
-    first: dict[str, float] = {}
-    for name, revisions in REVISIONS.items():
-        for revision in range(revisions):
-            write(directory, name, periods, revision)
-            seconds = deliver(directory, environment, name)
-            print(f"  {name} revision {revision + 1}: {seconds:.1f} s", flush=True)
-            first.setdefault(name, seconds)
-    each = (first["once"] - first["plain"]) / periods
+    seconds: dict[str, list[float]] = {name: [] for name in FEEDS}
+    some = max(periods // BATCHES, 1)
+    for start in range(0, periods, some):  # in turn, on a machine of which the speed drifts
+        for name in ("plain", "once"):
+            write(directory, name, range(start, min(start + some, periods)))
+            seconds[name].append(deliver(directory, environment, name) / some)
+            print(f"  {name} from {start}: {seconds[name][-1] * 1000:.0f} ms a period", flush=True)
+    for revision in range(3):
+        write(directory, "thrice", range(periods), revision)
+        deliver(directory, environment, "thrice")
+        print(f"  thrice, revision {revision + 1}", flush=True)
+    plain, once = (statistics.median(seconds[name]) * 1000 for name in ("plain", "once"))
     cost = (
-        f"One delivery of one file: {first['plain'] / periods * 1000:.0f} ms, as a table "
-        f"{first['once'] / periods * 1000:.0f} ms, so {each * 1000:.0f} ms for footer and commit."
+        f"One delivery of one file: {plain:.0f} ms, as a table {once:.0f} ms, so {once - plain:.0f} ms for "
+        "its footer and commit."
     )
     lines = [cost, "", *read_both(customer, periods, rounds)]
     shutil.rmtree(directory)

@@ -218,8 +218,8 @@ _FIXES = {
         "create` begin the table anew (docs/tables.md)"
     ),
     DiscrepancyKind.TABLE_DIFFERS: (
-        "run the verification again once no delivery is open. If the table still differs, `xmode-transfer "
-        "table end` and `table create` begin it anew (docs/tables.md)"
+        "call `xmode-transfer table create` again: it adds what the table lacks. If the table still differs, "
+        "`table end` and `table create` begin it anew (docs/tables.md)"
     ),
     DiscrepancyKind.ELSEWHERE: (
         "confirm destination.prefix in customers/{customer}.yaml with the customer. If it has changed, the "
