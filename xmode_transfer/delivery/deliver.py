@@ -265,9 +265,11 @@ class _Work:
                         error = obstacle(context, plan, sent)
                     context.ledger.objects.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
-                    publishing.note_published(context, self.customer, store, delivery, self.lease)
-                    LargeObjects(context, self.customer, store, delivery, self.lease).tidy()
-                    published = publishing.publish(context, self.customer, store, delivery, self.lease)
+                    args = (context, self.customer, store, delivery, self.lease)
+                    publishing.note_published(*args)
+                    LargeObjects(*args).tidy()
+                    formats = (self.customer.subscription(self.feed), self.customer.layout(self.feed))
+                    published = publishing.publish(*args, *formats)
                     sent.stale = published is None
                     delivery = published or delivery
         except XmodeError as raised:
