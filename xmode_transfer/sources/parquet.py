@@ -6,7 +6,6 @@ PROTOCOL.md, "Schema Serialization Format" and "Per-file Statistics").
 
 import io
 import json
-import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -17,7 +16,7 @@ from xmode_transfer.sources.formats import arrow
 _TAIL_BYTES = 64 * 1024
 _MAX_FOOTER_BYTES = 64 * 1024 * 1024
 _END_BYTES = 8  # the footer's length and the magic bytes
-_COLUMNS = 32  # with statistics: Delta's own default (delta.dataSkippingNumIndexedCols)
+_COLUMNS = 100  # a file with more has no statistics but its rows
 _MAX_TEXT = 32  # characters of a string in min and max
 _MAX_DIGITS = 15  # of a decimal: some readers parse numbers as doubles
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,6 +62,7 @@ def read_footer(read: Callable[[int, int], bytes], size: int) -> Footer:
         raise NotATable(f"its footer cannot be read: {error}") from None
     fields, leaf = [], 0
     columns: list[tuple[str, str, int]] = []
+    bounded = True
     for field in schema:
         width = _leaves(field.type)
         if leaf + width > metadata.num_columns:
@@ -71,6 +71,8 @@ def read_footer(read: Callable[[int, int], bytes], size: int) -> Footer:
         fields.append(_field(field, field.name, is_int96=is_int96))
         if width == 1 and isinstance(fields[-1]["type"], str) and not is_int96:
             columns.append((field.name, fields[-1]["type"], leaf))
+        elif isinstance(fields[-1]["type"], str) or fields[-1]["type"]["type"] == "struct":
+            bounded = False
         leaf += width
     if not fields or leaf != metadata.num_columns:
         raise NotATable("it has no columns" if not fields else "its footer cannot be read: columns differ")
@@ -79,7 +81,7 @@ def read_footer(read: Callable[[int, int], bytes], size: int) -> Footer:
     if twice is not None:
         raise NotATable(f"it has two columns named {twice} (Delta ignores case)")
     table_schema = json.dumps({"type": "struct", "fields": fields}, ensure_ascii=False)
-    return Footer(metadata.num_rows, table_schema, _statistics(metadata, columns[:_COLUMNS]))
+    return Footer(metadata.num_rows, table_schema, _statistics(metadata, columns, bounded=bounded))
 
 
 def _footer(read: Callable[[int, int], bytes], size: int) -> bytes:
@@ -157,7 +159,11 @@ def _type(kind: Any, path: str, *, is_int96: bool) -> Any:
     raise NotATable(f"column {path}: the type {text} is not in Delta")
 
 
-def _statistics(metadata: Any, columns: list[tuple[str, str, int]]) -> str:
+def _statistics(metadata: Any, columns: list[tuple[str, str, int]], *, bounded: bool) -> str:
+    """Return Delta's statistics: bounds of all columns that can have them, or of none. deltalake's PyArrow
+    datasets (1.6) hide the rows of a column without bounds if another column of the file has some."""
+    if len(columns) > _COLUMNS:
+        return f'{{"numRecords":{metadata.num_rows}}}'
     low: list[str] = []
     high: list[str] = []
     nulls: list[str] = []
@@ -165,6 +171,7 @@ def _statistics(metadata: Any, columns: list[tuple[str, str, int]]) -> str:
         chunks = [metadata.row_group(group).column(number) for group in range(metadata.num_row_groups)]
         found = [chunk.statistics for chunk in chunks if chunk.num_values]
         if any(item is None for item in found):
+            bounded = False
             continue
         label = json.dumps(name, ensure_ascii=False)
         if all(item.has_null_count for item in found):
@@ -177,10 +184,16 @@ def _statistics(metadata: Any, columns: list[tuple[str, str, int]]) -> str:
         if found and all(item.has_min_max for item in found):
             bounds = [(item.min_raw, item.max_raw) for item in found]
             logical = str(found[0].logical_type)
-            low.extend(f"{label}:{text}" for text in _bound(kind, bounds, logical, upper=False))
-            high.extend(f"{label}:{text}" for text in _bound(kind, bounds, logical, upper=True))
+            lower, higher = (list(_bound(kind, bounds, logical, upper=upper)) for upper in (False, True))
+            low.extend(f"{label}:{text}" for text in lower)
+            high.extend(f"{label}:{text}" for text in higher)
+            bounded &= kind == "binary" or bool(lower and higher)
+        else:
+            bounded &= kind == "binary" or not found
+    if not bounded:
+        low, high = [], []
     parts = (("minValues", low), ("maxValues", high), ("nullCount", nulls))
-    texts = "".join(f',"{name}":{{{",".join(items)}}}' for name, items in parts)
+    texts = "".join(f',"{name}":{{{",".join(items)}}}' for name, items in parts if items)
     return f'{{"numRecords":{metadata.num_rows}{texts}}}'
 
 
@@ -190,10 +203,6 @@ def _bound(kind: str, bounds: list[tuple[Any, Any]], logical: str, *, upper: boo
     try:
         if kind in ("byte", "short", "integer", "long"):
             yield str(int(max(both) if upper else min(both)))
-        elif kind in ("float", "double"):
-            # Delta's order has NaN above all numbers, and Parquet's statistics leave it out: no maximum
-            if not upper and all(map(math.isfinite, both)):
-                yield repr(float(min(both)) or -0.0)
         elif kind == "string":
             texts = [value if isinstance(value, bytes) else str(value).encode() for value in both]
             words = [text.decode() for text in texts]

@@ -113,11 +113,11 @@ class Process:
 
         self.with_log(work)
 
-    def data(self, day: str, name: str, numbers: list[int]) -> tuple[TableFile, str]:
+    def data(self, day: str, name: str, numbers: list[int], **more: Any) -> tuple[TableFile, str]:
         """Put a Parquet file; return it with its schema."""
         at = pa.array([n * 1_000_001 for n in numbers], pa.timestamp("us"))
         sink = BytesIO()
-        pq.write_table(pa.table({"id": pa.array(numbers, pa.int64()), "at": at}), sink)
+        pq.write_table(pa.table({"id": pa.array(numbers, pa.int64()), "at": at, **more}), sink)
         body, key = sink.getvalue(), f"dt={day}/{name}"
         self.put(key, body)
         footer = read_footer(lambda at, n: body[at : at + n], len(body))
@@ -177,6 +177,10 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             for number, at in rows[:2] + rows[-2:]:  # the statistics exclude none
                 query = f"select id from delta_scan('{root}') where id = {number} and \"at\" = '{at}'"
                 assert (number,) in connection.execute(query).fetchall()
+            for name in table.to_pyarrow_table().column_names:
+                for value in table.to_pyarrow_table()[name].to_pylist()[:3]:
+                    assert table.to_pyarrow_table(filters=[(name, "=", value)]).num_rows
+                    assert len(pl.scan_delta(root).filter(pl.col(name) == value).collect())
             return by_delta
 
         yield read
@@ -201,6 +205,14 @@ def test_readers_see_each_step(world: World, readers: Callable[[str], list[int]]
     assert (record.version, record.revision, record.files, record.rows) == (2, None, 1, 2)
     assert readers(world.dumped("t")) == [4, 5]
     assert process.deliver("2026-11-22", 2, corrected) == (table, None)
+
+
+def test_a_filter_hides_no_row(world: World, readers: Callable[[str], list[int]]) -> None:
+    process = world.process()
+    more = {"price": [1.5, -0.0], "flag": [True, False], "text": ["a" * 40, "é"], "raw": [b"x", b""]}
+    process.deliver("2026-11-22", 1, process.data("2026-11-22", "a:b.parquet", [1, 2], **more))
+    process.deliver("2026-11-23", 1, process.data("2026-11-23", "b.parquet", [3, 4], **more))
+    assert readers(world.dumped("t")) == [1, 2, 3, 4]
 
 
 def test_a_hundred_commits_have_a_checkpoint(world: World, readers: Callable[[str], list[int]]) -> None:
