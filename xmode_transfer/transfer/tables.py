@@ -136,7 +136,7 @@ def commit_to(
             its = next((item for item in commits if item.revision == delivery.revision), None)
             known = Committed(its, stale=last == delivery.revision and bool(added or removed))
             return None
-        if now.version < 0 and not added:
+        if not desired and not removed:  # nothing of it is Parquet, or all of it has expired
             return None
         schema = _merged(now, prepared, merging.seen)
         figures = (len(desired), sum(item.rows for item in desired.values()))
