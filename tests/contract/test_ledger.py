@@ -17,6 +17,7 @@ from xmode_transfer.access.catalogue import Cause, finding
 from xmode_transfer.aws.policy.documents import SetupValues
 from xmode_transfer.ledger import Ledger, open_ledger
 from xmode_transfer.model.checks import Check, Decision, FailedCheck, Judgement, Release, Verdict
+from xmode_transfer.model.delta import DeltaTable, TableCommit, TableFile
 from xmode_transfer.model.errors import AlreadyRunning, LeaseLost, LedgerError, Responsible
 from xmode_transfer.model.findings import (
     AccessReport,
@@ -1440,3 +1441,41 @@ def test_the_history_has_what_was_delivered_to_any_customer(ledger: Ledger, leas
     ]
     assert ledger.judgements.history("us-daily", "2026-11-21", 1) == [("2026-11-20", 6, 50)]
     assert ledger.judgements.history("other", "2026-11-23", 9) == []
+
+
+def a_file(name: str, rows: int = 3, **changes: object) -> TableFile:
+    file = TableFile("2026-11-22", f"xmode/us-daily/{name}", 100, rows, f'{{"numRecords":{rows}}}', NOW)
+    return file._replace(**changes)
+
+
+def test_a_table_has_what_its_commits_add_and_not_what_they_remove(
+    ledger: Ledger, lease: Lease, delivery: Delivery, reopen: Reopen
+) -> None:
+    tables, of_period = ledger.tables, ("acme", "us-daily", "2026-11-22")
+    table = DeltaTable("acme", "us-daily", "xmode/us-daily/", "an-id", ("dt",), NOW)
+    tables.put(lease, table)
+    assert tables.find("acme") == [tables.get("acme", "us-daily")] == [table]
+    one, two = a_file("1"), a_file("2")
+    tables.prepare(lease, delivery.id, [one, two], "{}")
+    assert tables.prepared_schema(delivery.id) == "{}"
+    assert list(tables.files(*of_period)) == []
+    assert list(tables.files(*of_period, in_table=False)) == [one, two]
+    commit = TableCommit("acme", "us-daily", 0, "2026-11-22", 1, 2, 6, NOW)
+    committed = [item._replace(version=0) for item in (one, two)]
+    for _ in range(2):  # idempotent
+        tables.apply(lease, table._replace(version=0), commit, committed, ())
+    assert list(tables.files("acme", "us-daily")) == committed
+    assert tables.deliveries("acme", "us-daily") == {"2026-11-22": 1}
+    tables.prepare(lease, delivery.id, [one._replace(rows=4)])
+    assert list(tables.named(*of_period, [one.key, "other"])) == [one._replace(rows=4, version=0)]
+    removal = commit._replace(version=1, revision=None, files=1, rows=4)
+    later = table._replace(version=1, table_schema="{}", checkpoint=0, hint_etag="etag")
+    tables.apply(lease, later, removal, (), [one.key])
+    assert reopen().tables.get("acme", "us-daily") == later
+    assert [item.key for item in tables.files(*of_period)] == [two.key]
+    assert tables.commits("acme", "us-daily") == [removal, commit]
+    assert tables.commits("acme", "us-daily", limit=1) == [removal]
+    tables.end(lease, later)
+    assert (tables.find(), tables.commits("acme", "us-daily")) == ([], [])
+    assert tables.prepared_schema(delivery.id) is None
+    assert [item.version for item in tables.files(*of_period, in_table=False)] == [None, None]

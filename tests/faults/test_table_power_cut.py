@@ -19,10 +19,12 @@ from xmode_transfer.config import Configuration, Service
 from xmode_transfer.model.delta import TableFormat
 from xmode_transfer.model.errors import XmodeError
 from xmode_transfer.model.periods import Period, PeriodKind
+from xmode_transfer.model.recall import RecallState
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer import sending
 from xmode_transfer.transfer.context import opened
 from xmode_transfer.upkeep import tables
+from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan
 from xmode_transfer.upkeep.table_check import TableCheck
 
 NEXT = Period.parse("2026-11-23", PeriodKind.DAY)
@@ -148,14 +150,49 @@ def test_wherever_the_power_fails_an_expiry_leaves_the_table_first(
 
 @pytest.mark.short
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_wherever_the_power_fails_a_recall_leaves_the_table_first(
+    make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool
+) -> None:
+    def carried_out(recall: str, power: Any = None) -> RecallState | None:
+        with world.context(power) as context:
+            try:
+                work = (context, configuration(world), recall, "acme")
+                return carry_out(*work, may_send=lambda feed, state: True).state
+            except XmodeError:
+                return None
+
+    for at in points(13, first=1 + 6 * after):
+        world = make_table()
+        world.process()
+        with world.context() as context:
+            of = Request("us-daily", Scope(), ("b.parquet",), (), None, "an opt-out", "alice", "")
+            made = plan(context, configuration(world), of)
+            begin(context, made, Path(world.url.removeprefix("sqlite:///")).with_suffix(".jsonl"))
+        carried_out(made.recall.id, power := make_power(at, after=after))
+        check_whole(world, {A, B}, {A})
+        verify(world)
+        if not power.off:
+            break
+        assert carried_out(made.recall.id) is RecallState.DONE
+        check_end(world)
+        assert B not in world.bucket.contents()
+        assert replay(world.bucket.contents()).version == 1
+    assert at > 30
+
+
+def configuration(world: Any) -> Configuration:
+    return Configuration(Service(), {"us-daily": world.feed}, {"acme": world.customer}, {})
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_wherever_the_power_fails_a_table_is_begun_and_ended(
     make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool
 ) -> None:
     def work(command: Callable[..., Any], power: Any = None) -> Any:
-        feeds, customers = {"us-daily": world.feed}, {"acme": world.customer}
         with world.context(power) as context:
             try:
-                return command(context, Configuration(Service(), feeds, customers, {}), "acme", "us-daily")
+                return command(context, configuration(world), "acme", "us-daily")
             except XmodeError:
                 return None
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.forms import IS_SOAK
 from tests.functional.conftest import Project
-from tests.functional.test_tables import FEEDS
+from tests.functional.test_table_readers import FEEDS
 from tests.table_readers import Readers, parquet
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
 

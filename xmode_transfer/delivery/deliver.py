@@ -252,8 +252,7 @@ class _Work:
                 # If everything is to be sent, nothing can be gone.
                 sends_all = plan.upload_count == delivery.object_count
                 before = None if sends_all else context.ledger.objects.last_proof(delivery.id)
-                source, lease = self.planner.source, self.lease
-                tables.prepare(context, self.customer, self.feed, store, delivery, source, lease)
+                tables.prepare(self.planner, store, delivery, self.lease)
                 self._send(store, delivery, sent)
                 error = obstacle(context, plan, sent)
                 if error is None and not sent.stale and before is not None:
@@ -267,9 +266,11 @@ class _Work:
                         error = obstacle(context, plan, sent)
                     context.ledger.objects.spread_receipts(self.lease, delivery.id)
                 if error is None and not sent.stale:
-                    publishing.note_published(context, self.customer, store, delivery, self.lease)
-                    LargeObjects(context, self.customer, store, delivery, self.lease).tidy()
-                    published = publishing.publish(context, self.customer, store, delivery, self.lease)
+                    args = (context, self.customer, store, delivery, self.lease)
+                    publishing.note_published(*args)
+                    LargeObjects(*args).tidy()
+                    formats = (self.customer.subscription(self.feed), self.customer.layout(self.feed))
+                    published = publishing.publish(*args, *formats)
                     sent.stale = published is None
                     delivery = published or delivery
         except XmodeError as raised:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
-from xmode_transfer.config import Customer
+from xmode_transfer.config import Customer, Subscription
 from xmode_transfer.model import keys, manifest
 from xmode_transfer.model.checks import Decision
 from xmode_transfer.model.errors import (
@@ -19,6 +19,7 @@ from xmode_transfer.model.errors import (
     XmodeError,
 )
 from xmode_transfer.model.keys import count as noun_count
+from xmode_transfer.model.layout import Layout
 from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceProblem, Status
 from xmode_transfer.transfer import tables, withdrawing
 from xmode_transfer.transfer.context import Context
@@ -72,7 +73,13 @@ class _IncompleteForCustomer(ForCustomer, Incomplete):
 
 
 def publish(
-    context: Context, customer: Customer, store: ObjectStore, delivery: Delivery, lease: Lease
+    context: Context,
+    customer: Customer,
+    store: ObjectStore,
+    delivery: Delivery,
+    lease: Lease,
+    subscription: Subscription,  # noqa: ARG001 - used by what follows
+    layout: Layout | None = None,  # noqa: ARG001
 ) -> Delivery | None:
     """Puts the manifest and returns the delivery as delivered. Idempotent: our own manifest with the same
     objects counts as success. Returns None if a new revision is due: it has other objects, or a recall has

@@ -31,7 +31,7 @@ from xmode_transfer.sources.interface import Source
 from xmode_transfer.sources.parquet import Footer, NotATable, read_footer
 from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, held, in_order, opened
-from xmode_transfer.transfer.planning import delivery_id
+from xmode_transfer.transfer.planning import Planner, delivery_id
 from xmode_transfer.transfer.table_log import TableLog
 
 _WAIT_SECONDS = 60.0
@@ -55,17 +55,10 @@ def table_lease(context: Context, customer: str, feed: str) -> Iterator[Lease]:
         yield lease
 
 
-def prepare(
-    context: Context,
-    customer: Customer,
-    feed: Feed,
-    store: ObjectStore,
-    delivery: Delivery,
-    source: Source,
-    lease: Lease,
-) -> None:
+def prepare(planner: Planner, store: ObjectStore, delivery: Delivery, lease: Lease) -> None:
     """Reads the footers of the Parquet files that the delivery adds, and records them with the schema that
     the table has then. Raises TableRefused, TableConflict, and SchemaChanged if a file does not fit."""
+    context, customer, feed = planner.context, planner.customer, planner.feed
     table = _begun(context, customer, feed, store)
     if table is None:
         return
@@ -83,7 +76,7 @@ def prepare(
         schema = ledger.tables.prepared_schema(delivery.id)  # of a run that was killed
     merging = Merging(table, table.table_schema if schema is None else schema, date_columns(customer, feed))
     threads = context.parallel if feed.source.startswith("s3://") or versions else 1
-    ledger.tables.prepare(lease, delivery.id, files.read(wanted, merging, threads, source))
+    ledger.tables.prepare(lease, delivery.id, files.read(wanted, merging, threads, planner.source))
     if wanted:
         ledger.tables.prepare(lease, delivery.id, (), merging.table_schema)
 
@@ -143,7 +136,7 @@ def commit_to(
             its = next((item for item in commits if item.revision == delivery.revision), None)
             known = Committed(its, stale=last == delivery.revision and bool(added or removed))
             return None
-        if now.version < 0 and not added:
+        if not desired and not removed:  # nothing of it is Parquet, or all of it has expired
             return None
         schema = _merged(now, prepared, merging.seen)
         figures = (len(desired), sum(item.rows for item in desired.values()))

@@ -203,7 +203,7 @@ class _Repair:
                     why = "some of the objects that it lists are missing or differ"
                     self._leave([item], NOT_WHOLE, why)
                 else:
-                    self._publish(store, deliveries[item.revision], lease, item)
+                    self._publish(store, feed, deliveries[item.revision], lease, item)
 
     def _with_content(
         self, source: Source, feed: Feed, items: Iterable[DeliveredKey], files: Mapping[str, object]
@@ -221,12 +221,15 @@ class _Repair:
                 assert item.size is not None
                 yield PlannedObject(item.name, item.key, item.size, file.modified_ns, file.identity)
 
-    def _publish(self, store: ObjectStore, delivery: Delivery, lease: Lease, item: DeliveredKey) -> None:
+    def _publish(
+        self, store: ObjectStore, feed: Feed, delivery: Delivery, lease: Lease, item: DeliveredKey
+    ) -> None:
         if lists_withdrawn(self.context, delivery):
             self._leave([item], WITHDRAWN, "it lists objects that a recall has withdrawn")
             return
         try:
-            published = publishing.publish(self.context, self.customer, store, delivery, lease)
+            formats = self.customer.subscription(feed), self.customer.layout(feed)
+            published = publishing.publish(self.context, self.customer, store, delivery, lease, *formats)
         except StoreError as error:
             if halts(error):
                 raise

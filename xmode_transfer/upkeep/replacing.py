@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws.stores import ObjectStore
-from xmode_transfer.config import Configuration, Customer, CustomerState, Feed
+from xmode_transfer.config import Configuration, Customer, CustomerState, Feed, Subscription
 from xmode_transfer.model.errors import Defect, SchemaChanged, SourceError, TableRefused
 from xmode_transfer.model.periods import Period, PeriodKind, period_labelled
 from xmode_transfer.model.recall import Content, Contents, Recall
@@ -214,8 +214,7 @@ class Replacing:
         args = (context, self.customer, store, delivery, self.lease)
         if corrected:
             try:
-                at = (context, self.customer, planner.feed, store, delivery)
-                tables.prepare(*at, planner.source, self.lease)
+                tables.prepare(planner, store, delivery, self.lease)
             except (SchemaChanged, TableRefused) as error:
                 supersede(context, self.lease, delivery, error.message)
                 return False
@@ -234,7 +233,10 @@ class Replacing:
             ledger.objects.spread_receipts(self.lease, delivery.id)
         self._note_published(delivery)
         LargeObjects(*args).tidy()
-        if publishing.publish(context, self.customer, store, delivery, self.lease) is None:
+        feed = self._feed()
+        subscription = self.customer.subscription(feed) if feed is not None else Subscription()
+        layout = self.customer.layout(feed) if feed is not None else None
+        if publishing.publish(*args[:3], delivery, self.lease, subscription, layout) is None:
             supersede(context, self.lease, delivery, _WHY)
             return False
         return True
@@ -266,12 +268,17 @@ class Replacing:
 
     def _planner(self, delivery: Delivery) -> Planner:
         """Return what knows the period's keys. A feed that is gone has no partition."""
-        feed, period = self.configuration.feeds.get(self.feed), period_labelled(self.label)
+        feed, period = self._feed(), period_labelled(self.label)
         assert period is not None
-        if feed is None or feed.period is not period.kind:
+        if feed is None:
             feed = Feed(name=self.feed, source="/nowhere", period=PeriodKind.NONE)
         state = PeriodState(period, complete=True, reason="", marker=delivery.marker)
         return Planner(self.context, self.customer, feed, state, self.context.sources(feed))
+
+    def _feed(self) -> Feed | None:
+        """Return the feed, if it is configured and still has such periods."""
+        feed, period = self.configuration.feeds.get(self.feed), period_labelled(self.label)
+        return feed if feed is not None and period is not None and feed.period is period.kind else None
 
     def _corrected(self) -> dict[str, SourceFile]:
         """Return withdrawn files that the source has with other content, if they may be sent. A drop folder's

@@ -326,6 +326,20 @@ def test_a_feed_that_was_delivered_before_gets_its_table_by_a_command(
     delivered(world)
 
 
+def test_a_table_begins_without_what_has_expired_and_what_is_gone(world: World) -> None:
+    world.feed = FEED
+    world.process()
+    world.source.write(LATE, parquet(id=[4]), period=NEXT)
+    world.source.write("2026/11/23/b.parquet", parquet(id=[5]), period=NEXT)
+    world.process(period=NEXT)
+    world.clean(keep_last=1)
+    world.take(f"{ROOT}{LATE}")
+    world.feed = FEED.model_copy(update={"table": TableFormat.DELTA})
+    made = created(world)
+    assert (made.version, made.files, made.rows, made.missing) == (0, 1, 1, 1)
+    assert set(replay(world.bucket.contents()).files) == {f"{ROOT}2026/11/23/b.parquet"}
+
+
 def created(world: World, *, dry_run: bool = False, power: Any = None) -> tables.Created:
     with world.context(power) as context:
         return tables.create(context, configuration(world), "acme", "us-daily", dry_run=dry_run)

@@ -19,7 +19,16 @@ from tests.fakes import (
 )
 from xmode_transfer.aws.policy.documents import guide_permission_policy, guide_trust_policy
 from xmode_transfer.aws.stores import Reader
-from xmode_transfer.config import Configuration, Customer, Feed, Limits, Service, Settled, Vendor
+from xmode_transfer.config import (
+    Configuration,
+    Customer,
+    Feed,
+    Limits,
+    Service,
+    Settled,
+    Subscription,
+    Vendor,
+)
 from xmode_transfer.config.secrets import SecretKind, SecretRef
 from xmode_transfer.config.service import Receipts
 from xmode_transfer.delivery.deliver import deliver
@@ -427,7 +436,7 @@ def test_no_detour_leads_to_our_signature(signed: tuple[World, Receipts, str]) -
     world.bucket.remove(key, world.clock.now())
     lease = world.ledger.leases.claim("test", "test", 60)
     with opened(world.context, CUSTOMER) as store:
-        published = publish(world.context, CUSTOMER, store, delivery, lease)
+        published = publish(world.context, CUSTOMER, store, delivery, lease, Subscription())
     assert published is not None
     assert published.not_attested
     again = world.bucket.current(key)
@@ -461,7 +470,7 @@ def test_an_answer_that_was_lost_is_recognised_although_the_key_is_another_by_no
     world.begin_anew("signed.db", other)
     lease = world.ledger.leases.claim("test", "test", 60)
     with opened(world.context, CUSTOMER) as store:
-        published = publish(world.context, CUSTOMER, store, delivery, lease)
+        published = publish(world.context, CUSTOMER, store, delivery, lease, Subscription())
     assert published is not None
     assert published.status == "delivered"
 
