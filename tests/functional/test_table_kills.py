@@ -18,7 +18,7 @@ from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
 
 pytestmark = pytest.mark.sandbox
 
-FILES, ROWS = 6, 20
+FILES, ROWS = 3, 20
 KILLS = 30 if IS_SOAK else 4
 
 
