@@ -99,7 +99,7 @@ def publish(
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
         released=_released(context, delivery),
-        table=committed.commit,
+        formats=committed.members,
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,
     )
     with SpooledFile(chunks) as body:

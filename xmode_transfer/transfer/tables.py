@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from xmode_transfer import telemetry
@@ -45,6 +45,13 @@ class Committed(NamedTuple):
 
     commit: TableCommit | None = None
     stale: bool = False
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """Return what the manifest has about the table."""
+        if self.commit is None:
+            return {}
+        return {"table": {"format": "delta", "version": self.commit.version, "rows": self.commit.rows}}
 
 
 @contextmanager
