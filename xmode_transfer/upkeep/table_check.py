@@ -12,7 +12,7 @@ from typing import NamedTuple
 from xmode_transfer.aws.stores import ObjectStore
 from xmode_transfer.config import Customer
 from xmode_transfer.model.delta import DeltaTable, is_log_key, log_key, parsed, token
-from xmode_transfer.model.errors import AccessDenied, KmsDenied, ObjectNotFound, XmodeError
+from xmode_transfer.model.errors import AccessDenied, Interrupted, KmsDenied, ObjectNotFound, XmodeError
 from xmode_transfer.model.keys import count
 from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.records import DeliveredKey
@@ -66,7 +66,7 @@ class TableCheck:
             yield self._of_log(root, DiscrepancyKind.UNCHECKED, reason)
         except XmodeError as error:
             denied = isinstance(error, AccessDenied | KmsDenied)
-            if not denied and not error.retryable:
+            if isinstance(error, Interrupted) or not (denied or error.retryable):
                 raise
             kind = DiscrepancyKind.UNREADABLE if denied else DiscrepancyKind.UNCHECKED
             yield self._of_log(f"{root}_delta_log/", kind, error.message)

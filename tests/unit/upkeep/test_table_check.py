@@ -12,7 +12,7 @@ from tests.unit.upkeep.test_verify import BASE, CUSTOMER, DAY, FEED, World
 from xmode_transfer.aws.stores import PutRequest
 from xmode_transfer.delivery.deliver import deliver
 from xmode_transfer.model.delta import Change, DeltaTable, TableFile, commit, log_key, token
-from xmode_transfer.model.errors import AccessDenied, Unavailable
+from xmode_transfer.model.errors import AccessDenied, Interrupted, Unavailable
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.upkeep import (
     DiscrepancyKind,
@@ -192,6 +192,16 @@ def test_a_log_that_we_may_not_read(place: Place) -> None:
 
     place.world.faults = broken
     assert place.verify() == {f"{BASE}_delta_log/": (DiscrepancyKind.UNREADABLE, "no")}
+
+
+def test_a_request_to_stop_ends_the_verification(place: Place) -> None:
+    def stop(operation: str, key: str, attempt: int) -> None:
+        if operation == "read" and "_delta_log" in key:
+            place.world.context.stop.set()
+
+    place.world.faults = stop
+    with pytest.raises(Interrupted):
+        place.verify()
 
 
 def test_a_table_that_is_ended_or_begun_meanwhile(place: Place) -> None:
