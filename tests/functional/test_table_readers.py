@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests import bucket
+from tests.forms import IS_SOAK
 from tests.functional.conftest import Project
 from tests.table_readers import Readers, parquet, rows_of
 from xmode_transfer.sandbox.model import CustomerSetup, Sandbox
@@ -44,6 +45,13 @@ def check(here: Project, readers: Readers, seen: set[int]) -> None:
     assert (verified.json["tables"], verified.json["unmanaged"]) == (1, 0)
 
 
+def lose_and_adopt_the_ledger(here: Project) -> None:
+    for path in (here.directory / "var").glob("ledger.db*"):
+        path.unlink()
+    assert here.run("list", "--customer", "acme", "--adopt").code == 0
+
+
+@pytest.mark.short
 def test_every_reader_sees_the_newest_manifests_rows(
     project: Callable[..., Any], sandbox: Sandbox, acme: CustomerSetup
 ) -> None:
@@ -78,6 +86,15 @@ def test_every_reader_sees_the_newest_manifests_rows(
     check(here, readers, seen)
     assert sum(row[0] == "2026-11-22" for row in readers.newest()) == 10
     assert len(seen) == 6  # four deliveries, the correction, and what the recall leaves
+
+    if IS_SOAK:
+        lose_and_adopt_the_ledger(here)
+        check(here, readers, seen)
+        here.write(f"{DAYS[3]}/part-1.parquet", parquet(200, range(10), extra=["x"] * 10))
+        here.write(f"{DAYS[3]}/_SUCCESS", b"")
+        assert here.deliver().code == 0
+        check(here, readers, seen)
+        assert sum(row[1] == 200 for row in readers.newest()) == 10
 
     listed = here.run("list", "--customer", "acme", "--json").json
     log = [item["key"] for item in listed["objects"] if item["standing"] == "table"]
