@@ -114,7 +114,7 @@ def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> d
                 "customer": name,
                 "outcome": good if customer else "broken",
                 "state": customer and customer.state,
-                "feeds": customer and customer.feeds,
+                "feeds": customer and list(customer.feeds),
                 "destination": customer and customer.destination.url,
             }
             for name, customer in _customers(configuration)

@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    TypeAdapter,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -213,16 +214,26 @@ def held_by(hold: bool | tuple[str, ...], feed: str, period: str) -> str | None:
     return next((item for item in (feed, f"{feed}/{period}") if item in hold), None)
 
 
+def _parse_feed(value: object) -> object:
+    if isinstance(value, Mapping):
+        raise ValueError("a list has names only; write feeds as a mapping: {us-daily: {table: delta}}")
+    return value
+
+
+_FEEDS: TypeAdapter[tuple[str, ...]] = TypeAdapter(
+    Annotated[tuple[Annotated[str, BeforeValidator(_parse_feed)], ...], Field(min_length=1)]
+)
+
+
 def _parse_feeds(value: object) -> object:
     """Turn a list of names into a mapping."""
     if isinstance(value, Mapping):
         return {feed: {} if settings is None else settings for feed, settings in value.items()}
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ValueError("write a list like [us-daily], or a mapping like {us-daily: {table: delta}}")
-    twice = next((feed for feed in value if value.count(feed) > 1), None)
+    names = _FEEDS.validate_python(value)
+    twice = next((feed for feed in names if names.count(feed) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is listed twice")
-    return {feed: {} for feed in value}
+    return {feed: {} for feed in names}
 
 
 def _feeds_schema(schema: dict[str, Any]) -> None:
