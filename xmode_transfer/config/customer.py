@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -35,7 +36,7 @@ from xmode_transfer.config.retention import Retention
 from xmode_transfer.config.schedule import BandwidthLimit, Freshness, Schedule
 from xmode_transfer.model.delta import TableFormat
 from xmode_transfer.model.layout import Layout
-from xmode_transfer.model.periods import period_labelled
+from xmode_transfer.model.periods import Period, period_labelled
 
 _METADATA_PATTERN = r"^(?!xmode-)[a-z0-9-]{1,128}$"
 _METADATA_MAX_BYTES = 2048 - 128
@@ -331,6 +332,14 @@ class Customer(Model):
             reserved=reserved,
         )
 
+    def example_key(self, feed: Feed) -> str:
+        """Return the key of a file that the feed may have. Raises IllegalName."""
+        period = Period.around(_EXAMPLE_AT, feed.period)
+        file = feed.include[0].rpartition("/")[2].replace("*", "part-0", 1).replace("*", "")
+        file = re.sub(r"\[[^]]*\]|\?", "0", file)
+        directory = feed.partition_template
+        return self.layout(feed).key(f"{directory.path(period)}/{file}" if directory else file, period)
+
     @property
     def account_id(self) -> str:
         return parse_iam(self.role_arn, "role").account_id
@@ -346,6 +355,7 @@ class Customer(Model):
 
 
 _AS_THE_FEED = Subscription()
+_EXAMPLE_AT = datetime(2026, 11, 22, 5, tzinfo=UTC)
 
 
 def _check_subscribed(feed: str, feeds: Mapping[str, Subscription] | None) -> None:
