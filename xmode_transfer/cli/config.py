@@ -116,7 +116,7 @@ def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> d
                 "outcome": good if customer else "broken",
                 "state": customer and customer.state,
                 "feeds": customer and list(customer.feeds),
-                "example_keys": customer and _example_keys(configuration, customer),
+                "example_keys": _example_keys(configuration, customer) if customer else None,
                 "destination": customer and customer.destination.url,
             }
             for name, customer in _customers(configuration)
