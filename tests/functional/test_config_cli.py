@@ -44,7 +44,10 @@ def test_the_example_passes_with_a_line_a_customer(directory: Path) -> None:
     assert answer.returncode == 0
     assert answer.stdout.splitlines() == [
         "active    acme    us-daily to s3://acme-data/xmode/",
+        "                    us-daily: xmode/us-daily/2026/11/22/part-0.parquet",
         "active    globex  us-daily, drops to s3://globex-landing/incoming/xmode/",
+        "                    us-daily: incoming/xmode/us-daily/2026/11/22/part-0.parquet",
+        "                    drops: incoming/xmode/drops/part-0",
         "2 customers, 2 feeds: no problems",
     ]
 

@@ -11,6 +11,7 @@ from xmode_transfer.cli.terminal import Line
 from xmode_transfer.config import Configuration, Customer, Problem
 from xmode_transfer.config.files import read_directory, schema_files
 from xmode_transfer.model.errors import ConfigError, ExitCode
+from xmode_transfer.model.keys import IllegalName
 from xmode_transfer.web import states
 
 
@@ -114,7 +115,8 @@ def _document(shell: Shell, configuration: Configuration, *, stopped: bool) -> d
                 "customer": name,
                 "outcome": good if customer else "broken",
                 "state": customer and customer.state,
-                "feeds": customer and customer.feeds,
+                "feeds": customer and list(customer.feeds),
+                "example_keys": _example_keys(configuration, customer) if customer else None,
                 "destination": customer and customer.destination.url,
             }
             for name, customer in _customers(configuration)
@@ -148,9 +150,24 @@ def _lines(configuration: Configuration, stopping: Sequence[Problem]) -> Iterato
         else:
             state, text = customer.state, f"{', '.join(customer.feeds)} to {customer.destination.url}"
         yield Line((f"{name:<{width}}  {text}",), terminal.state(state, 10))
+        for feed, key in _example_keys(configuration, customer).items() if customer is not None else ():
+            yield Line((f"{'':10}  {'':<{width}}  {feed}: {key}",))
     text = f"{states.count(len(customers), 'customer')}, {states.count(len(configuration.feeds), 'feed')}"
     found = states.count(len(configuration.problems), "problem") if configuration.problems else "no problems"
     yield Line(((f"{text}: {found}", "bold red" if configuration.problems else "bold green"),))
+
+
+def _example_keys(configuration: Configuration, customer: Customer) -> dict[str, str]:
+    """Return the key of a plausible file of each feed, or why it cannot have one."""
+    keys = {}
+    for name in customer.feeds:
+        feed = configuration.feeds.get(name)
+        if feed is not None:  # a retired customer's may be gone
+            try:
+                keys[name] = customer.example_key(feed)
+            except IllegalName as error:
+                keys[name] = str(error)
+    return keys
 
 
 def _customers(configuration: Configuration) -> Iterator[tuple[str, Customer | None]]:

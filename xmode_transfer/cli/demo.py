@@ -19,7 +19,7 @@ import click
 from xmode_transfer.cli import demo_stage, streams, terminal
 from xmode_transfer.cli.terminal import Part
 from xmode_transfer.model.errors import ExitCode, XmodeError
-from xmode_transfer.model.keys import manifest_key, object_key
+from xmode_transfer.model.keys import manifest_key
 from xmode_transfer.sandbox import accounts, demo_data, server
 from xmode_transfer.sandbox.model import VENDOR_PRINCIPAL_ARN, CustomerSetup, Sandbox, Variant, write_config
 from xmode_transfer.telemetry import SystemClock
@@ -255,7 +255,7 @@ class _Demo:
         for feed in FEEDS_OF.get(customer.name, list(demo_data.FEEDS)):
             root = self.directory / "data" / feed
             for path in root.rglob("*.csv*"):
-                found[object_key(customer.prefix, feed, str(path.relative_to(root)))] = path
+                found[f"{customer.prefix}{feed}/{path.relative_to(root)}"] = path
         return found
 
     def check_bucket(self, customer: CustomerSetup) -> None:

@@ -44,7 +44,8 @@ class Claim(NamedTuple):
 
 
 class Clash(NamedTuple):
-    """A reason not to serve a customer. ``path`` is the key in its file."""
+    """A reason not to serve a customer. ``path`` is the key in its file; ``feeds``, a list or a mapping, has
+    positions."""
 
     customer: str
     path: tuple[str | int, ...]
@@ -82,11 +83,12 @@ def cross_check(
 def _feeds(customer: Customer, feeds: Mapping[str, Feed], broken: Collection[str]) -> Iterator[Clash]:
     for position, feed in enumerate(customer.feeds):
         path: tuple[str | int, ...] = ("feeds", position)
-        if feed in feeds and customer.feeds[feed].layout is not None:
+        if feed in feeds:
             try:
                 customer.layout(feeds[feed])
             except ValueError as error:
-                yield Clash(customer.name, ("feeds", feed, "layout"), str(error))
+                own = ("layout",) if customer.feeds[feed].layout is not None else ()
+                yield Clash(customer.name, (*path, *own), str(error))
         if feed in broken:
             yield Clash(customer.name, path, f"feed {feed} is broken: fix feeds/{feed}.yaml")
         elif feed not in feeds:
@@ -283,7 +285,8 @@ def is_moved(before: Configuration, fresh: Configuration, name: str) -> bool:
         return True
     who = ("external_id", "role_arn", "destination")
     return any(getattr(old, key) != getattr(new, key) for key in who) or any(
-        before.feeds.get(feed) != fresh.feeds.get(feed) or feed not in new.feeds for feed in old.feeds
+        before.feeds.get(feed) != fresh.feeds.get(feed) or new.feeds.get(feed) != settings
+        for feed, settings in old.feeds.items()
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    TypeAdapter,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -34,7 +36,7 @@ from xmode_transfer.config.retention import Retention
 from xmode_transfer.config.schedule import BandwidthLimit, Freshness, Schedule
 from xmode_transfer.model.delta import TableFormat
 from xmode_transfer.model.layout import Layout
-from xmode_transfer.model.periods import period_labelled
+from xmode_transfer.model.periods import Period, period_labelled
 
 _METADATA_PATTERN = r"^(?!xmode-)[a-z0-9-]{1,128}$"
 _METADATA_MAX_BYTES = 2048 - 128
@@ -213,16 +215,26 @@ def held_by(hold: bool | tuple[str, ...], feed: str, period: str) -> str | None:
     return next((item for item in (feed, f"{feed}/{period}") if item in hold), None)
 
 
+def _parse_feed(value: object) -> object:
+    if isinstance(value, Mapping):
+        raise ValueError("a list has names only; write feeds as a mapping: {us-daily: {table: delta}}")
+    return value
+
+
+_FEEDS: TypeAdapter[tuple[str, ...]] = TypeAdapter(
+    Annotated[tuple[Annotated[str, BeforeValidator(_parse_feed)], ...], Field(min_length=1)]
+)
+
+
 def _parse_feeds(value: object) -> object:
     """Turn a list of names into a mapping."""
     if isinstance(value, Mapping):
         return {feed: {} if settings is None else settings for feed, settings in value.items()}
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ValueError("write a list like [us-daily], or a mapping like {us-daily: {table: delta}}")
-    twice = next((feed for feed in value if value.count(feed) > 1), None)
+    names = _FEEDS.validate_python(value)
+    twice = next((feed for feed in names if names.count(feed) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is listed twice")
-    return {feed: {} for feed in value}
+    return {feed: {} for feed in names}
 
 
 def _feeds_schema(schema: dict[str, Any]) -> None:
@@ -320,6 +332,14 @@ class Customer(Model):
             reserved=reserved,
         )
 
+    def example_key(self, feed: Feed) -> str:
+        """Return the key of a file that the feed may have. Raises IllegalName."""
+        period = Period.around(_EXAMPLE_AT, feed.period)
+        file = feed.include[0].rpartition("/")[2].replace("*", "part-0", 1).replace("*", "")
+        file = re.sub(r"\[[^]]*\]|\?", "0", file)
+        directory = feed.partition_template
+        return self.layout(feed).key(f"{directory.path(period)}/{file}" if directory else file, period)
+
     @property
     def account_id(self) -> str:
         return parse_iam(self.role_arn, "role").account_id
@@ -335,6 +355,7 @@ class Customer(Model):
 
 
 _AS_THE_FEED = Subscription()
+_EXAMPLE_AT = datetime(2026, 11, 22, 5, tzinfo=UTC)
 
 
 def _check_subscribed(feed: str, feeds: Mapping[str, Subscription] | None) -> None:

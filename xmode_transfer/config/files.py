@@ -128,7 +128,8 @@ class _Reading:
             ],
         )
         for clash in clashes:
-            customer_files[clash.customer].problem(clash.path, clash.message)
+            file = customer_files[clash.customer]
+            file.problem(file.named(clash.path), clash.message)
             customers.pop(clash.customer, None)
         for name, customer in list(customers.items()):
             region, file = customer.destination.region, customer_files[name]
@@ -292,6 +293,12 @@ class ConfigFile:
         if self._tree is None and self._raw:
             self._tree = parse(self._raw)
         return self._tree.position(path, of_key=of_key) if self._tree is not None else (0, 0)
+
+    def named(self, path: KeyPath) -> KeyPath:
+        """Return the path with keys instead of positions in mappings."""
+        if self._tree is None and self._raw:
+            self._tree = parse(self._raw)
+        return self._tree.named(path) if self._tree is not None else path
 
     def model(self, model: type[AnyModel], **extra: str) -> AnyModel | None:
         """Return the file with ``extra`` values as a model; None, with problems added, if it is invalid."""

@@ -104,6 +104,15 @@ class Tree:
                 break
         return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
 
+    def named(self, path: KeyPath) -> KeyPath:
+        """Return the path with keys instead of positions in mappings."""
+        data: Any = self.data
+        named: list[str | int] = []
+        for part in path:
+            named.append(list(data)[part] if isinstance(data, dict) and isinstance(part, int) else part)
+            data = data.get(named[-1]) if isinstance(data, dict) else None
+        return tuple(named)
+
 
 def parse(raw: bytes) -> Tree:
     """Parse one file; the tree has its mistakes. Raises Unreadable if it is not YAML."""

@@ -213,6 +213,23 @@ class Objects(LedgerPart):
         """Yield the planned objects without a receipt, by name. One that gets it meanwhile may appear."""
         return objects_of(self._walk(statements.PENDING_PAGE, delivery_id))
 
+    def collisions(self, delivery_id: str) -> list[tuple[PlannedObject, str]]:
+        """Return the delivery's objects without a receipt whose key another name of the period has too, in
+        the delivery or with a receipt, each with that name."""
+        rows = self._of_delivery(statements.COLLISIONS, delivery_id)
+        return [(item, str(row[6])) for row in rows for item in objects_of([row[:6]])]
+
+    def other_name(self, delivery_id: str, name: str, key: str) -> str | None:
+        """Return another name of the delivery's period that has the key, as ``collisions`` does."""
+        ((found,),) = self._of_delivery(statements.OTHER_NAME, delivery_id, name=name, key=key)
+        return cast("str | None", found)
+
+    def _of_delivery(
+        self, statement: ClauseElement, delivery_id: str, **values: str
+    ) -> list[tuple[Any, ...]]:
+        found = self._read(lambda c: deliveries.known_place(c, delivery_id))
+        return list(self._database.prepared(statement).fetch(period_id=found[0], revision=found[1], **values))
+
     def left_out(self, delivery_id: str) -> Iterator[MissingObject]:
         """Yield what ``leave_out`` took out of the delivery, by name."""
         for name, key, size, *checksum, reason in self._walk(statements.MISSING_PAGE, delivery_id):

@@ -162,6 +162,32 @@ NOT_CARRIED = select(func.count(), func.min(staged_objects.c.name)).where(
 _staged_names = select(staged_objects.c.name)
 NOT_MISSING = sa.delete(missing).where(_in_delivery(missing), missing.c.name.in_(_staged_names))
 
+# Objects without a receipt, each with another name of the period that has the same key: in the same revision,
+# or with a receipt in any.
+_other = objects.alias("other")
+_other_is_there = sa.or_(
+    _other.c.revision == objects.c.revision, exists().where(_same_object(receipts, _other))
+)
+_MEETS = and_(
+    _other.c.period_id == objects.c.period_id,
+    _other.c.key == objects.c.key,
+    _other.c.name != objects.c.name,
+    _other_is_there,
+)
+COLLISIONS = (
+    select(*_OBJECT, func.min(_other.c.name))
+    .select_from(objects.join(_other, _MEETS))
+    .where(_in_delivery(objects), ~exists().where(_same_object(_present, objects)))
+    .group_by(*_OBJECT)
+    .order_by(objects.c.name)
+)
+OTHER_NAME = select(func.min(_other.c.name)).where(
+    _other.c.period_id == _PERIOD,
+    _other.c.key == bindparam("key"),
+    _other.c.name != bindparam("name"),
+    sa.or_(_other.c.revision == _REVISION, exists().where(_same_object(receipts, _other))),
+)
+
 # The highest revision of a name that has a receipt.
 _NEWEST = (
     select(func.max(receipts.c.revision))

@@ -137,6 +137,10 @@ class SourceChanged(SourceError, code="source_changed"):
 class SourceUnreadable(SourceError, code="source_unreadable"): ...
 
 
+class KeyCollision(SourceError, code="key_collision"):
+    """Another file of the period has the key. Neither replaces the other."""
+
+
 class SourcePartlyUnreadable(SourceError, code="source_partly_unreadable"):
     """Some directories cannot be read, so their periods are unknown. The rest of the feed is delivered."""
 

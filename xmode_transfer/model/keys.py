@@ -1,8 +1,7 @@
 """Names: object keys below a destination's prefix, and text that a terminal or a log can show.
 
-The key of a file's first revision is ``<prefix><feed>/<name>``. A correction must not overwrite it:
-``<prefix><feed>/<partition>/_r2/<rest>``. Spark, Athena and Hive skip names with an underscore, such as those
-of manifests and notices, so a customer can read the whole prefix.
+A feed's keys are below ``<prefix><feed>/``, as its layout says (``model.layout``). Spark, Athena and Hive
+skip names with an underscore, such as those of manifests and notices: a customer can read the whole prefix.
 """
 
 import re
@@ -82,31 +81,6 @@ def check_name(name: str) -> None:
         raise IllegalName(f"{MANIFESTS}/ at the top of a feed is for manifests; rename the directory")
     if any(_REVISION_SEGMENT.fullmatch(segment) for segment in segments[:-1]):
         raise IllegalName("a directory named like _r2 is for corrections; rename the directory")
-
-
-def object_key(prefix: str, feed: str, name: str, *, partition: str = "", revision: int = 1) -> str:
-    """Return the key for ``name`` (relative to the feed's root); a correction's is below ``partition``, the
-    period's directory (empty for a drop folder). Raises IllegalName."""
-    check_name(name)
-    if revision > 1:
-        head = f"{partition}/" if partition else ""
-        name = f"{head}_r{revision}/{name.removeprefix(head)}"
-    key = f"{prefix}{feed}/{name}"
-    length = len(key.encode())
-    if length > MAX_KEY_BYTES:
-        raise IllegalName(f"its key would have {length} bytes, S3 allows {MAX_KEY_BYTES}; shorten the path")
-    return key
-
-
-def is_key_of(rest: str, name: str) -> bool:
-    """Return whether a key, without prefix and feed, is one of ``object_key`` for the file ``name``."""
-    if rest == name:
-        return True
-    segments = rest.split("/")
-    return any(
-        _REVISION_SEGMENT.fullmatch(segment) and "/".join(segments[:at] + segments[at + 1 :]) == name
-        for at, segment in enumerate(segments[:-1])
-    )
 
 
 def manifest_key(prefix: str, feed: str, period: str, revision: int) -> str:

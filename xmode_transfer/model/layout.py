@@ -92,19 +92,27 @@ class Layout:
         return True
 
     def period_of(self, path: str) -> Period | None:
-        """Return the period that a path below the feed's directory is in; None if the path does not tell."""
+        """Return the period that a path below the feed's directory is in, by this layout or else by the
+        source's directories, as without a layout; None if the path does not tell."""
         if self.kind is PeriodKind.NONE:
             return Period.none()
-        if not self.head or not self._names_period:
-            return None
-        segments = path.split("/")[: self.head.count("/") + 1]
-        return Partition(self.head, self.kind).period("/".join(segments))
+        for template in filter(None, (self.head if self._names_period else "", self.directory)):
+            text = "/".join(path.split("/")[: template.count("/") + 1])
+            period = Partition(template, self.kind).period(text)
+            if period is not None and period.start.strftime(template) == text and _is_whole(period):
+                return period
+        return None
+
+    def path_of(self, name: str, period: Period) -> str:
+        """Return the path of a source file below its period's directory."""
+        directory = f"{period.start.strftime(self.directory)}/" if self.directory else ""
+        return name.removeprefix(directory)
 
     def key(self, name: str, period: Period, revision: int = 1) -> str:
         """Return the key of a source file, named relative to the feed's root. Raises IllegalName."""
         check_name(name)
         directory = f"{period.start.strftime(self.directory)}/" if self.directory else ""
-        path = name.removeprefix(directory)
+        path = self.path_of(name, period)
         file = path.rpartition("/")[2]
         dot = file.rfind(".")
         stem, suffix = (file[:dot], file[dot:]) if dot > 0 else (file, "")
@@ -130,6 +138,10 @@ def partition_values(key: str, columns: Collection[str]) -> dict[str, str | None
     matches = map(_COLUMN.fullmatch, key.split("/")[:-1])
     found = {match[1]: match[2] for match in matches if match}
     return {name: found.get(name) for name in columns}
+
+
+def _is_whole(period: Period) -> bool:
+    return Period.parse(period.label, period.kind) == period
 
 
 def _text(part: str, period: Period) -> str:

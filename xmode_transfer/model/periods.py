@@ -133,21 +133,20 @@ def label_format(kind: PeriodKind) -> str:
     return _LABEL_FORMATS[kind]
 
 
-def check_directives(used: Sequence[str], kind: PeriodKind) -> None:
+def check_directives(used: Sequence[str], kind: PeriodKind, *, exactly: bool = False) -> None:
     """Raise ValueError for an unknown directive, or if they do not tell each period from all others."""
     unknown = [directive for directive in used if directive not in _DIGITS]
     if unknown:
         raise ValueError(
             f"%{unknown[0]} is not known; use {', '.join('%' + name for name in sorted(_DIGITS))}"
         )
-    if not any(needed <= set(used) for needed in _NEEDED[kind]):
-        raise ValueError(f"a feed by {kind} needs {_forms(kind)}, so that each period has keys of its own")
-
-
-def _forms(kind: PeriodKind) -> str:
-    return " or ".join(
+    forms = " or ".join(
         " ".join("%" + name for name in sorted(needed, key="YGmVdjH".index)) for needed in _NEEDED[kind]
     )
+    if exactly and set(used) not in _NEEDED[kind]:
+        raise ValueError(f"a feed by {kind} needs exactly {forms} in its partition")
+    if not any(needed <= set(used) for needed in _NEEDED[kind]):
+        raise ValueError(f"a feed by {kind} needs {forms}, so that each period has keys of its own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +169,7 @@ class Partition:
         if any(segment in ("", ".", "..") for segment in template.split("/")):
             raise ValueError("empty, '.' and '..' segments are not allowed")
         used = re.findall(r"%(.?)", template)
-        check_directives(used, kind)
-        if not any(set(used) == needed for needed in _NEEDED[kind]):
-            raise ValueError(f"a feed by {kind} needs exactly {_forms(kind)} in its partition")
+        check_directives(used, kind, exactly=True)
         if len(set(used)) != len(used):
             raise ValueError("each % directive may occur only once")
         return Partition(template, kind)

@@ -36,6 +36,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = re.compile(rf"([^/]+)/{MANIFESTS}/([^/]+)/([0-9]{{6,9}})\.json")
 
 
+_NOT_FILES = frozenset({MANIFESTS, "_redshift", "_symlink", "_delta_log"})
+
+
 class NoManifest(ValueError):
     """The bytes are not a manifest of ours; the message says why."""
 
@@ -218,6 +221,7 @@ def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> C
     below = f"{prefix}{location.feed}/"
     count = total = 0
     last = ""
+    seen: set[int] = set()
     for entry in reader:
         name, key, size = receipt_of(entry)[:3]
         if not key.startswith(below):
@@ -226,8 +230,12 @@ def check(read: Read, *, identity: str, location: ManifestKey, prefix: str) -> C
             keys.check_name(name)
         except keys.IllegalName as error:
             raise NoManifest(f"it lists {name}: {error}") from None
-        if not keys.is_key_of(key.removeprefix(below), name):
-            raise NoManifest(f"it lists {key} as the object of {name}, which has another key")
+        segments = key.removeprefix(below).split("/")
+        if segments[0] in _NOT_FILES or any(segment in ("", ".", "..") for segment in segments):
+            raise NoManifest(f"it lists {key} as the object of {name}, which no layout gives it")
+        if hash(key) in seen:
+            raise NoManifest(f"it lists the key {key} twice")
+        seen.add(hash(key))
         if count and name <= last:
             raise NoManifest(f"it lists {name} out of order or twice")
         last, count, total = name, count + 1, total + size

@@ -6,12 +6,14 @@ The plan is recorded before the first byte is sent, so that after a crash the le
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from xmode_transfer.aws import checksums
 from xmode_transfer.config import Customer, Feed
 from xmode_transfer.model import keys
 from xmode_transfer.model.errors import SourceError
-from xmode_transfer.model.periods import Partition, PeriodKind
+from xmode_transfer.model.layout import Layout
+from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.records import (
     FINISHED,
     SUPERSEDED,
@@ -26,7 +28,7 @@ from xmode_transfer.model.records import (
     Status,
 )
 from xmode_transfer.sources.interface import PeriodState, Source
-from xmode_transfer.transfer import withdrawing
+from xmode_transfer.transfer import collisions, withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.plan import Action, Difference, Kind, PlanEntry, ScanTotals, diff
 
@@ -45,7 +47,7 @@ class Plan:
     scanned: ScanTotals = field(default_factory=ScanTotals)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Planner:
     """Plans one period of one subscription. ``screen`` may change a difference, or take it out (None)."""
 
@@ -86,14 +88,16 @@ class Planner:
 
     def key(self, name: str, revision: int = 1) -> str:
         """Return the key of a file of this period, or of its correction. Raises IllegalName."""
-        prefix = self.customer.destination.prefix
-        return keys.object_key(prefix, self.feed.name, name, partition=self._partition, revision=revision)
+        return self.layout.key(name, self.state.period, revision)
+
+    @cached_property
+    def layout(self) -> Layout:
+        return self.customer.layout(self.feed)
 
     @property
     def prefix(self) -> str:
         """The prefix of this period's keys; of a drop folder, the prefix of all batches."""
-        head = f"{self.customer.destination.prefix}{self.feed.name}/"
-        return f"{head}{self._partition}/" if self._partition else head
+        return self.layout.period_prefix(self.state.period)
 
     def counted(self, lease: Lease, delivery: Delivery) -> Delivery:
         """Return and records the delivery with the counts of its current plan."""
@@ -123,6 +127,18 @@ class Planner:
         latest = self.latest()
         delivery = self._open_revision(latest)
         renewed = latest is not None and self._declared_anew(latest)
+        entries = self._entries(delivery, scanned, renewed=renewed)
+        if self.layout.keeps_paths:
+            yield from entries
+            return
+        known = self.context.ledger.objects.receipts(self.customer.name, self.feed.name, self._period)
+        meeting = collisions.meeting(known, (entry for entry, _ in self._entries(delivery, None)))
+        for entry, file in entries:
+            yield collisions.screened(entry, meeting), file
+
+    def _entries(
+        self, delivery: Delivery, scanned: ScanTotals | None, *, renewed: bool = False
+    ) -> Iterator[tuple[PlanEntry, SourceFile | None]]:
         for difference in self._differences(delivery, scanned=scanned):
             yield self._entry(difference, delivery.revision, renewed=renewed), difference.file
 
@@ -184,6 +200,11 @@ class Planner:
             return None
         if gone:
             self.context.ledger.objects.forget(lease, delivery.id, gone)
+        if plan.upload_count and not self.layout.keeps_paths:
+            for planned, problem in collisions.taken_out(self.context, lease, delivery):
+                plan.problems.append(problem)
+                plan.upload_count -= 1
+                plan.upload_bytes -= planned.size
         plan.delivery = self.counted(lease, replace(delivery, fingerprint=plan.scanned.fingerprint))
         return plan
 
@@ -269,12 +290,6 @@ class Planner:
     @property
     def _is_drop_folder(self) -> bool:
         return self.feed.period is PeriodKind.NONE
-
-    @property
-    def _partition(self) -> str:
-        if self.feed.partition is None:
-            return ""
-        return Partition(self.feed.partition, self.feed.period).path(self.state.period)
 
     def _with_same_content(
         self, differences: Iterable[Difference], lease: Lease | None

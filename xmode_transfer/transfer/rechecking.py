@@ -107,7 +107,7 @@ class Recheck:
                 self.context.check_stop("the next run checks again")
                 if receipt.delivered_at > self.before:
                     continue
-                listed = self._listed(receipt.key)
+                listed = self._listed(receipt.name, receipt.key)
                 if isinstance(listed, ListedObject) and not receipt.removed and same_object(receipt, listed):
                     continue
                 # an expired object that is not listed needs no HEAD
@@ -126,18 +126,22 @@ class Recheck:
                 if reason is not None:
                     yield _Lost(planned, receipt, reason)
 
-    def _listed(self, key: str) -> ListedObject | bool | None:
+    def _listed(self, name: str, key: str) -> ListedObject | bool | None:
         """Return the key's row in the listing; None without one; False if the listing does not cover it."""
-        top = self.planner.prefix
-        if not key.startswith(self.planner.customer.destination.prefix):
+        planner = self.planner
+        if not key.startswith(planner.customer.destination.prefix):
             return None
         # A drop folder may hold millions of keys of other batches.
-        unknown = self.planner.feed.period is PeriodKind.NONE or not key.startswith(top)
-        if unknown or self._listing_refused:
+        if planner.feed.period is PeriodKind.NONE or self._listing_refused:
+            return False
+        top = planner.prefix
+        if not planner.layout.keeps_paths or not key.startswith(top):
             return False
         # Names and keys have the same order only within one revision.
         of_revision = _OF_REVISION.match(key, len(top))
         prefix = top + (of_revision[0] if of_revision else "")
+        if key != prefix + planner.layout.path_of(name, planner.state.period):
+            return False  # of a former layout
         if prefix not in self._listings:
             self._listings[prefix] = _finder(self.store.list(prefix), attrgetter("key"))
         try:

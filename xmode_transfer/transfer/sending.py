@@ -21,6 +21,7 @@ from xmode_transfer.model.errors import (
     ClockSkew,
     Defect,
     ExitCode,
+    KeyCollision,
     LeaseLost,
     LedgerError,
     ObjectExists,
@@ -252,6 +253,14 @@ class Sender:
                     hint="ask the customer what else writes to this key. The delivery is retried",
                 )
             if info.checksum is not None and info.token in own_ids(self._delivery):
+                objects = self._context.ledger.objects
+                other = objects.other_name(self._delivery.id, planned.name, planned.key)
+                if other is not None:
+                    raise KeyCollision(
+                        f"{planned.key} is the key of {planned.name} and holds the object of {other}",
+                        hint="rename one of the two files, or change the feed's layout. Nothing was "
+                        "overwritten",
+                    )
                 value = checksums.of(body, info.checksum.algorithm)
                 body.check_unchanged()
                 if info.size == planned.size and value == info.checksum.value:

@@ -13,7 +13,8 @@ from xmode_transfer.ledger import Ledger
 from xmode_transfer.model.delta import is_log_key
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.model.keys import is_notice, is_token, merge_join
-from xmode_transfer.model.periods import Partition, Period, period_labelled
+from xmode_transfer.model.layout import Layout
+from xmode_transfer.model.periods import Period, period_labelled
 from xmode_transfer.model.records import DeliveredKey, ListedObject, Status, same_object
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer.context import Context, opened
@@ -27,18 +28,15 @@ class KeyPeriod(NamedTuple):
     period: str | None
 
 
-def period_of(key: str, prefix: str, partitions: Mapping[str, Partition | None]) -> KeyPeriod:
+def period_of(key: str, prefix: str, layouts: Mapping[str, Layout]) -> KeyPeriod:
     """Return the feed and the period of any key. ``prefix`` is the destination's."""
     name, _, rest = key.removeprefix(prefix).partition("/")
-    if name not in partitions or not rest:
+    if name not in layouts or not rest:
         return KeyPeriod(None, None)
     manifest = parse_manifest_key(prefix, key)
     if manifest is not None:
         return KeyPeriod(name, manifest.period)
-    partition = partitions[name]
-    if partition is None:
-        return KeyPeriod(name, "none")
-    period = partition.period("/".join(rest.split("/")[: len(partition.segments)]))
+    period = layouts[name].period_of(rest)
     return KeyPeriod(name, period.label if period is not None else None)
 
 
@@ -97,7 +95,7 @@ class Listing:
     def __iter__(self) -> Iterator[ListedKey]:
         """Yield the keys in order. An unmanaged key belongs to the period of its directory."""
         prefix = self.customer.destination.prefix
-        partitions = {name: feed.partition_template for name, feed in self.feeds.items()}
+        layouts = {name: self.customer.layout(feed) for name, feed in self.feeds.items()}
         below = prefix + (f"{self.feed}/" if self.feed else "")
         unattested = not_attested(self.context, self.customer.name, self.feed)
         with opened(self.context, self.customer, Step.LIST) as store:
@@ -111,7 +109,7 @@ class Listing:
                     attested = (*period, record.revision) not in unattested
                     listed = item._replace(attested=attested)
                 else:
-                    period = period_of(item.key, prefix, partitions)
+                    period = period_of(item.key, prefix, layouts)
                 if self.period in (None, period.period):
                     self.whole.add(listed)
                     self._by_period.setdefault(period, Sum()).add(listed)

@@ -315,23 +315,15 @@ def _in_feed(ledger: Ledger, customer: Customer, feed: Feed, path: str, key: str
             if delivery.manifest_key == key:
                 yield delivery, None
         return
-    label = _period_label(feed, path)
-    if label is None:
+    layout = customer.layout(feed)
+    period = layout.period_of(path)
+    if period is None:
         return
     # a correction has its own directory below the period
     name = re.sub(r"(^|/)_r[0-9]+/", r"\1", path, count=1)
-    for delivery in ledger.deliveries.find(customer.name, feed.name, label, limit=HITS_SHOWN):
-        for item, _ in ledger.objects.page(delivery.id, beginning=name, limit=HITS_SHOWN + 1):
+    keeps = layout.keeps_paths and layout.head == layout.directory
+    how = {"beginning": name} if keeps else {"containing": name.rpartition("/")[2]}
+    for delivery in ledger.deliveries.find(customer.name, feed.name, period.label, limit=HITS_SHOWN):
+        for item, _ in ledger.objects.page(delivery.id, **how, limit=HITS_SHOWN + 1):
             if item.key.startswith(key):
                 yield delivery, item
-
-
-def _period_label(feed: Feed, path: str) -> str | None:
-    """Return the period in whose directory a path is; None if it names no whole period."""
-    partition = feed.partition_template
-    if partition is None:
-        return "none"
-    segments = path.split("/")
-    depth = len(partition.segments)
-    period = partition.period("/".join(segments[:depth])) if len(segments) >= depth else None
-    return period.label if period is not None else None

@@ -16,25 +16,9 @@ from xmode_transfer.model.keys import (
     manifest_key,
     merge_join,
     notice_key,
-    object_key,
     unseen_character,
     visible,
 )
-
-
-@pytest.mark.parametrize(
-    ("name", "partition", "revision", "key"),
-    [
-        ("2026/11/22/a.csv", "2026/11/22", 1, "xmode/us-daily/2026/11/22/a.csv"),
-        ("2026/11/22/a.csv", "2026/11/22", 2, "xmode/us-daily/2026/11/22/_r2/a.csv"),
-        ("2026/11/22/x/a.csv", "2026/11/22", 13, "xmode/us-daily/2026/11/22/_r13/x/a.csv"),
-        ("drop.bin", "", 1, "xmode/us-daily/drop.bin"),
-        ("drop.bin", "", 4, "xmode/us-daily/_r4/drop.bin"),
-        ("sp ace+and&é.csv", "", 1, "xmode/us-daily/sp ace+and&é.csv"),
-    ],
-)
-def test_a_correction_gets_a_key_of_its_own(name: str, partition: str, revision: int, key: str) -> None:
-    assert object_key("xmode/", "us-daily", name, partition=partition, revision=revision) == key
 
 
 @pytest.mark.parametrize(
@@ -55,26 +39,6 @@ def test_a_correction_gets_a_key_of_its_own(name: str, partition: str, revision:
 def test_a_name_that_cannot_be_carried_is_refused_with_the_reason(name: str, word: str) -> None:
     with pytest.raises(IllegalName, match=word):
         check_name(name)
-
-
-def test_a_key_may_have_1024_bytes_and_no_more() -> None:
-    prefix = "xmode/us-daily/"
-    assert len(object_key("xmode/", "us-daily", "é" * ((1024 - len(prefix)) // 2)).encode()) <= 1024
-    with pytest.raises(IllegalName, match="1025 bytes"):
-        object_key("xmode/", "us-daily", "a" * (1025 - len(prefix)))
-
-
-@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1), st.integers(1, 99))
-def test_no_name_leaves_the_prefix_and_no_two_share_a_key(name: str, revision: int) -> None:
-    try:
-        key = object_key("xmode/", "feed", name, revision=revision)
-    except IllegalName:
-        return
-    assert key.startswith("xmode/feed/")
-    assert ".." not in key.split("/")
-    if revision > 1:
-        assert key != object_key("xmode/", "feed", name)
-    assert key != manifest_key("xmode/", "feed", "none", revision)
 
 
 def test_manifests_sort_by_period_and_revision() -> None:

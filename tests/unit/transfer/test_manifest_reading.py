@@ -178,6 +178,11 @@ def checked(data: bytes) -> Checked:
 def test_our_own_manifest_is_taken() -> None:
     assert checked(whole())[:2] == (2, 30)
     assert checked(whole([]))[:2] == (0, 0)
+    by_layouts = [
+        LISTED[0]._replace(key="x/us-daily/dt=2026-11-22/z.csv"),
+        LISTED[1]._replace(key="x/us-daily/dt=2026-11-22/_r2/a.csv"),
+    ]
+    assert checked(whole(by_layouts))[:2] == (2, 30)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +209,9 @@ def test_our_own_manifest_is_taken() -> None:
         whole().replace(b"x/us-daily/2026/11/22/_r2", b"other/us-daily/2026/11/22"),
         whole([LISTED[1], LISTED[0]]),
         whole([LISTED[0], LISTED[0]]),
-        whole([LISTED[0]._replace(key="x/us-daily/2026/11/22/b.csv")]),
+        whole([LISTED[0], LISTED[1]._replace(key=LISTED[0].key)]),
+        whole([LISTED[0]._replace(key="x/us-daily/_delta_log/a.csv")]),
+        whole([LISTED[0]._replace(key="x/us-daily/2026//a.csv")]),
         whole() + b" " * 100_000,
         b" " * 100_000 + whole(),
         whole().replace(b'"objects"', b",".join(b'"%d":1' % number for number in range(100)) + b',"objects"'),

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmode_transfer.model.keys import notice_key, token_key
-from xmode_transfer.model.periods import Partition, PeriodKind
+from xmode_transfer.model.layout import Layout
+from xmode_transfer.model.periods import PeriodKind
 from xmode_transfer.model.records import DeliveredKey, ListedObject
 from xmode_transfer.upkeep.listing import Standing, compare, period_of
 
@@ -102,10 +103,15 @@ def test_every_key_comes_once_and_in_order(left: list[str], right: list[str]) ->
     assert {key for key, s in found.items() if s is Standing.MISSING} == set(right) - set(left)
 
 
-PARTITIONS = {
-    "us-daily": Partition("%Y/%m/%d", PeriodKind.DAY),
-    "weekly": Partition("w=%G-%V", PeriodKind.WEEK),
-    "drops": None,
+LAYOUTS = {
+    feed: Layout.of(template, kind, feed=feed, partition=partition)
+    for feed, kind, partition, template in (
+        ("us-daily", PeriodKind.DAY, "%Y/%m/%d", None),
+        ("weekly", PeriodKind.WEEK, "w=%G-%V", None),
+        ("drops", PeriodKind.NONE, None, "{feed}/in/{name}"),
+        ("hive", PeriodKind.DAY, "%Y/%m/%d", "{feed}/year={period:%Y}/day={period:%Y%m%d}/{name}"),
+        ("flat", PeriodKind.DAY, "%Y/%m/%d", "{feed}/{stem}-{period}{suffix}"),
+    )
 }
 
 
@@ -120,10 +126,15 @@ PARTITIONS = {
         ("xmode/us-daily/_manifests/notes.txt", ("us-daily", None)),
         ("xmode/weekly/w=2026-47/a/b", ("weekly", "2026-W47")),
         ("xmode/drops/anything/at/all", ("drops", "none")),
+        ("xmode/hive/year=2026/day=20261122/a.csv", ("hive", "2026-11-22")),
+        ("xmode/hive/year=2026/day=20261122/_r2/a.csv", ("hive", "2026-11-22")),
+        ("xmode/hive/year=2025/day=20261122/a.csv", ("hive", None)),
+        ("xmode/hive/2026/11/22/a.csv", ("hive", "2026-11-22")),
+        ("xmode/flat/a-2026-11-22.csv", ("flat", None)),
         ("xmode/us-daily", (None, None)),
         ("xmode/nobody/2026/11/22/a.csv", (None, None)),
         ("xmode/notes.txt", (None, None)),
     ],
 )
 def test_a_key_tells_its_feed_and_period(key: str, place: tuple[str | None, str | None]) -> None:
-    assert period_of(key, "xmode/", PARTITIONS) == place
+    assert period_of(key, "xmode/", LAYOUTS) == place
