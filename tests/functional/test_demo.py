@@ -92,7 +92,7 @@ def test_a_person_sees_a_whole_delivery_and_nothing_is_left(place: Place) -> Non
         "run --customer initech",
     ]
     first, second = shown.split("$ xmode-transfer run --customer acme\n")[1:]
-    assert first.split("\n$ ")[0].count("delivered") == 6  # five days and the drop folder
+    assert first.split("\n$ ")[0].count("delivered") == 11  # five days of two feeds, and the drop folder
     assert "delivered" not in second.split("\n\n")[0]
     assert '"format": "xmode-manifest/1"' in shown
     assert " objects read back and compared with the files: identical, byte for byte" in shown

@@ -121,7 +121,7 @@ def onboard(
     claims = registry.claims()
     if clashes := list(_clashes(customer, configuration, registry, claims)):
         raise _refused(clashes)
-    kit_files = place.write(customer, vendor.principal_arn)
+    kit_files = place.write(customer, vendor.principal_arn, configuration.feeds)
     try:
         file = registry.add(customer)
     except BaseException:

@@ -130,6 +130,9 @@ class _Demo:
             name: {"source": str(self.directory / "data" / name), **feed}
             for name, feed in demo_data.FEEDS.items()
         }
+        if demo_data.write_offsets(self.directory / "data", self.today):
+            source = self.directory / "data" / demo_data.OFFSETS
+            feeds[demo_data.OFFSETS] = {"source": str(source), **demo_data.OFFSETS_FEED}
         service = demo_stage.service(self.port) if self.keep else None
         overrides = {name: {"feeds": chosen} for name, chosen in FEEDS_OF.items()}
         config = write_config(
@@ -141,6 +144,8 @@ class _Demo:
         days = f"complete when {demo_data.MARKER} is there; {demo_data.DAYS} days"
         _fact(demo_data.DAILY, f"one delivery a day, {days}")
         _fact(demo_data.DROPS, "a drop folder: each new file is delivered once")
+        if demo_data.OFFSETS in feeds:
+            _fact(demo_data.OFFSETS, "Parquet files, which acme receives as a Delta table too")
         terminal.say()
         _say(f".demo/config/customers/acme.yaml, one of {states.count(len(CUSTOMERS), 'customer')}:")
         _quote(*(config / "customers" / "acme.yaml").read_text(encoding="utf-8").splitlines())
@@ -166,6 +171,24 @@ class _Demo:
         _quote(*json.dumps(abbreviated, indent=2, ensure_ascii=False).splitlines())
         count = states.count(self.check_manifest(acme, manifest, period), "object")
         _say(f"{count} read back and compared with the files: identical, byte for byte")
+        root = f"{acme.prefix}{demo_data.OFFSETS}/"
+        if any(key.startswith(f"{root}_delta_log/") for key in accounts.list_keys(acme)):
+            self.show_table(acme, f"s3://{acme.bucket}/{root}")
+
+    def show_table(self, acme: CustomerSetup, root: str) -> None:
+        terminal.say()
+        _say(f"{demo_data.OFFSETS} is a Delta table too; acme asks it in DuckDB, with its own keys")
+        clocks = "count(*) AS places, count(DISTINCT utc_offset_minutes) AS clocks"
+        sql = f"SELECT dt, {clocks} FROM delta_scan('{root}') GROUP BY dt ORDER BY dt"
+        _quote(sql)
+        rows = demo_stage.query(acme, sql)
+        if rows is None:
+            extensions = "duckdb-extensions duckdb-extension-httpfs duckdb-extension-delta"
+            _say(f"to see the answer here: pip install duckdb {extensions}")
+            return
+        _quote(*(f"{day}  {places:>5,} places  {clocks:>3} clocks" for day, places, clocks in rows))
+        if [places for _, places, _ in rows] != [len(demo_data.places())] * demo_data.DAYS:
+            _fail("the table does not have every place of every day")
 
     def run_again(self, acme: CustomerSetup) -> None:
         self.title("Run it again: nothing is sent twice")
@@ -260,7 +283,8 @@ class _Demo:
 
     def check_bucket(self, customer: CustomerSetup) -> None:
         keys = accounts.list_keys(customer)
-        objects = {key for key in keys if "/_manifests/" not in key}
+        table = f"{customer.prefix}{demo_data.OFFSETS}/"
+        objects = {key for key in keys if "/_manifests/" not in key and not key.startswith(table)}
         wanted = self.sources(customer).keys()
         if objects != wanted:
             _fail(f"{customer.name} should have {len(wanted)} objects and has {len(objects)}")

@@ -12,13 +12,14 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from xmode_transfer.cli.sandbox import shell_lines
 from xmode_transfer.model.errors import ConfigError
 from xmode_transfer.sandbox import server
-from xmode_transfer.sandbox.model import Sandbox, SandboxError
+from xmode_transfer.sandbox.model import CustomerSetup, Sandbox, SandboxError
 from xmode_transfer.sandbox.server import default_home
 
 DIRECTORY = Path(".demo")
@@ -154,3 +155,25 @@ def _is_ready(daemon: KeptDaemon) -> bool:
     with suppress(OSError), _local.open(f"{daemon.address}readyz", timeout=2) as answer:
         return bool(answer.status == 200)
     return False
+
+
+def query(customer: CustomerSetup, sql: str) -> list[tuple[Any, ...]] | None:
+    """Run a query in DuckDB with the customer's own keys; None without DuckDB and its extensions."""
+    try:
+        connection = import_module("duckdb").connect(
+            config={"extension_directory": str(DIRECTORY / "duckdb")}
+        )
+        add = import_module("duckdb_extensions").import_extension
+        for name in ("httpfs", "delta"):
+            add(name, con=connection)
+    except ImportError:
+        return None
+    keys, host = customer.root, customer.endpoint.removeprefix("http://")
+    connection.execute(
+        "CREATE SECRET (TYPE s3, USE_SSL false, URL_STYLE 'path', "
+        f"KEY_ID '{keys.access_key_id}', SECRET '{keys.secret_access_key}', "
+        f"ENDPOINT '{host}', REGION '{customer.region}')"
+    )
+    rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+    connection.close()
+    return rows

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 from xmode_transfer.cli import opening, streams, terminal
 from xmode_transfer.cli.opening import Shell
 from xmode_transfer.cli.terminal import Line, minute, state
+from xmode_transfer.model.delta import TableCommit
 from xmode_transfer.model.errors import ConfigError, ExitCode
 from xmode_transfer.model.process import Clock
 from xmode_transfer.model.records import Delivery, MultipartUpload, UploadStatus
@@ -294,6 +295,7 @@ def _document(assessment: "Assessment", configuration: "Configuration", ledger: 
     orphaned: dict[str, list[MultipartUpload]] = {}
     for upload in ledger.uploads.find(statuses=[UploadStatus.ORPHANED]):
         orphaned.setdefault(upload.customer, []).append(upload)
+    commits = _commits(assessment, ledger)
     daemon = assessment.daemon
     return {
         "assessed_at": assessment.assessed_at,
@@ -306,14 +308,17 @@ def _document(assessment: "Assessment", configuration: "Configuration", ledger: 
         "issues": assessment.warnings,
         "causes": [alert.document() for alert in by_cause(assessment.all_issues())],
         "customers": [
-            _customer_document(item, configuration, orphaned.get(item.customer, []))
+            _customer_document(item, configuration, orphaned.get(item.customer, []), commits)
             for item in assessment.customers
         ],
     }
 
 
 def _customer_document(
-    item: "CustomerHealth", configuration: "Configuration", orphaned: Sequence[MultipartUpload]
+    item: "CustomerHealth",
+    configuration: "Configuration",
+    orphaned: Sequence[MultipartUpload],
+    commits: Mapping[str, TableCommit],
 ) -> dict[str, Any]:
     customer = configuration.customers.get(item.customer)
     configured = customer.state if customer else "active"
@@ -321,7 +326,7 @@ def _customer_document(
         **terminal.picked(item, "customer", "company", "problems", "issues", "warnings", "lifecycle_rule"),
         "state": "broken" if item.health == "broken" else configured,
         "status": item.health,
-        "feeds": [_feed(subscription) for subscription in item.subscriptions],
+        "feeds": [_feed(subscription, commits) for subscription in item.subscriptions],
         "multipart": item.capabilities.multipart,
         "region": item.capabilities.region,
         "orphaned": [
@@ -335,18 +340,32 @@ def _customer_document(
     }
 
 
-def _feed(item: "SubscriptionHealth") -> dict[str, Any]:
-    scan = item.scan
+def _feed(item: "SubscriptionHealth", commits: Mapping[str, TableCommit]) -> dict[str, Any]:
+    scan, last = item.scan, item.last_delivered
+    commit = commits.get(last.id) if last is not None else None
     return {
         **terminal.picked(item, "feed", "issue", "not_attested", "due", "due_count", "fresh_until_at"),
         "quarantined": item.quarantined,
         "status": item.health,
-        "last_delivered": item.last_delivered and _delivery(item.last_delivered),
+        "last_delivered": last
+        and {**_delivery(last), "table": commit and terminal.picked(commit, "version", "rows")},
         "open": [{**_delivery(begun.delivery), "since_at": begun.since_at} for begun in item.open],
         "waiting": [waiting._asdict() for waiting in scan.waiting] if scan else [],
         "source_error": scan.failure.message if scan and scan.failure else None,
         "looked_at": scan.looked_at if scan else None,
     }
+
+
+def _commits(assessment: "Assessment", ledger: "Ledger") -> dict[str, TableCommit]:
+    """Return the table's commit of each feed's last delivery, by the delivery's ID."""
+    tables = {(table.customer, table.feed) for table in ledger.tables.find()}
+    found = {}
+    for last in (part.last_delivered for item in assessment.customers for part in item.subscriptions):
+        if last is not None and (last.customer, last.feed) in tables:
+            commit = ledger.tables.of_delivery(last)
+            if commit is not None:
+                found[last.id] = commit
+    return found
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from xmode_transfer.ledger.tables import (
 from xmode_transfer.ledger.writer import LedgerPart, only, unknown
 from xmode_transfer.model.delta import DeltaTable, TableCommit, TableFile
 from xmode_transfer.model.native import NativeManifest
-from xmode_transfer.model.records import Lease
+from xmode_transfer.model.records import Delivery, Lease
 
 _ROWS_AT_A_TIME = 500
 _PAGE = 1_000
@@ -191,6 +191,12 @@ class CustomerTables(LedgerPart):
         query = select(table_commits).filter_by(customer=customer, feed=feed).limit(limit)
         newest = query.order_by(table_commits.c.version.desc())
         return self._records(TABLE_COMMIT, only(newest, (table_commits.c.period, period)))
+
+    def of_delivery(self, delivery: Delivery) -> TableCommit | None:
+        """Return the commit of a delivery; None if it has none."""
+        place = {"customer": delivery.customer, "feed": delivery.feed, "period": delivery.period}
+        query = select(table_commits).filter_by(**place, revision=delivery.revision)
+        return self._first(TABLE_COMMIT, query.order_by(table_commits.c.version.desc()).limit(1))
 
     def deliveries(self, customer: str, feed: str) -> dict[str, int]:
         """Return the last committed revision of each period."""

@@ -1,4 +1,4 @@
-"""Writes two feeds for the demo: the clocks of the world's time zones.
+"""Writes the feeds of the demo: the clocks of the world's time zones.
 
 Places, coordinates and clocks come from the IANA time zone database in the tzdata package. The same date
 always gives the same rows.
@@ -6,6 +6,7 @@ always gives the same rows.
     places-daily/2026/11/22/america/utc-minus-0500.csv.gz    each half hour, there and in UTC
     places-daily/2026/11/22/_SUCCESS                         written last
     drops/clocks-2026-america.csv                            the clock of each day of the year
+    offsets/2026/11/22/offsets.parquet                       the clock of each place, with pyarrow alone
 """
 
 import gzip
@@ -15,12 +16,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-DAILY, DROPS = "places-daily", "drops"
+DAILY, DROPS, OFFSETS = "places-daily", "drops", "offsets"
 DAYS = 5
 MARKER = "_SUCCESS"
 STEP_MINUTES = 30
@@ -37,6 +40,15 @@ FEEDS: dict[str, dict[str, Any]] = {
     DROPS: {"period": "none", "include": ["*.csv"], "complete": {"settle_seconds": 0}},
 }
 """The feeds as the configuration has them, without ``source``."""
+OFFSETS_FEED: dict[str, Any] = {
+    "period": "day",
+    "partition": "%Y/%m/%d",
+    "include": ["*.parquet"],
+    "complete": {"marker": MARKER},
+    "layout": "{feed}/dt={period:%Y-%m-%d}/{path}",
+    "table": "delta",
+}
+"""A feed of Parquet files, which is a Delta table too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,24 @@ def write(root: Path, today: date) -> Written:
     sizes = [_write_day(root / DAILY, today - timedelta(days=back)) for back in range(DAYS, 0, -1)]
     sizes.append(_write_drops(root / DROPS, today.year))
     return Written(sum(len(size) for size in sizes), sum(sum(size) for size in sizes))
+
+
+def write_offsets(root: Path, today: date) -> bool:
+    """Write the feed of Parquet files; False without pyarrow."""
+    if find_spec("pyarrow") is None:
+        return False
+    pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    for day in (today - timedelta(days=back) for back in range(DAYS, 0, -1)):
+        directory = root / OFFSETS / day.strftime("%Y/%m/%d")
+        directory.mkdir(parents=True)
+        columns = {
+            "place": [place.zone for place in places()],
+            "country": [place.country for place in places()],
+            "utc_offset_minutes": [_offset_minutes(place, day) for place in places()],
+        }
+        parquet.write_table(pyarrow.table(columns), directory / "offsets.parquet")
+        (directory / MARKER).touch()
+    return True
 
 
 @cache

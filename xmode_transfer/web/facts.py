@@ -139,6 +139,7 @@ class Facts:
             "deliveries": self._ledger.deliveries.find(name, limit=FEW),
             "runs": self._with_deliveries(self._ledger.runs.newest(name, limit=FEW)),
             "check": self.access(name),
+            "tables": [item for item in self._ledger.tables.find(name) if item.version >= 0],
             "operations": self._ledger.operations.newest(name, limit=FEW),
         }
 
@@ -213,10 +214,13 @@ class Facts:
             return None
         page = self._ledger.objects.page(delivery_id, after=after, containing=find, limit=OBJECTS_SHOWN + 1)
         subscription = delivery.customer, delivery.feed
+        manifests = self._ledger.native.find(*subscription, delivery.period)
         return {
             "delivery": delivery,
             "customer": self._configuration().customers.get(delivery.customer),
             "revisions": self._ledger.deliveries.find(*subscription, delivery.period, limit=BATCHES_SHOWN),
+            "table": self._ledger.tables.of_delivery(delivery),
+            "native": [item for item in manifests if item.revision == delivery.revision],
             "runs": [(run, delivery) for run in self._ledger.runs.newest(delivery_id=delivery_id)],
             "objects": page[:OBJECTS_SHOWN],
             "more": len(page) > OBJECTS_SHOWN,

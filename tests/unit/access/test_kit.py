@@ -44,6 +44,7 @@ def files(**changes: Any) -> dict[str, str]:
 def test_the_kit_is_whole() -> None:
     assert set(files()) == {
         "README.md",
+        "READING.md",
         "index.html",
         "trust-policy.json",
         "permission-policy.json",
@@ -63,6 +64,11 @@ AWKWARD = {
 }
 
 
+def unfilled(text: str) -> str:
+    """What Terraform reads: it fills in what begins with ${ or %{, and undoes their doubling."""
+    return text.replace("$${", "${").replace("%%{", "%{")
+
+
 @pytest.mark.parametrize("changes", [{}, {"prefix": ""}, {"kms_key_arn": KEY}, AWKWARD])
 def test_every_way_creates_the_same_policies(changes: dict[str, Any]) -> None:
     customer, made_files = made(**changes), files(**changes)
@@ -77,7 +83,7 @@ def test_every_way_creates_the_same_policies(changes: dict[str, Any]) -> None:
     # Terraform fills in what begins with ${ or %{, and undoes their doubling.
     in_terraform = re.findall(r"policy = <<DOCUMENT\n(.*?)\nDOCUMENT$", made_files["main.tf"], re.S | re.M)
     assert not any(re.search(r"(?<!\$)\$\{|(?<!%)%\{", text) for text in in_terraform)
-    undone = [json.loads(text.replace("$${", "${").replace("%%{", "%{")) for text in in_terraform]
+    undone = [json.loads(unfilled(text)) for text in in_terraform]
     assert undone == [trust, permission]
     in_script = dict(
         re.findall(
@@ -98,6 +104,63 @@ def test_the_lint_finds_no_issue_to_fix_in_the_kit(changes: dict[str, Any]) -> N
     report = lint(sources, setup_values(customer, VENDOR_PRINCIPAL))
     assert report.outcome == "ok"
     assert not report.issues
+
+
+def matches(pattern: Any, event: Any) -> bool:
+    """EventBridge's rules, as far as the kit uses them: exact values and wildcards."""
+    if isinstance(pattern, dict):
+        return all(name in event and matches(wanted, event[name]) for name, wanted in pattern.items())
+    for wanted in pattern:
+        if isinstance(wanted, str) and wanted == event:
+            return True
+        if isinstance(wanted, dict):
+            (text,) = [wanted["wildcard"]]
+            assert "\\" not in text
+            assert "**" not in text
+            if re.fullmatch(".*".join(map(re.escape, text.split("*"))), event, re.DOTALL):
+                return True
+    return False
+
+
+def created(bucket: str, key: str, **changes: str) -> dict[str, Any]:
+    """A sample event (Amazon S3 User Guide, "EventBridge event message structure")."""
+    detail = {
+        "version": "0",
+        "bucket": {"name": bucket},
+        "object": {"key": key, "size": 5, "etag": "b1946ac92492d2347c6235b4d2611184"},
+        "reason": "PutObject",
+    }
+    common = {"version": "0", "source": "aws.s3", "detail-type": "Object Created", "region": "us-east-1"}
+    return {**common, **changes, "detail": detail}
+
+
+@pytest.mark.parametrize("prefix", ["xmode/", "", AWKWARD["prefix"]])
+def test_the_rule_is_off_by_default_and_matches_new_manifests_alone(prefix: str) -> None:
+    made_files = files(**{**AWKWARD, "prefix": prefix})
+    template = yaml.safe_load(made_files["template.yaml"])
+    rule = template["Resources"]["XModeDelivered"]
+    assert rule["Condition"] == "HasDeliveredTarget"
+    assert template["Parameters"]["DeliveredTargetArn"]["Default"] == ""
+    assert template["Conditions"] == {
+        "HasDeliveredTarget": {"Fn::Not": [{"Fn::Equals": [{"Ref": "DeliveredTargetArn"}, ""]}]}
+    }
+    pattern = rule["Properties"]["EventPattern"]
+    (in_terraform,) = re.findall(
+        r"event_pattern = <<DOCUMENT\n(.*?)\nDOCUMENT$", made_files["main.tf"], re.S | re.M
+    )
+    assert json.loads(unfilled(in_terraform)) == pattern
+    assert made_files["main.tf"].count('count = var.delivered_target_arn == "" ? 0 : 1') == 1
+    assert made_files["main.tf"].count('count       = var.delivered_target_arn == "" ? 0 : 1') == 1
+
+    manifest = f"{prefix}us-daily/_manifests/2026-11-22/000001.json"
+    assert matches(pattern, created("acme-data", manifest))
+    assert not matches(pattern, created("acme-data", manifest, **{"detail-type": "Object Deleted"}))
+    assert not matches(pattern, created("acme-data", manifest, source="aws.ec2"))
+    assert not matches(pattern, created("other", manifest))
+    assert not matches(pattern, created("acme-data", f"{prefix}us-daily/2026/11/22/a.csv"))
+    assert not matches(pattern, created("acme-data", f"{prefix}us-daily/_delta_log/00000.json"))
+    if prefix:
+        assert not matches(pattern, created("acme-data", f"elsewhere/{manifest.removeprefix(prefix)}"))
 
 
 def test_the_kit_has_no_placeholders() -> None:

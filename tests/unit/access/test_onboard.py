@@ -162,9 +162,9 @@ def test_a_kit_is_not_written_to_a_directory_in_use(directory: Path, tmp_path: P
     taken.write_text("x", encoding="utf-8")
     globex = files.load(directory).customers["globex"]
     with pytest.raises(ConfigError, match="not empty"):
-        KitDirectory(taken).write(globex, "arn:aws:iam::366810793500:user/xmode-data-transfer")
+        KitDirectory(taken).write(globex, "arn:aws:iam::366810793500:user/xmode-data-transfer", {})
     with pytest.raises(ConfigError, match="cannot be written"):
-        KitDirectory(taken / "below").write(globex, "arn:aws:iam::366810793500:user/xmode-data-transfer")
+        KitDirectory(taken / "below").write(globex, "arn:aws:iam::366810793500:user/xmode-data-transfer", {})
     assert taken.read_text(encoding="utf-8") == "x"
 
 

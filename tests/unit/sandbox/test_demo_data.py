@@ -52,6 +52,17 @@ def test_a_year_has_a_row_for_each_place_and_day(data: tuple[Path, demo_data.Wri
     assert (new_york["2026-03-07"], new_york["2026-03-08"]) == ("-05:00", "-04:00")
 
 
+def test_parquet_files_hold_the_clock_of_each_place(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert demo_data.write_offsets(tmp_path, TODAY)
+    days = sorted((tmp_path / demo_data.OFFSETS / "2026" / "11").iterdir())
+    assert [day.name for day in days] == ["18", "19", "20", "21", "22"]
+    table = parquet.read_table(days[-1] / "offsets.parquet")
+    rows = dict(zip(table["place"].to_pylist(), table["utc_offset_minutes"].to_pylist(), strict=True))
+    assert len(rows) == len(demo_data.places())
+    assert rows["America/New_York"] == -300
+
+
 def test_each_day_differs_and_the_same_day_does_not(
     data: tuple[Path, demo_data.Written], tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,14 +20,17 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from xmode_transfer.access.fixes import POLICY_NAME
+from xmode_transfer.access.kit.reading import reader_role, readings
 from xmode_transfer.aws.policy import documents
-from xmode_transfer.config import Customer, CustomerState
+from xmode_transfer.config import Customer, CustomerState, Feed
 from xmode_transfer.config.configuration import Claim
 from xmode_transfer.config.files import CUSTOMERS, ConfigFile, claim_of, customer_names, read_directory
 from xmode_transfer.config.names import parse_iam
 from xmode_transfer.model.errors import ConfigError
+from xmode_transfer.model.keys import MANIFESTS
 
 PROGRAMS = frozenset({"setup.sh"})
+_TEMPLATES = ("README.md", "READING.md", "setup.sh", "template.yaml", "main.tf")
 
 _CONSOLES = {
     "aws-cn": "https://console.amazonaws.cn/iam/",
@@ -36,8 +39,9 @@ _CONSOLES = {
 }
 
 
-def kit(customer: Customer, principal: str) -> dict[str, str]:
-    """Return the files of the kit by name. ``principal`` is the ARN of our own user."""
+def kit(customer: Customer, principal: str, feeds: Mapping[str, Feed] | None = None) -> dict[str, str]:
+    """Return the files of the kit by name. ``principal`` is the ARN of our own user, ``feeds`` are those
+    that are configured."""
     place = customer.destination
     # The bucket's, where it is known. S3 takes only keys of the bucket's own region.
     region = place.region or (place.kms_key_arn.split(":")[3] if place.kms_key_arn else None)
@@ -56,6 +60,9 @@ def kit(customer: Customer, principal: str) -> dict[str, str]:
         "lifecycle_days": 7,
         "console": _CONSOLES.get(customer.partition, "https://console.aws.amazon.com/iam/"),
         "key_policy_statement": None,
+        "feeds": readings(customer, feeds or {}),
+        "reader_role": reader_role(customer),
+        "delivered_event": _json(delivered_event(place.bucket, place.prefix)),
     }
     permission = documents.corrected_permission_policy(
         place.bucket, place.prefix, place.kms_key_arn, region, partition=customer.partition
@@ -70,8 +77,20 @@ def kit(customer: Customer, principal: str) -> dict[str, str]:
         values["s3_service"] = documents.s3_service(region, customer.partition)
         statement = _filled("key-policy-statement.json", **values)
         values["key_policy_statement"] = files["key-policy-statement.json"] = statement
-    files |= {name: _filled(name, **values) for name in ("README.md", "setup.sh", "template.yaml", "main.tf")}
+    files |= {name: _filled(name, **values) for name in _TEMPLATES}
     return {**files, "index.html": _page(values["place"], files["README.md"])}
+
+
+def delivered_event(bucket: str, prefix: str) -> dict[str, Any]:
+    """Return EventBridge's pattern of a new manifest. A prefix has none of a wildcard's own characters."""
+    return {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {
+            "bucket": {"name": [bucket]},
+            "object": {"key": [{"wildcard": f"{prefix}*/{MANIFESTS}/*"}]},
+        },
+    }
 
 
 def customer_file(customer: Customer) -> str:
@@ -95,6 +114,7 @@ def _environment() -> Environment:
         "cell": lambda text: text.replace("|", "\\|"),
         "shell": lambda value: shlex.quote(str(value)),
         "json": json.dumps,
+        "sql": lambda text: "'" + text.replace("'", "''") + "'",
         # As YAML and Terraform write it between double quotes; every printable character stays itself.
         "quoted": lambda text: json.dumps(text, ensure_ascii=False),
         # Terraform would fill ``${`` and ``%{`` in, between quotes and in a here-document.
@@ -150,9 +170,9 @@ class KitDirectory:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
 
-    def write(self, customer: Customer, principal: str) -> tuple[str, ...]:
+    def write(self, customer: Customer, principal: str, feeds: Mapping[str, Feed]) -> tuple[str, ...]:
         """Write the kit, whole or not at all; return the names of its files. Raises ConfigError."""
-        files = kit(customer, principal)
+        files = kit(customer, principal, feeds)
         partial: Path | None = None
         try:
             if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
