@@ -17,8 +17,8 @@ from xmode_transfer.model.keys import content_type
 from xmode_transfer.model.recall import RecallProgress
 from xmode_transfer.model.records import Lease
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import publishing
 from xmode_transfer.transfer.context import Context, held, opened
+from xmode_transfer.transfer.spooling import SpooledFile, prove
 
 WORKERS = 4
 PASS_SECONDS = 45.0  # then the next pass continues with the other customers
@@ -167,7 +167,7 @@ class Notices:
 
     def _put_one(self, store: ObjectStore, item: Notice) -> None:
         """Finding the same notice there is success."""
-        with publishing.SpooledFile([item.body.encode()]) as body:
+        with SpooledFile([item.body.encode()]) as body:
             request = PutRequest(item.key, item.token, body.size, content_type(item.key))
             try:
                 answer = store.put(request, body).result()
@@ -177,7 +177,7 @@ class Notices:
                     raise
             else:
                 if not answer.proven:
-                    publishing.prove(store, item.key, body.size)
+                    prove(store, item.key, body.size)
 
 
 def _fields(item: Notice) -> dict[str, object]:

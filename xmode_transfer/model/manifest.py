@@ -89,11 +89,13 @@ def chunks(
     prefix: str,
     bucket: str = "",
     released: Mapping[str, Any] | None = None,
+    formats: Mapping[str, Any] | None = None,
     sign: Callable[[bytes], dict[str, str] | None] | None = None,
 ) -> Iterator[bytes]:
     """Yield the manifest. ``receipts``, ``missing`` and ``withdrawn`` are sorted by name; ``released`` says
-    who released it despite failed checks; ``sign`` signs a statement. Raises ValueError if number and bytes
-    of the receipts are not those of the delivery."""
+    who released it despite failed checks; ``formats`` has the keys of native manifests and the table's
+    version; ``sign`` signs a statement. Raises ValueError if number and bytes of the receipts are not those
+    of the delivery."""
     head = {
         "bytes": delivery.total_bytes,
         "count": delivery.object_count,
@@ -102,6 +104,7 @@ def chunks(
         "format": FORMAT,
     }
     tail: dict[str, Any] = {"period": delivery.period, "prefix": prefix, "revision": delivery.revision}
+    tail |= formats or {}
     if released is not None:
         tail["released"] = released
     if delivery.replaces:

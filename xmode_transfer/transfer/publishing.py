@@ -1,13 +1,10 @@
 """Put the manifest last, once, when every object has its receipt; or return what prevents it."""
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from xmode_transfer.aws.checksums import OpenFile
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
 from xmode_transfer.config import Customer, Subscription
 from xmode_transfer.model import keys, manifest
@@ -19,21 +16,18 @@ from xmode_transfer.model.errors import (
     Interrupted,
     ObjectExists,
     Responsible,
-    Unavailable,
     XmodeError,
 )
 from xmode_transfer.model.keys import count as noun_count
 from xmode_transfer.model.layout import Layout
-from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceFile, SourceProblem, Status
-from xmode_transfer.sources.local import LocalFile
-from xmode_transfer.transfer import withdrawing
+from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceProblem, Status
+from xmode_transfer.transfer import native, withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.plan import ScanTotals
 from xmode_transfer.transfer.planning import Plan
 from xmode_transfer.transfer.sending import Sent
-
-_CHUNK_BYTES = 1024 * 1024
+from xmode_transfer.transfer.spooling import SpooledFile, chunks_of, prove
 
 
 def obstacle(context: Context, plan: Plan, sent: Sent) -> XmodeError | None:
@@ -84,13 +78,18 @@ def publish(
     store: ObjectStore,
     delivery: Delivery,
     lease: Lease,
-    subscription: Subscription,  # noqa: ARG001 - used by what follows
-    layout: Layout | None = None,  # noqa: ARG001
+    subscription: Subscription,
+    layout: Layout | None = None,
 ) -> Delivery | None:
-    """Puts the manifest and returns the delivery as delivered. Idempotent: our own manifest with the same
-    objects counts as success. Returns None if a new revision is due: it has other objects, or a recall has
-    withdrawn one meanwhile. Raises ObjectExists if the key holds anything else."""
+    """Puts the manifests, ours last, and returns the delivery as delivered. Idempotent: our own
+    manifest with the same objects counts as success. Returns None if a new revision is due: it has other
+    objects, or a recall has withdrawn one meanwhile. Raises ObjectExists if a key holds anything else."""
     if withdrawing.lists_withdrawn(context, delivery):
+        return None
+    formats = native.put(
+        context, customer, store, delivery, lease, subscription, layout, lambda: _receipts(context, delivery)
+    )
+    if formats is None:
         return None
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     reason = delivery.not_attested or _inherited_reason(context, delivery)
@@ -102,6 +101,7 @@ def publish(
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
         released=_released(context, delivery),
+        formats=formats,
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,
     )
     with SpooledFile(chunks) as body:
@@ -204,38 +204,8 @@ def _receipts(context: Context, delivery: Delivery) -> Iterator[Receipt]:
         yield receipt
 
 
-def prove(store: ObjectStore, key: str, size: int) -> None:
-    """Proves an object by a HEAD. Raises Unavailable if it is missing."""
-    info = store.head(key)
-    if info is None or info.size != size:
-        raise Unavailable(
-            f"{key} was acknowledged, but does not exist",
-            hint="no action is needed: the next attempt puts it again",
-        )
-
-
 def _taken(key: str, why: str) -> ObjectExists:
     return ObjectExists(
         f"{key} already holds an object that is not this delivery's manifest: {why}",
         hint="ask the customer to move that object, then run again. Nothing was overwritten",
     )
-
-
-def chunks_of(body: OpenFile) -> Iterator[bytes]:
-    for offset in range(0, body.size, _CHUNK_BYTES):
-        yield body.read_at(offset, min(_CHUNK_BYTES, body.size - offset))
-
-
-class SpooledFile(LocalFile):
-    """An unnamed temporary file."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        with tempfile.TemporaryFile(prefix="xmode-spool-", buffering=1024 * 1024) as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            spooled = SourceFile("the temporary file", file.tell(), 0, "")
-            super().__init__(spooled, "", os.dup(file.fileno()))
-
-    def check_unchanged(self) -> None:
-        """Does nothing: no other process can open an unnamed file."""
