@@ -6,7 +6,8 @@ response, is settled by reading what the key has.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -29,7 +30,7 @@ from xmode_transfer.model.records import (
     Status,
     same_etag,
 )
-from xmode_transfer.transfer.context import Context
+from xmode_transfer.transfer.context import Context, opened
 from xmode_transfer.transfer.planning import own_ids
 from xmode_transfer.transfer.spooling import SpooledFile, chunks_of, prove
 from xmode_transfer.transfer.withdrawing import is_withdrawn
@@ -63,15 +64,37 @@ def put(
             return None
         found[NativeKind.REDSHIFT] = key
     if NativeKind.SYMLINK in kinds:
-        symlink = next(
-            (item for item in known if item.kind is NativeKind.SYMLINK and item.key.startswith(work.root)),
-            None,
-        )
+        symlink = _symlink(known, work.root)
         if work.is_newest:
             symlink = work.replace(symlink, layout)
         if symlink is not None:
             found[NativeKind.SYMLINK] = symlink.key
     return found
+
+
+def unlist(
+    context: Context, customer: Customer, feed: str, period: str, lease: Lease, going: Iterable[str]
+) -> None:
+    """Takes objects that are about to be deleted out of a drop folder's symlink file, which lists several
+    deliveries' objects. A file that the customer has overwritten is left alone."""
+    root = f"{customer.destination.prefix}{feed}/"
+    is_drop_folder = period == PeriodKind.NONE
+    known = (
+        _symlink(context.ledger.native.find(customer.name, feed, period), root) if is_drop_folder else None
+    )
+    keys = set(going) if known is not None else set()
+    if known is None or known.key in keys:
+        return
+    of_period = context.ledger.deliveries.find(customer.name, feed, period)
+    delivery = next(item for item in of_period if item.revision == known.revision)
+    if any(item.key in keys for item in _newest(context, delivery, root)):
+        with opened(context, customer) as store, suppress(ObjectExists):
+            _Putting(context, customer, store, delivery, lease, tuple, keys).replace(known, None)
+
+
+def _symlink(known: Iterable[NativeManifest], root: str) -> NativeManifest | None:
+    wanted = (item for item in known if item.kind is NativeKind.SYMLINK and item.key.startswith(root))
+    return next(wanted, None)
 
 
 def adopt(
@@ -104,6 +127,7 @@ class _Putting:
     delivery: Delivery
     lease: Lease
     receipts: Receipts
+    leaving: Collection[str] = ()
 
     @property
     def root(self) -> str:
@@ -169,23 +193,11 @@ class _Putting:
         raise Unavailable(f"{key} is written by somebody else too", hint="the next attempt replaces it again")
 
     def _current(self) -> Iterable[Receipt]:
-        """Return what readers should see: of a drop folder, each file's newest object."""
+        """Return what readers should see."""
         if self.delivery.period != PeriodKind.NONE:
             return self.receipts()
-        return self._newest()
-
-    def _newest(self) -> Iterator[Receipt]:
-        delivery, ledger = self.delivery, self.context.ledger
-        of_period = (delivery.customer, delivery.feed, delivery.period)
-        withdrawn = ledger.recalls.withdrawn(*of_period)
-        # By name and revision. A recall's batch lists older objects again, which are no newer for that.
-        for _, some in groupby(ledger.objects.receipts(*of_period), attrgetter("name")):
-            newest: dict[str, Receipt | None] = {}
-            for receipt in some:
-                gone = receipt.removed or receipt.superseded or not receipt.key.startswith(self.root)
-                is_good = not gone and not is_withdrawn(receipt, withdrawn)
-                newest[receipt.key] = receipt if is_good else newest.get(receipt.key)
-            yield from [item for item in newest.values() if item is not None][-1:]
+        newest = _newest(self.context, self.delivery, self.root)
+        return (item for item in newest if item.key not in self.leaving)
 
     def _put(self, kind: NativeKind, key: str, body: SpooledFile, replaces: str | None) -> NativeManifest:
         request = PutRequest(key, self.delivery.id, body.size, _TYPES[kind], replaces=replaces)
@@ -230,6 +242,20 @@ class _Putting:
         manifest = NativeManifest(*of, key, size, etag, checksum, self.context.clock.now())
         self.context.ledger.native.record(self.lease, self.delivery.customer, manifest)
         return manifest
+
+
+def _newest(context: Context, delivery: Delivery, root: str) -> Iterator[Receipt]:
+    """Yield the newest object of each file of a drop folder that is still to be read."""
+    of_period = (delivery.customer, delivery.feed, delivery.period)
+    withdrawn = context.ledger.recalls.withdrawn(*of_period)
+    # By name and revision. A recall's batch lists older objects again, which are no newer for that.
+    for _, some in groupby(context.ledger.objects.receipts(*of_period), attrgetter("name")):
+        newest: dict[str, Receipt | None] = {}
+        for receipt in some:
+            gone = receipt.removed or receipt.superseded or not receipt.key.startswith(root)
+            is_good = not gone and not is_withdrawn(receipt, withdrawn)
+            newest[receipt.key] = receipt if is_good else newest.get(receipt.key)
+        yield from [item for item in newest.values() if item is not None][-1:]
 
 
 def _sha256(chunks: Iterable[bytes]) -> bytes:

@@ -39,6 +39,7 @@ from xmode_transfer.model.upkeep import (
     RemovalOutcome,
 )
 from xmode_transfer.telemetry import Event
+from xmode_transfer.transfer import native
 from xmode_transfer.transfer.context import (
     TTL_SECONDS,
     Context,
@@ -181,6 +182,11 @@ class Remover:
         self, period: ExpiringPeriod, delivering: Lease, requests: int = REQUESTS_AT_ONCE
     ) -> None:
         """Removes one period. The caller holds its delivery lease."""
+        planned = self.context.ledger.operations.removals(
+            self.operation.id, period.feed, period.period, INTENDED
+        )
+        going = (item.key for item in planned)
+        native.unlist(self.context, self.customer, period.feed, period.period, delivering, going)
         if self._remove_manifests(period):
             self._remove_objects(period, delivering, requests)
         else:
@@ -215,8 +221,8 @@ class Remover:
             if delivery.manifest_key == manifest.key:
                 algorithm, _, value = (delivery.manifest_checksum or "").partition(":")
                 return found.token in own_ids(delivery) and self._checksum(found, algorithm) == value
-        native = self.context.ledger.native.find(self.customer.name, manifest.feed, manifest.period)
-        put = {item.key: item.etag for item in native}.get(manifest.key, "")
+        put_natively = self.context.ledger.native.find(self.customer.name, manifest.feed, manifest.period)
+        put = {item.key: item.etag for item in put_natively}.get(manifest.key, "")
         return same_etag(found.etag, put) and found.token in {item.id for item in of_period}
 
     def _checksum(self, found: ObjectInfo, algorithm: str) -> str | None:

@@ -258,6 +258,25 @@ def test_a_drop_folder_lists_each_file_once(world: Native) -> None:
     assert world.verify() == {}
 
 
+def test_a_cleanup_takes_expired_objects_out_of_a_drop_folders_list_before_they_go(world: Native) -> None:
+    world.write("x", b"1", None)
+    world.write("y", b"2", None)
+    world.run(None)
+    world.clock.advance(90 * 86400)
+    world.write("z", b"3", None)
+    world.run(None)
+
+    def look(operation: str, key: str, attempt: int) -> None:
+        if operation.startswith("delete"):
+            assert world.lines(DROPPED) == ["xmode/drops/z"]
+
+    world.faults = look
+    assert world.clean(days=30).outcome == "cleaned"
+    assert not {"xmode/drops/x", "xmode/drops/y"} & world.bucket().contents().keys()
+    assert world.lines(DROPPED) == ["xmode/drops/z"]
+    assert world.verify() == {}
+
+
 def test_a_lost_ledger_is_rebuilt_with_them(world: Native, tmp_path: Path) -> None:
     correct(world)
     world.run()
