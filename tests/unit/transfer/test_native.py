@@ -135,6 +135,16 @@ def test_a_correction_replaces_the_symlink_file_by_one_put(world: Native) -> Non
     assert world.verify() == {}
 
 
+def test_in_a_versioned_bucket_only_the_symlink_file_has_several_versions(world: Native) -> None:
+    world.bucket().versioned = True
+    for number in (2, 3):
+        correct(world, f"{number}".encode(), f"{number}")
+        world.run()
+    world.check()
+    several = [key for key in world.bucket().contents() if len(world.bucket().versions(key)) > 1]
+    assert several == [SYMLINK]
+
+
 def test_a_feed_that_stops_to_ask_for_them_keeps_those_that_it_has_right(world: Native) -> None:
     world.settings["acme"]["feeds"] = {"us-daily": {"manifests": []}}
     correct(world)
@@ -328,5 +338,5 @@ def test_wherever_the_power_fails_the_next_run_ends_whole(world: Native, after: 
         assert set(world.standings().values()) <= {Standing.OURS, Standing.MANIFEST}
         if not power.off:
             break
-        at += 5
+        at += 7
     assert at > 20
