@@ -29,6 +29,7 @@ from xmode_transfer.model.findings import (
     Severity,
 )
 from xmode_transfer.model.health import SupersededLeft
+from xmode_transfer.model.native import NativeKind, NativeManifest
 from xmode_transfer.model.process import DaemonRecord
 from xmode_transfer.model.recall import (
     Content,
@@ -1254,6 +1255,44 @@ def test_only_superseded_revisions_have_keys_that_no_manifest_lists(
     ledger.operations.record_removals(lease, "act-1", [refused._replace(outcome=RemovalOutcome.DELETED)])
     assert keys(refused=True) == []
     assert ledger.snapshot().superseded == {}
+
+
+def test_native_manifests_are_keys_of_their_deliveries(
+    ledger: Ledger, lease: Lease, delivered: Delivery, reopen: Reopen
+) -> None:
+    of, checksum = ("us-daily", "2026-11-22"), Checksum("crc32", "AAAAAA==")
+    first = NativeManifest(NativeKind.REDSHIFT, *of, 1, "xmode/_r/1", 50, '"r1"', checksum, NOW)
+    symlink = NativeManifest(NativeKind.SYMLINK, *of, 1, "xmode/_s", 40, '"s1"', checksum, NOW)
+    failure = Failure("superseded", "vendor", "the source changed")
+    ledger.deliveries.create(lease, a_delivery(2, status=Status.FAILED, failure=failure))
+    second = first._replace(revision=2, key="xmode/_r/2")
+    for manifest in (first, symlink, second, symlink._replace(revision=2, etag='"s2"')):
+        ledger.native.record(lease, "acme", manifest)
+    replaced = symlink._replace(revision=2, etag='"s2"')
+    ledger = reopen()
+    assert ledger.native.find("acme", *of) == [first, second, replaced]
+    assert ledger.native.find("acme", "us-daily", "2026-11-23") == ledger.native.find("beta", *of) == []
+    known = {item.key: item for item in ledger.keys.delivered("acme") if item.is_manifest}
+    assert list(known) == ["xmode/_m/1", "xmode/_r/1", "xmode/_r/2", "xmode/_s"]
+    assert known["xmode/_r/1"][:9] == ("xmode/_r/1", 50, '"r1"', *of, 1, NOW, (1,), "")
+    assert (known["xmode/_r/1"].checksum, known["xmode/_r/1"].superseded) == (checksum, False)
+    assert (known["xmode/_s"].etag, known["xmode/_r/2"].superseded) == ('"s2"', True)
+    assert [item.objects for item in ledger.keys.holdings("acme")] == [3, 0]
+
+    assert ledger.keys.superseded("acme") == []
+    ledger.deliveries.create(lease, a_delivery(3, status=Status.DELIVERED, delivered_at=NOW))
+    assert [item.key for item in ledger.keys.superseded("acme")] == ["xmode/_r/2"]
+    ledger.operations.start(lease, an_operation(kind=OperationKind.SUPERSEDED))
+    gone = [a_removal(f"xmode/_r/{number}", manifest=True, revision=number) for number in (1, 2)]
+    deleted = [item._replace(outcome=RemovalOutcome.DELETED) for item in gone]
+    ledger.operations.record_removals(lease, "act-1", deleted)
+    assert ledger.keys.superseded("acme", refused=True) == []
+    assert ledger.native.find("acme", *of) == [replaced]
+    later = first._replace(delivered_at=NOW + timedelta(hours=1))  # put again
+    ledger.native.record(lease, "acme", later)
+    assert ledger.native.find("acme", *of) == [later, replaced]
+    with pytest.raises(LedgerError):
+        ledger.native.record(lease, "acme", first._replace(period="2026-11-23"))
 
 
 def test_a_delivery_without_keys_is_no_holding(ledger: Ledger, lease: Lease, delivered: Delivery) -> None:

@@ -65,8 +65,8 @@ class Polling:
 def write(here: Project, day: int, batch: int) -> None:
     for number in range(FILES):
         ids = range(number * ROWS, number * ROWS + ROWS)
-        here.write(f"dt=2026-11-{day:02}/part-{number}.parquet", parquet(batch, ids))
-    here.write(f"dt=2026-11-{day:02}/_SUCCESS", b"%d" % batch)
+        here.write(f"2026/11/{day:02}/part-{number}.parquet", parquet(batch, ids))
+    here.write(f"2026/11/{day:02}/_SUCCESS", b"%d" % batch)
 
 
 def killed(here: Project, after_seconds: float, *command: str) -> bool:

@@ -18,13 +18,13 @@ FEEDS = {
     "us-daily": {
         "source": "exports/us-daily",
         "period": "day",
-        "partition": "dt=%Y-%m-%d",
+        "partition": "%Y/%m/%d",
         "complete": {"marker": "_SUCCESS"},
         "layout": "{feed}/dt={period:%Y-%m-%d}/{path}",
         "table": "delta",
     }
 }
-DAYS = ("dt=2026-11-20", "dt=2026-11-21", "dt=2026-11-22", "dt=2026-11-23")
+DAYS = ("2026/11/20", "2026/11/21", "2026/11/22", "2026/11/23")
 
 
 def check(here: Project, readers: Readers, seen: set[int]) -> None:

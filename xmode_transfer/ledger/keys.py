@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from xmode_transfer.ledger.tables import (
     OPERATION,
     REMOVAL,
     deliveries,
+    native_manifests,
     operations,
     periods,
     receipts,
@@ -23,6 +24,7 @@ from xmode_transfer.ledger.tables import (
 )
 from xmode_transfer.ledger.writer import LedgerPart, only, unknown
 from xmode_transfer.model.health import SupersededLeft
+from xmode_transfer.model.native import NativeKind
 from xmode_transfer.model.records import Checksum, DeliveredKey, Holding, Lease, Status
 from xmode_transfer.model.upkeep import INTENDED, OperationKind, OperationRecord, Removal, RemovalOutcome
 
@@ -43,13 +45,12 @@ class Keys(LedgerPart):
             .join(periods, periods.c.id == receipts.c.period_id)
             .where(~was_removed(receipts))
         )
-        no_text = sa.cast(sa.null(), sa.Text)
         of_delivery = (periods.c.feed, periods.c.period, deliveries.c.revision, deliveries.c.delivered_at)
-        checksum = (no_text, deliveries.c.manifest_checksum, no_text)
+        checksum = (_NO_TEXT, deliveries.c.manifest_checksum, _NO_TEXT)
         size = sa.cast(sa.null(), sa.BigInteger)
         manifests = (
             select(
-                *(deliveries.c.manifest_key, size, no_text, *of_delivery, no_text, *checksum),
+                *(deliveries.c.manifest_key, size, _NO_TEXT, *of_delivery, _NO_TEXT, *checksum),
                 *(sa.false(), sa.false()),
             )
             .join(periods, periods.c.id == deliveries.c.period_id)
@@ -59,8 +60,19 @@ class Keys(LedgerPart):
                 ~was_removed(deliveries, deliveries.c.manifest_key),
             )
         )
+        superseded = exists().where(
+            deliveries.c.period_id == native_manifests.c.period_id,
+            deliveries.c.revision == native_manifests.c.revision,
+            is_superseded(),
+        )
+        native = (
+            select(*_OF_NATIVE, sa.false(), superseded)
+            .join(periods, periods.c.id == native_manifests.c.period_id)
+            .where(~was_removed(native_manifests))
+        )
+        parts = (objects, manifests, native)
         wanted = of_period(customer, feed, period)
-        both = sa.union_all(only(objects, *wanted), only(manifests, *wanted)).subquery()
+        both = sa.union_all(*(only(part, *wanted) for part in parts)).subquery()
         statement = select(both).order_by(both.c.key, both.c.revision)
         with (
             self._database.reading() as connection,
@@ -78,17 +90,22 @@ class Keys(LedgerPart):
         """Return keys of superseded revisions, where a later one is delivered, by feed, period and key: those
         that no other revision lists and that were not removed. ``refused`` adds what the bucket refused to
         delete."""
-        query = only(
-            _unpublished(*_OF_RECEIPT).order_by(
-                periods.c.feed, periods.c.period, receipts.c.key, receipts.c.revision
-            ),
-            *of_period(customer, feed),
+        objects = _unpublished(*_OF_RECEIPT).order_by(receipts.c.revision)
+        native = (
+            select(*_OF_NATIVE)
+            .join(periods, periods.c.id == native_manifests.c.period_id)
+            .join(deliveries, _its(native_manifests))
+            .where(is_superseded(), _published_later(), ~was_removed(native_manifests))
+            .where(native_manifests.c.kind == NativeKind.REDSHIFT)  # a symlink file was replaced
         )
-        if not refused:
-            query = query.where(~exists().where(_REFUSED))
+        rows: list[Any] = []
+        for query, table in ((objects, receipts), (native, native_manifests)):
+            wanted = only(query, *of_period(customer, feed))
+            rows += self._rows(wanted if refused else wanted.where(~exists().where(_refused(table))))
+        of_key = attrgetter("feed", "period", "key")
         return [
-            _delivered_key(next(rows), (), superseded=True)
-            for _, rows in groupby(self._rows(query), lambda row: (row.feed, row.period, row.key))
+            _delivered_key(next(same_key), (), superseded=True)
+            for _, same_key in groupby(sorted(rows, key=of_key), of_key)
         ]
 
     def holdings(self, customer: str) -> list[Holding]:
@@ -120,7 +137,12 @@ class Keys(LedgerPart):
                 ~was_removed(deliveries, deliveries.c.manifest_key),
             )
         )
-        parts = sa.union_all(objects, manifests).subquery()
+        native = (
+            select(native_manifests.c.period_id, native_manifests.c.revision, sa.literal(0), sa.literal(0))
+            .join(periods, periods.c.id == native_manifests.c.period_id)
+            .where(of_customer, ~was_removed(native_manifests))
+        )
+        parts = sa.union_all(objects, manifests, native).subquery()
         of_delivery = (periods.c.feed, periods.c.period, parts.c.revision)
         query = (
             select(*of_delivery, func.sum(parts.c.count), func.sum(parts.c.bytes))
@@ -136,10 +158,10 @@ class Keys(LedgerPart):
 
 def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
     """Return what each customer's bucket refused to delete."""
-    first = select(func.min(removals.c.at)).where(_REFUSED).correlate(receipts).scalar_subquery()
+    first = select(func.min(removals.c.at)).where(_refused()).correlate(receipts).scalar_subquery()
     left = (
         _unpublished(periods.c.customer, func.max(receipts.c.size).label("size"), first.label("since"))
-        .where(exists().where(_REFUSED))
+        .where(exists().where(_refused()))
         .group_by(periods.c.customer, receipts.c.period_id, receipts.c.key, receipts.c.delivered_at)
         .subquery()
     )
@@ -153,12 +175,7 @@ def superseded_left(connection: Connection) -> dict[str, SupersededLeft]:
 def _unpublished(*columns: Any) -> sa.Select[Any]:
     """Receipts of superseded revisions with keys that no other revision lists, where a later one is
     published. Starts from the failed deliveries: there are few."""
-    later, other, its = deliveries.alias("later"), receipts.alias("other"), deliveries.alias("its")
-    published = exists().where(
-        later.c.period_id == deliveries.c.period_id,
-        later.c.revision > deliveries.c.revision,
-        later.c.status == Status.DELIVERED,
-    )
+    other, its = receipts.alias("other"), deliveries.alias("its")
     named = exists().where(
         other.c.period_id == receipts.c.period_id,
         other.c.name == receipts.c.name,
@@ -167,23 +184,38 @@ def _unpublished(*columns: Any) -> sa.Select[Any]:
         its.c.revision == other.c.revision,
         ~is_superseded(its),
     )
-    same_period = receipts.c.period_id == deliveries.c.period_id
     return (
         select(*columns)
         .select_from(deliveries)
         .join(periods, periods.c.id == deliveries.c.period_id)
-        .join(receipts, and_(same_period, receipts.c.revision == deliveries.c.revision))
-        .where(is_superseded(), published, ~named, ~was_removed(receipts), receipts.c.etag != "")
+        .join(receipts, _its(receipts))
+        .where(is_superseded(), _published_later(), ~named, ~was_removed(receipts), receipts.c.etag != "")
     )
 
 
-# The bucket refused to delete the key of a row of ``receipts``.
-_REFUSED = and_(
-    removals.c.period_id == receipts.c.period_id,
-    removals.c.key == receipts.c.key,
-    removals.c.delivered_at == receipts.c.delivered_at,
-    removals.c.outcome == RemovalOutcome.RETAINED,
-)
+def _its(table: sa.Table) -> sa.ColumnElement[bool]:
+    return and_(table.c.period_id == deliveries.c.period_id, table.c.revision == deliveries.c.revision)
+
+
+def _published_later() -> sa.ColumnElement[bool]:
+    later = deliveries.alias("later")
+    return exists().where(
+        later.c.period_id == deliveries.c.period_id,
+        later.c.revision > deliveries.c.revision,
+        later.c.status == Status.DELIVERED,
+    )
+
+
+def _refused(table: sa.Table = receipts) -> sa.ColumnElement[bool]:
+    """The bucket refused to delete the key of a row."""
+    return and_(
+        removals.c.period_id == table.c.period_id,
+        removals.c.key == table.c.key,
+        removals.c.delivered_at == table.c.delivered_at,
+        removals.c.outcome == RemovalOutcome.RETAINED,
+    )
+
+
 _OF_RECEIPT = (
     receipts.c.key,
     receipts.c.size,
@@ -196,6 +228,20 @@ _OF_RECEIPT = (
     receipts.c.algorithm,
     receipts.c.checksum,
     receipts.c.sha256,
+)
+_NO_TEXT = sa.cast(sa.null(), sa.Text)
+_OF_NATIVE = (
+    native_manifests.c.key,
+    native_manifests.c.size,
+    native_manifests.c.etag,
+    periods.c.feed,
+    periods.c.period,
+    native_manifests.c.revision,
+    native_manifests.c.delivered_at,
+    _NO_TEXT.label("name"),
+    native_manifests.c.algorithm,
+    native_manifests.c.checksum,
+    _NO_TEXT.label("sha256"),
 )
 
 

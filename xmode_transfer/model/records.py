@@ -194,10 +194,10 @@ def holder_shown(holder: str) -> str:
 
 
 class DeliveredKey(NamedTuple):
-    """A key that the destination should have. For a manifest, ``size`` and ``etag`` are None and ``name`` is
-    empty. ``named_by`` has the revisions that list the key, among them ``revision``, which put it.
-    ``superseded``: only unpublished revisions that others replaced list it. ``withdrawn``: a recall has
-    withdrawn it."""
+    """A key that the destination should have. For a manifest, ``name`` is empty; for one of our format,
+    ``size`` and ``etag`` are None. ``named_by`` has the revisions that list the key, among them
+    ``revision``, which put it. ``superseded``: only unpublished revisions that others replaced list it.
+    ``withdrawn``: a recall has withdrawn it."""
 
     key: str
     size: int | None
@@ -212,6 +212,11 @@ class DeliveredKey(NamedTuple):
     sha256: str | None = None
     superseded: bool = False
     withdrawn: bool = False
+
+    @property
+    def is_manifest(self) -> bool:
+        """True for a manifest of our format or a native one."""
+        return not self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +244,8 @@ class ListedObject:
 
 
 def same_object(known: DeliveredKey | Receipt, there: ListedObject) -> bool:
-    """Return whether a listing shows the object that we put; True for a manifest, which has no known ETag."""
+    """Return whether a listing shows the object that we put; True for a manifest of our
+    format, which has no known ETag."""
     return known.etag is None or (known.size == there.size and same_etag(known.etag, there.etag))
 
 

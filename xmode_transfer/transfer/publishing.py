@@ -21,7 +21,7 @@ from xmode_transfer.model.errors import (
 from xmode_transfer.model.keys import count as noun_count
 from xmode_transfer.model.layout import Layout
 from xmode_transfer.model.records import Delivery, Failure, Lease, Receipt, SourceProblem, Status
-from xmode_transfer.transfer import tables, withdrawing
+from xmode_transfer.transfer import native, tables, withdrawing
 from xmode_transfer.transfer.context import Context
 from xmode_transfer.transfer.manifest_reading import NoManifest, same_objects
 from xmode_transfer.transfer.plan import ScanTotals
@@ -78,16 +78,21 @@ def publish(
     store: ObjectStore,
     delivery: Delivery,
     lease: Lease,
-    subscription: Subscription,  # noqa: ARG001 - used by what follows
-    layout: Layout | None = None,  # noqa: ARG001
+    subscription: Subscription,
+    layout: Layout | None = None,
 ) -> Delivery | None:
-    """Puts the manifest and returns the delivery as delivered. Idempotent: our own manifest with the same
-    objects counts as success. Returns None if a new revision is due: it has other objects, or a recall has
-    withdrawn one meanwhile. Raises ObjectExists if the key holds anything else."""
+    """Puts the manifests, ours last, and returns the delivery as delivered. Idempotent: our own
+    manifest with the same objects counts as success. Returns None if a new revision is due: it has other
+    objects, or a recall has withdrawn one meanwhile. Raises ObjectExists if a key holds anything else."""
     if withdrawing.lists_withdrawn(context, delivery):
         return None
     committed = tables.commit(context, customer, store, delivery, lease)
     if committed.stale:
+        return None
+    formats = native.put(
+        context, customer, store, delivery, lease, subscription, layout, lambda: _receipts(context, delivery)
+    )
+    if formats is None:
         return None
     key = keys.manifest_key(customer.destination.prefix, delivery.feed, delivery.period, delivery.revision)
     reason = delivery.not_attested or _inherited_reason(context, delivery)
@@ -99,7 +104,7 @@ def publish(
         prefix=customer.destination.prefix,
         bucket=customer.destination.bucket,
         released=_released(context, delivery),
-        formats=committed.members,
+        formats=formats | committed.members,
         sign=context.attestation.sign if context.attestation is not None and reason is None else None,
     )
     with SpooledFile(chunks) as body:

@@ -40,7 +40,7 @@ from xmode_transfer.model.upkeep import (
     RemovalOutcome,
 )
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import tables
+from xmode_transfer.transfer import native, tables
 from xmode_transfer.transfer.context import (
     TTL_SECONDS,
     Context,
@@ -88,7 +88,7 @@ def planned_removal(known: DeliveredKey, there: ListedObject | None, reason: str
         known.feed,
         known.period,
         known.revision,
-        manifest=known.etag is None,
+        manifest=known.is_manifest,
         size=there.size if there is not None else known.size or 0,
         etag=there.etag if there is not None else known.etag or "",
         delivered_at=known.delivered_at,
@@ -183,36 +183,40 @@ class Remover:
     def remove_period(
         self, period: ExpiringPeriod, delivering: Lease, requests: int = REQUESTS_AT_ONCE
     ) -> None:
-        """Removes one period: first from the feed's table, then from the bucket. The caller holds its
+        """Removes one period: first from what names its objects, then from the bucket. The caller holds its
         delivery lease."""
         of_period, context = (period.feed, period.period), self.context
-        planned = context.ledger.operations.removals(self.operation.id, *of_period, INTENDED)
-        going = (item.key for item in planned if not item.manifest)
+        planned = context.ledger.operations.removals
+        going = (item.key for item in planned(self.operation.id, *of_period, INTENDED) if not item.manifest)
         try:
             tables.unlist(context, self.customer, *of_period, going)
         except TableConflict as error:
             period.kept_because = error.message
             return
+        going = (item.key for item in planned(self.operation.id, *of_period, INTENDED))
+        native.unlist(context, self.customer, *of_period, delivering, going)
         if self._remove_manifests(period):
             self._remove_objects(period, delivering, requests)
         else:
             period.kept_because = "its manifest stays, so its objects do"
 
     def _remove_manifests(self, period: ExpiringPeriod) -> bool:
-        """Return whether all manifests are gone. The ledger has their checksums, not their ETags."""
+        """Return whether all manifests are gone. The ledger has the checksums of ours, not their ETags."""
         done: list[Removal] = []
-        same = []
+        ours = []
         for manifest in period.manifests:
             found = self.store.head(manifest.key)
             if found is None:
                 done.append(manifest._replace(outcome=RemovalOutcome.GONE))
-            elif manifest.outcome is RemovalOutcome.INCONCLUSIVE:
-                done.append(manifest._replace(outcome=RemovalOutcome.FAILED))  # there, and yet not listed
+            elif manifest.outcome is RemovalOutcome.INCONCLUSIVE:  # not listed, or not as we put it
+                same = not manifest.etag or same_etag(found.etag, manifest.etag)
+                outcome = RemovalOutcome.FAILED if same else RemovalOutcome.CHANGED
+                done.append(manifest._replace(outcome=outcome))
             elif self._is_ours(manifest, found):
-                same.append(manifest._replace(etag=found.etag))
+                ours.append(manifest._replace(etag=found.etag))
             else:
                 done.append(manifest._replace(outcome=RemovalOutcome.CHANGED))
-        for some in in_batches(same):
+        for some in in_batches(ours):
             done += self._deleted(some)
         self._settle(period, done)
         return all(item.outcome in REMOVED for item in done)
@@ -225,7 +229,9 @@ class Remover:
             if delivery.manifest_key == manifest.key:
                 algorithm, _, value = (delivery.manifest_checksum or "").partition(":")
                 return found.token in own_ids(delivery) and self._checksum(found, algorithm) == value
-        return False
+        put_natively = self.context.ledger.native.find(self.customer.name, manifest.feed, manifest.period)
+        put = {item.key: item.etag for item in put_natively}.get(manifest.key, "")
+        return same_etag(found.etag, put) and found.token in {item.id for item in of_period}
 
     def _checksum(self, found: ObjectInfo, algorithm: str) -> str | None:
         if found.checksum is not None and found.checksum.algorithm == algorithm:
@@ -340,18 +346,22 @@ def _remove(
     context: Context, customer: Customer, operation: Operation, found: Sequence[DeliveredKey]
 ) -> Removed:
     now = context.clock.now()
-    planned = (planned_removal(item, None, _SUPERSEDED, now) for item in found)
-    for some in in_batches(item._replace(outcome=RemovalOutcome.PLANNED) for item in planned):
-        operation.record(some)
+    planned = [
+        planned_removal(item, None, _SUPERSEDED, now)._replace(outcome=RemovalOutcome.PLANNED)
+        for item in found
+    ]
+    for batch in in_batches(planned):
+        operation.record(batch)
     removed, failure = Removed(), None
     size = sum(item.size or 0 for item in found)
     context.progress.delivery_started(customer.name, found[0].feed, "superseded", len(found), size)
     try:
         with opened(context, customer, Step.CLEANUP) as store:
             periods = []
-            for (feed, period), _ in groupby(found, lambda item: (item.feed, item.period)):
+            for (feed, period), its in groupby(planned, lambda item: (item.feed, item.period)):
                 states = states_of(context.ledger.deliveries.find(customer.name, feed, period))
-                periods.append(ExpiringPeriod(feed, period, _SUPERSEDED, states))
+                manifests = [item for item in its if item.manifest]
+                periods.append(ExpiringPeriod(feed, period, _SUPERSEDED, states, manifests=manifests))
             Remover(context, customer, store, operation, removed).remove(periods)
     except XmodeError as error:
         failure = failure_of(error)

@@ -6,11 +6,12 @@ repair may deliver it again, and no cleanup ever deletes it. The customer can co
 our signature in the manifest, a delivery is adopted as not attested, and no receipt is signed for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from xmode_transfer import telemetry
 from xmode_transfer.aws import checksums
@@ -42,7 +43,7 @@ from xmode_transfer.model.upkeep import (
     manifest_differences,
 )
 from xmode_transfer.telemetry import Event
-from xmode_transfer.transfer import tables, withdrawing
+from xmode_transfer.transfer import native, tables, withdrawing
 from xmode_transfer.transfer.context import Context, Operation, begun, held, in_order, of_delivery, opened
 from xmode_transfer.transfer.manifest_reading import (
     MAX_BYTES,
@@ -86,6 +87,7 @@ class AdoptedDelivery:
     bytes: int = 0
     unproven_count: int = 0
     unproven: list[tuple[str, str]] = field(default_factory=list)
+    formats: Mapping[str, Any] = field(default_factory=dict)  # the manifest's members
 
 
 @dataclass(slots=True)
@@ -257,6 +259,7 @@ class _Adopting:
             item.outcome = "found"
             return
         objects.spread_receipts(lease, identity)
+        native.adopt(self.context, self.customer, store, delivery, lease, item.formats)
         self.context.ledger.deliveries.update(lease, delivery)
         item.outcome = "adopted"
         telemetry.log(
@@ -292,7 +295,7 @@ class _Adopting:
                 raise NoManifest(_CHANGED)
             read = partial(chunks_of, body)
             found = check(read, identity=identity, location=item.of, prefix=destination.prefix)
-            item.objects, item.bytes = found.objects, found.bytes
+            item.objects, item.bytes, item.formats = found.objects, found.bytes, found.members
             item.not_attested = "no key is configured to check its manifest's signature"
             if context.attestation is not None:
                 statement = signed_statement(read, found, destination.bucket)

@@ -44,7 +44,7 @@ class Standing(StrEnum):
     """The state of a key at the destination according to the ledger."""
 
     OURS = "ours"  # delivered by us, with the size and ETag as delivered
-    MANIFEST = "manifest"  # one of our manifests
+    MANIFEST = "manifest"  # one of our manifests, or a native one
     CHANGED = "changed"  # delivered by us, but the size or ETag differs
     MISSING = "missing"  # delivered by us, but no longer there
     ELSEWHERE = "elsewhere"  # delivered by us under an earlier prefix, which is not listed
@@ -158,10 +158,10 @@ def compare(
             standing = Standing.WITHDRAWN
         elif record.superseded:
             standing = Standing.SUPERSEDED
-        elif record.etag is None:
-            standing = Standing.MANIFEST
+        elif not same_object(record, item):
+            standing = Standing.CHANGED
         else:
-            standing = Standing.OURS if same_object(record, item) else Standing.CHANGED
+            standing = Standing.MANIFEST if record.is_manifest else Standing.OURS
         yield ListedKey(standing, item.key, item, record)
 
 

@@ -147,6 +147,8 @@ class _Period:
                 going.append(DeliveredKey(item.manifest_key, None, None, *of))
             elif item.manifest_key in found.manifests:
                 going.append(found.manifests[item.manifest_key])
+        native = (item for item in found.manifests.values() if item.etag is not None)
+        going += [item for item in native if item.revision in found.listing]
         going += found.objects
         away = [item for item in going if not item.key.startswith(self.at.prefix)]
         self._record(

@@ -74,7 +74,7 @@ def entry(checked: CheckedKey, finding: Finding | None) -> dict[str, Any]:
     checksum = known.checksum
     return {
         "key": known.key,
-        "kind": "table" if checked.of_table else "manifest" if known.etag is None else "object",
+        "kind": "table" if checked.of_table else "manifest" if known.is_manifest else "object",
         "feed": known.feed,
         "period": known.period,
         "revision": known.revision,

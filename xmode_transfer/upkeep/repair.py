@@ -197,7 +197,7 @@ class _Repair:
             broken = {revision for item in wrong for revision in item.named_by}
             beyond = (name, label) in self.beyond
             for item in wanted:
-                if item.name:
+                if not item.is_manifest:
                     continue
                 if beyond or item.revision in broken:
                     why = "some of the objects that it lists are missing or differ"

@@ -82,7 +82,7 @@ class Replacing:
     def found(self) -> Found:
         found = Found([], set(), {})
         for known in self.context.ledger.keys.delivered(self.customer.name, self.feed, self.label):
-            if not known.name:
+            if known.is_manifest:
                 found.manifests[known.key] = known
             elif is_withdrawn(known, self.contents):
                 found.objects.append(known)

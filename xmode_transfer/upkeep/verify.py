@@ -296,9 +296,9 @@ class Verification:
             raise error
         verified.count(checked)
         size = known.size or 0
-        if not self.deep or known.etag is None:
-            self.context.progress.bytes_sent(size)
-        if known.etag is not None:  # the expected count excludes manifests
+        if not known.is_manifest:  # the expected count excludes manifests
+            if not self.deep:
+                self.context.progress.bytes_sent(size)
             self.context.progress.object_finished(known.key, size, str(judgement.kind or PROVEN))
         return checked, self._noted(checked)
 

@@ -21,7 +21,8 @@ def there(key: str, size: int = 1, etag: str = '"e"') -> ListedObject:
 
 
 def known(key: str, size: int | None = 1, etag: str | None = '"e"') -> DeliveredKey:
-    return DeliveredKey(key, size, etag, "us-daily", "2026-11-22", 1, AT)
+    name = "" if etag is None else key
+    return DeliveredKey(key, size, etag, "us-daily", "2026-11-22", 1, AT, (1,), name)
 
 
 def standings(
