@@ -11,7 +11,6 @@ from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -51,36 +50,6 @@ def parquet(*numbers: int) -> bytes:
     return writer.getvalue()
 
 
-def begin_table(acme: CustomerSetup) -> None:
-    """Begin the table by hand, unless a delivery has done it. It may go once deliveries do."""
-    root = f"{acme.prefix}places/"
-    keys = [key for key in bucket.list_keys(acme) if key.startswith(root)]
-    if any("/_delta_log/" in key for key in keys):
-        return
-    (manifest,) = [key for key in keys if "/_manifests/2026-11-22/000002" in key]
-    fields = [{"name": name, "type": kind} for name, kind in (("number", "long"), ("dt", "date"))]
-    fields = [{**field, "nullable": True, "metadata": {}} for field in fields]
-    lines: list[dict[str, Any]] = [
-        {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}},
-        {
-            "metaData": {
-                "id": "5fba94ed-9794-4965-ba6e-6ee3c0d22af9",
-                "format": {"provider": "parquet", "options": {}},
-                "schemaString": json.dumps({"type": "struct", "fields": fields}),
-                "partitionColumns": ["dt"],
-                "configuration": {},
-                "createdTime": 0,
-            }
-        },
-    ]
-    for item in json.loads(bucket.read_object(acme, manifest))["objects"]:
-        path = quote(item["key"].removeprefix(root), safe="/=")
-        file = {"path": path, "partitionValues": {"dt": "2026-11-22"}, "size": item["size"]}
-        lines.append({"add": {**file, "modificationTime": 0, "dataChange": True}})
-    log = "\n".join(map(json.dumps, lines)).encode()
-    bucket.put_object(acme, f"{root}_delta_log/{0:020d}.json", log)
-
-
 @pytest.fixture
 def acme(customer_factory: Callable[..., CustomerSetup]) -> CustomerSetup:
     return customer_factory("acme", prefix=PREFIX)
@@ -99,7 +68,6 @@ def blocks(project: Callable[..., Any], acme: CustomerSetup, tmp_path: Path) -> 
         for feed in ("us-daily", "places"):
             here.write("2026/11/22/_SUCCESS", b"again"[:revision], feed=feed)
         assert here.deliver().code == 0
-    begin_table(acme)
     configuration = files.load(here.directory)
     kit = tmp_path / "kit"
     KitDirectory(kit).write(configuration.customers["acme"], VENDOR_PRINCIPAL, configuration.feeds)

@@ -6,11 +6,9 @@ response, is settled by reading what the key has.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 
 from xmode_transfer.aws import checksums
 from xmode_transfer.aws.stores import ObjectStore, PutRequest
@@ -33,7 +31,7 @@ from xmode_transfer.model.records import (
 from xmode_transfer.transfer.context import Context, opened
 from xmode_transfer.transfer.planning import own_ids
 from xmode_transfer.transfer.spooling import SpooledFile, chunks_of, prove
-from xmode_transfer.transfer.withdrawing import is_withdrawn
+from xmode_transfer.transfer.withdrawing import newest_of_folder
 
 _ATTEMPTS = 3
 _TYPES = {NativeKind.REDSHIFT: "application/json", NativeKind.SYMLINK: "text/plain; charset=utf-8"}
@@ -87,7 +85,7 @@ def unlist(
         return
     of_period = context.ledger.deliveries.find(customer.name, feed, period)
     delivery = next(item for item in of_period if item.revision == known.revision)
-    if any(item.key in keys for item in _newest(context, delivery, root)):
+    if any(item.key in keys for item in newest_of_folder(context, delivery, root)):
         with opened(context, customer) as store, suppress(ObjectExists):
             _Putting(context, customer, store, delivery, lease, tuple, keys).replace(known, None)
 
@@ -196,7 +194,7 @@ class _Putting:
         """Return what readers should see."""
         if self.delivery.period != PeriodKind.NONE:
             return self.receipts()
-        newest = _newest(self.context, self.delivery, self.root)
+        newest = newest_of_folder(self.context, self.delivery, self.root)
         return (item for item in newest if item.key not in self.leaving)
 
     def _put(self, kind: NativeKind, key: str, body: SpooledFile, replaces: str | None) -> NativeManifest:
@@ -242,20 +240,6 @@ class _Putting:
         manifest = NativeManifest(*of, key, size, etag, checksum, self.context.clock.now())
         self.context.ledger.native.record(self.lease, self.delivery.customer, manifest)
         return manifest
-
-
-def _newest(context: Context, delivery: Delivery, root: str) -> Iterator[Receipt]:
-    """Yield the newest object of each file of a drop folder that is still to be read."""
-    of_period = (delivery.customer, delivery.feed, delivery.period)
-    withdrawn = context.ledger.recalls.withdrawn(*of_period)
-    # By name and revision. A recall's batch lists older objects again, which are no newer for that.
-    for _, some in groupby(context.ledger.objects.receipts(*of_period), attrgetter("name")):
-        newest: dict[str, Receipt | None] = {}
-        for receipt in some:
-            gone = receipt.removed or receipt.superseded or not receipt.key.startswith(root)
-            is_good = not gone and not is_withdrawn(receipt, withdrawn)
-            newest[receipt.key] = receipt if is_good else newest.get(receipt.key)
-        yield from [item for item in newest.values() if item is not None][-1:]
 
 
 def _sha256(chunks: Iterable[bytes]) -> bytes:

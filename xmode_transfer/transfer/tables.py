@@ -33,6 +33,7 @@ from xmode_transfer.telemetry import Event
 from xmode_transfer.transfer.context import Context, held, in_order, opened
 from xmode_transfer.transfer.planning import Planner, delivery_id
 from xmode_transfer.transfer.table_log import TableLog
+from xmode_transfer.transfer.withdrawing import newest_of_folder
 
 _WAIT_SECONDS = 60.0
 _AHEAD = 2
@@ -127,6 +128,10 @@ def commit_to(
         for item in tables.named(*of_period, proven)
     }
     replaced, known = files.replaced(proven.values()), Committed()
+    newest: Collection[str] = proven
+    if replaced is not None:  # a recall's batch lists older files again, which newer batches have replaced
+        newest = {item.key for item in newest_of_folder(context, delivery, table.root)}
+        desired = {key: item for key, item in desired.items() if key in newest}
 
     def change(now: DeltaTable) -> Change | None:
         nonlocal known
@@ -136,7 +141,7 @@ def commit_to(
         )
         current = {item.key: item for item in there if item.version is not None}
         added = [item for key, item in desired.items() if key not in current]
-        removed = [item for key, item in current.items() if key not in desired]
+        removed = [item for key, item in current.items() if key not in newest]
         commits = [item for item in tables.commits(*of_period) if item.revision is not None]
         last = max((item.revision or 0 for item in commits), default=0)
         if last >= delivery.revision:

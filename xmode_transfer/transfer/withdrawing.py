@@ -1,6 +1,6 @@
 """What is withdrawn is never delivered again: compare files and objects with what recalls have withdrawn."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 
@@ -60,6 +60,20 @@ def lists_withdrawn(context: Context, delivery: Delivery) -> bool:
         receipt is not None and is_withdrawn(receipt, contents)
         for _, receipt in context.ledger.objects.planned(delivery.id)
     )
+
+
+def newest_of_folder(context: Context, delivery: Delivery, root: str) -> Iterator[Receipt]:
+    """Yield the newest object of each file of a drop folder that is still to be read."""
+    of_period = (delivery.customer, delivery.feed, delivery.period)
+    withdrawn = context.ledger.recalls.withdrawn(*of_period)
+    # By name and revision. A recall's batch lists older objects again, which are no newer for that.
+    for _, some in groupby(context.ledger.objects.receipts(*of_period), attrgetter("name")):
+        newest: dict[str, Receipt | None] = {}
+        for receipt in some:
+            gone = receipt.removed or receipt.superseded or not receipt.key.startswith(root)
+            is_good = not gone and not is_withdrawn(receipt, withdrawn)
+            newest[receipt.key] = receipt if is_good else newest.get(receipt.key)
+        yield from [item for item in newest.values() if item is not None][-1:]
 
 
 def note_adopted(context: Context, delivery: Delivery, gone: Iterable[WithdrawnObject]) -> None:

@@ -335,7 +335,9 @@ def test_wherever_the_power_fails_the_next_run_ends_whole(world: Native, after: 
         assert outcome in ("delivered", "skipped")
         world.check()
         assert world.verify() == {}
-        assert set(world.standings().values()) <= {Standing.OURS, Standing.MANIFEST}
+        # Our own manifest of a revision that was superseded after it was put is in no delivery.
+        found = {key: how for key, how in world.standings().items() if "/_manifests/" not in key}
+        assert set(found.values()) <= {Standing.OURS, Standing.MANIFEST}
         if not power.off:
             break
         at += 7

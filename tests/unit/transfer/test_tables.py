@@ -281,6 +281,13 @@ def test_a_drop_folder_has_the_newest_of_each_file(world: World) -> None:
     recalled(world, Scope(), "c.parquet")
     assert rows_in_table() == [2, 3]
     assert replay(world.bucket.contents()).version == 4
+    for name, ids in (("d.parquet", [5]), ("e.parquet", [6])):
+        world.source.write(name, parquet(id=ids), period=NONE)
+    assert world.process(period=NONE).outcome == "delivered"  # type: ignore[union-attr]
+    world.source.write("d.parquet", parquet(id=[7]), period=NONE)
+    assert world.process(period=NONE).outcome == "delivered"  # type: ignore[union-attr]
+    recalled(world, Scope(), "e.parquet")  # its batch lists the older d.parquet again
+    assert rows_in_table() == [2, 3, 7]
 
 
 def test_two_periods_at_once_add_the_same_column(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
