@@ -80,7 +80,7 @@ A, B, B2 = (f"{ROOT}2026/11/22/{name}" for name in ("a.parquet", "b.parquet", "_
 def test_wherever_the_power_fails_a_delivery_is_one_version(
     make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool
 ) -> None:
-    for at in points(6, first=1 + 3 * after):
+    for at in points(18, first=1 + 9 * after):
         world = make_table()
         world.process(power := make_power(at, after=after))
         check_whole(world, set(), {A, B})
@@ -98,7 +98,7 @@ def test_wherever_the_power_fails_a_delivery_is_one_version(
 def test_wherever_the_power_fails_a_correction_is_one_version(
     make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool, tmp_path: Path
 ) -> None:
-    for at in points(8, first=1 + 4 * after):
+    for at in points(24, first=1 + 12 * after):
         world = make_table()
         world.process()
         world.source.write("2026/11/22/b.parquet", CORRECTED)
@@ -128,7 +128,7 @@ def test_wherever_the_power_fails_a_correction_is_one_version(
 def test_wherever_the_power_fails_an_expiry_leaves_the_table_first(
     make_table: Callable[[], Any], make_power: Callable[..., Any], after: bool
 ) -> None:
-    for at in points(6, first=1 + 3 * after):
+    for at in points(18, first=1 + 9 * after):
         world = make_table()
         world.process()
         world.source.write("2026/11/23/a.parquet", FIRST["2026/11/22/a.parquet"], period=NEXT)
@@ -161,7 +161,7 @@ def test_wherever_the_power_fails_a_recall_leaves_the_table_first(
             except XmodeError:
                 return None
 
-    for at in points(13, first=1 + 6 * after):
+    for at in points(26, first=1 + 13 * after):
         world = make_table()
         world.process()
         with world.context() as context:
@@ -198,7 +198,7 @@ def test_wherever_the_power_fails_a_table_is_begun_and_ended(
 
     is_table = {"update": {"table": TableFormat.DELTA}}
     ends = 0
-    for at in points(10, first=1 + 5 * after):
+    for at in points(30, first=1 + 15 * after):
         world = make_table()
         world.feed = plain = world.feed.model_copy(update={"table": None})
         world.process()

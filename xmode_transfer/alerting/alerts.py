@@ -195,6 +195,7 @@ SUMMARIES = MappingProxyType(
         "config_invalid": "the configuration has errors",
         "quarantined": "a check before release failed",
         "check_warned": "a check before release warns",
+        "key_collision": "two files of one period would have one key",
         "schema_changed": "a file does not fit the feed's table",
         "table_refused": "the configuration does not agree with a table",
         "late": "a delivery is late",

@@ -28,7 +28,7 @@ _COMMANDS = {
     "ledger": "Back up, restore, check or copy the ledger.",
     "config": "Check the configuration, or write its JSON Schemas.",
     "sandbox": "Start a local AWS with customers that follow the setup guide.",
-    "demo": "Run a complete delivery in two minutes, without an AWS account.",
+    "demo": "Run a complete delivery on this machine, without AWS.",
 }
 _MODULES = {
     "check-access": ("access", "check_access_command"),

@@ -39,7 +39,7 @@ class DemoFailed(XmodeError):
 @click.option("--stop", is_flag=True, help="Stop and remove what --keep left running.")
 @click.option("--plain", is_flag=True, help="Show no colours and no progress bars.")
 def command(keep: bool, stop: bool, plain: bool) -> int:
-    """Run a complete delivery in two minutes, without an AWS account.
+    """Run a complete delivery on this machine, without AWS.
 
     Starts a local AWS with three customers, delivers real data to two of them, and shows what they receive.
     The third has made a mistake, and you see the error. Writes only to .demo and .sandbox in this directory.

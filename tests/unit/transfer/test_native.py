@@ -340,5 +340,5 @@ def test_wherever_the_power_fails_the_next_run_ends_whole(world: Native, after: 
         assert set(found.values()) <= {Standing.OURS, Standing.MANIFEST}
         if not power.off:
             break
-        at += 7
+        at += 19
     assert at > 20
