@@ -17,13 +17,16 @@ from xmode_transfer.config.feed import Subscription
 from xmode_transfer.ledger import open_ledger
 from xmode_transfer.model.delta import TableFormat
 from xmode_transfer.model.errors import ConfigError, SchemaChanged
+from xmode_transfer.model.native import NativeKind
 from xmode_transfer.model.periods import Period, PeriodKind
 from xmode_transfer.model.recall import RecallState
 from xmode_transfer.model.upkeep import Scope
 from xmode_transfer.transfer import tables as transfer_tables
 from xmode_transfer.upkeep import tables
 from xmode_transfer.upkeep.adopt import adopt
+from xmode_transfer.upkeep.listing import Listing, Standing
 from xmode_transfer.upkeep.recall import Request, begin, carry_out, plan
+from xmode_transfer.upkeep.verify import Verification
 
 NEXT = Period.parse("2026-11-23", PeriodKind.DAY)
 NONE = Period.none()
@@ -414,3 +417,59 @@ def test_a_column_that_becomes_nullable_is_refused(world: World) -> None:
     delivered(world)
     world.source.write(LATE, parquet(id=[4]), period=NEXT)
     assert "column id can be null" in refused(world, NEXT).message
+
+
+def test_layout_native_manifests_and_table_agree_through_everything(
+    world: World, no_deliveries: Path
+) -> None:
+    layout = {"layout": "{feed}/dt={period:%Y-%m-%d}/{name}", "manifests": tuple(NativeKind)}
+    world.feed = world.feed.model_copy(update=layout)
+
+    unlisted: set[str] = set()
+
+    def checked(*expected: int) -> None:
+        contents = world.bucket.contents()
+        listed = {
+            line.removeprefix("s3://acme-data/")
+            for key, body in contents.items()
+            if "/_symlink/" in key
+            for line in body.decode().splitlines()
+        }
+        assert listed == set(replay(contents).files)
+        newest = sorted(key for key in contents if "/_redshift/" in key)
+        for key in newest:
+            entries = json.loads(contents[key])["entries"]
+            assert all(entry["url"].removeprefix("s3://acme-data/") in contents for entry in entries)
+        assert check(world) == list(expected)
+        with world.context() as context:
+            reader = Reader(world.customer, Limits(), world.clock, context.stop)
+            verification = Verification(context, world.customer, Scope(), reader)
+            assert [finding for _, finding in verification if finding is not None] == []
+            listing = Listing(context, world.customer, {FEED.name: world.feed})
+            standings = {item.key: item.standing for item in listing if item.there is not None}
+        ours = (Standing.OURS, Standing.MANIFEST, Standing.TABLE)
+        assert {key for key, how in standings.items() if how not in ours} <= unlisted
+
+    delivered(world)
+    checked(1, 2, 3)
+    world.source.write(LATE, parquet(id=[4]), period=NEXT)
+    delivered(world, NEXT)
+    world.source.write(B, parquet(id=[5], note=["added"]))
+    delivered(world)
+    checked(1, 2, 4, 5)
+    recalled(world, Scope(), "a.parquet")  # of both periods
+    checked(5)
+    world.source.write(LATE, parquet(id=[6]), period=NEXT)
+    world.source.write("2026/11/23/c.parquet", parquet(id=[7]), period=NEXT)
+    delivered(world, NEXT)
+    checked(5, 6, 7)
+    Path(shutil.copy(no_deliveries, Path(world.url.removeprefix("sqlite:///"))))
+    world.feed = world.feed.model_copy(update={"layout": "{feed}/{period:%Y}/dt={period:%Y-%m-%d}/x-{name}"})
+    adopted(world)
+    unlisted = {f"{ROOT}dt=2026-11-22/b.parquet"}  # the recall deleted the manifest that listed it
+    checked(5, 6, 7)
+    world.source.write(B, parquet(id=[8]))
+    delivered(world)
+    checked(6, 7, 8)
+    assert world.clean(keep_last=1) is not None
+    checked(6, 7)
