@@ -7,6 +7,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from xmode_transfer.model.keys import MAX_KEY_BYTES, IllegalName, check_name
@@ -105,25 +106,21 @@ class Layout:
 
     def path_of(self, name: str, period: Period) -> str:
         """Return the path of a source file below its period's directory."""
-        directory = f"{period.start.strftime(self.directory)}/" if self.directory else ""
-        return name.removeprefix(directory)
+        return name.removeprefix(_dated(self.directory, period.start))
 
     def key(self, name: str, period: Period, revision: int = 1) -> str:
         """Return the key of a source file, named relative to the feed's root. Raises IllegalName."""
         check_name(name)
-        directory = f"{period.start.strftime(self.directory)}/" if self.directory else ""
-        path = self.path_of(name, period)
-        file = path.rpartition("/")[2]
-        dot = file.rfind(".")
-        stem, suffix = (file[:dot], file[dot:]) if dot > 0 else (file, "")
-        values = {"{path}": path, "{name}": file, "{stem}": stem, "{suffix}": suffix}
-        tail = "".join(values.get(part) or _text(part, period) for part in self.tail)
-        head = f"{period.start.strftime(self.head)}/" if self.head else ""
-        if not self.keeps_paths or head != directory:
+        head, tail = _dated(self.head, period.start), self.path_of(name, period)
+        if not self.keeps_paths:
+            tail = self._renamed(tail, period)
+        if not self.keeps_paths or self.head != self.directory:
             check_name(f"{head}{tail}")
-        first = f"{head}{tail}".partition("/")[0]
-        if first in self.reserved:
-            raise IllegalName(f"{first}/ at the top of a feed is for what we put there; rename the directory")
+        if self.reserved:
+            first = f"{head}{tail}".partition("/")[0]
+            if first in self.reserved:
+                what = f"{first}/ at the top of a feed is for what we put there; rename the directory"
+                raise IllegalName(what)
         key = f"{self.root}{head}{f'_r{revision}/' if revision > 1 else ''}{tail}"
         length = len(key.encode())
         if length > MAX_KEY_BYTES:
@@ -131,6 +128,13 @@ class Layout:
                 f"its key would have {length} bytes, S3 allows {MAX_KEY_BYTES}; shorten the path"
             )
         return key
+
+    def _renamed(self, path: str, period: Period) -> str:
+        file = path.rpartition("/")[2]
+        dot = file.rfind(".")
+        stem, suffix = (file[:dot], file[dot:]) if dot > 0 else (file, "")
+        values = {"{path}": path, "{name}": file, "{stem}": stem, "{suffix}": suffix}
+        return "".join(values.get(part) or _text(part, period) for part in self.tail)
 
 
 def partition_values(key: str, columns: Collection[str]) -> dict[str, str | None]:
@@ -148,6 +152,12 @@ def _text(part: str, period: Period) -> str:
     if part in ("{path}", "{name}", "{stem}", "{suffix}"):
         return ""  # a file without a suffix
     return period.start.strftime(part)
+
+
+@lru_cache(maxsize=256)
+def _dated(template: str, start: datetime) -> str:
+    """Return directories with their closing slash; empty for an empty template."""
+    return f"{start.strftime(template)}/" if template else ""
 
 
 @lru_cache(maxsize=1024)
